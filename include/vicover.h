@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * libvicover: dump a crashed Xen guest while its replacement already boots on
+ * the memory that the dump gives back.
+ *
+ * This header is the authority on the C ABI. The Rust side is generated from
+ * it and does not build when the two disagree.
+ *
+ * Shape of a call: fill a struct whose first member is its own size, start a
+ * job, then poll it or wait for it, read its result, free it.
+ *
+ *     struct vicover_options o = { .struct_size = sizeof(o), .name = "web1" };
+ *     struct vicover_image   i = { .struct_size = sizeof(i), .path = "ram.img" };
+ *     vicover_job job;
+ *     if (vicover_dump_image(&o, &i, &job) != VICOVER_OK)
+ *         errx(1, "%s", vicover_last_error());
+ *     vicover_wait(job, VICOVER_UNTIL_DONE, VICOVER_FOREVER);
+ *     vicover_free(job);
+ *
+ * Rules that hold for every function:
+ *  - Structs are versioned by size: members are only ever appended, zero means
+ *    "default", and a caller newer than the library is accepted as long as the
+ *    members the library does not know are zero.
+ *  - Every function that can fail returns a vicover_status. On failure the
+ *    calling thread's vicover_last_error() says what happened and why.
+ *  - Handles are numbers, not pointers: using one after vicover_free() is an
+ *    error that is reported, not undefined behaviour.
+ *  - Any function may be called from any thread.
+ *  - The library starts no process, installs no signal handler and no logger.
+ */
+#ifndef VICOVER_H
+#define VICOVER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The ABI this header describes. The low 16 bits grow with every addition; a
+ * library is usable when its high 16 bits are equal and its low ones are not
+ * smaller. */
+#define VICOVER_ABI_VERSION 0x00000002u
+
+/* Status codes: never reused, never renumbered. */
+typedef int32_t vicover_status;
+#define VICOVER_OK                  0
+#define VICOVER_ERR_NULL           (-1) /* a pointer that must not be null is */
+#define VICOVER_ERR_STRUCT_SIZE    (-2) /* struct_size is not one we know */
+#define VICOVER_ERR_OPTION         (-3) /* unknown option or bad value */
+#define VICOVER_ERR_HANDLE         (-4) /* no such job (freed already?) */
+#define VICOVER_ERR_TIMEOUT        (-5) /* not there yet; the job goes on */
+#define VICOVER_ERR_IO             (-6) /* a file could not be read or written */
+#define VICOVER_ERR_HOST           (-7) /* Xen or libxl refused */
+#define VICOVER_ERR_GUEST          (-8) /* the guest's memory makes no sense */
+#define VICOVER_ERR_CANCELLED      (-9) /* stopped by vicover_cancel() */
+#define VICOVER_ERR_BUSY          (-10) /* the job is still running */
+#define VICOVER_ERR_UNSUPPORTED   (-11) /* not in this build or on this guest */
+#define VICOVER_ERR_INTERNAL      (-99) /* a bug in libvicover, contained */
+
+/* A running or finished job. Zero is never a job. */
+typedef uint64_t vicover_job;
+
+/* Severity of a log message. */
+typedef int32_t vicover_level;
+#define VICOVER_LOG_ERROR  1
+#define VICOVER_LOG_WARN   2
+#define VICOVER_LOG_INFO   3
+#define VICOVER_LOG_DEBUG  4
+
+/* Receives log messages, one line each, without newline. Called from the
+ * job's own threads, never by two at once. Must not call into libvicover. */
+typedef void (*vicover_log_fn)(void *user, vicover_level level,
+                               const char *message);
+
+/* What every job needs to know. */
+struct vicover_options {
+    size_t         struct_size; /* sizeof(struct vicover_options) */
+    const char    *spec;        /* "key=value,..." as in xl.cfg; NULL: defaults */
+    const char    *name;        /* the guest's name, for file names and logs */
+    const char    *dump_dir;    /* where dumps go; NULL: /var/lib/xen/dump */
+    vicover_log_fn log;         /* NULL: the log crate's logger, if any is set */
+    void          *log_user;    /* handed to log unchanged */
+    uint32_t       flags;       /* sum of VICOVER_OPTION_... */
+    int32_t        sink_fd;     /* with VICOVER_OPTION_SINK_FD; else zero */
+};
+
+/* The dump goes to sink_fd and not to a file of its own. A regular file or a
+ * block device is written in place, what is in it is lost; a pipe, FIFO, socket
+ * or other device gets a flattened stream (as of `makedumpfile -F`), which
+ * cannot hold format=elf. The library works on a duplicate: the caller may close
+ * its own when the call that starts the job returns. There is no manifest.
+ * A flag rather than a number that means "none": 0 is a descriptor. */
+#define VICOVER_OPTION_SINK_FD 0x1u
+
+/* Memory that is not in Xen: a raw image in a file, or a synthetic guest. */
+struct vicover_image {
+    size_t      struct_size;    /* sizeof(struct vicover_image) */
+    const char *path;           /* raw guest-physical image, which must not be
+                                 * shortened meanwhile; NULL: synthetic. A
+                                 * directory: its file "ram", laid out as its
+                                 * file "ranges" says in lines of guest address,
+                                 * offset, length, all decimal */
+    uint64_t    memory_bytes;   /* size of a synthetic guest; unused for a file */
+    uint32_t    vcpus;          /* 0: one */
+    uint32_t    reserved;       /* zero */
+};
+
+/* A crashed domain in the caller's hands (xl's, usually). The library may
+ * call libxl with ctx from its own threads until the job is done. */
+struct libxl__ctx;
+struct libxl_domain_config;
+struct vicover_crash {
+    size_t                      struct_size; /* sizeof(struct vicover_crash) */
+    struct libxl__ctx          *ctx;         /* lives until the job is done */
+    struct libxl_domain_config *config;      /* complete, read from libxl before
+                                              * the call; copied, not kept */
+    uint32_t                    domid;       /* shut down, not yet destroyed */
+    uint32_t                    reserved;    /* zero */
+};
+
+/* How a crash ended for the caller. */
+typedef int32_t vicover_outcome;
+#define VICOVER_OUTCOME_UNDECIDED 0 /* too early to tell, or no crash job */
+#define VICOVER_OUTCOME_ADOPTED   1 /* the recovery domain runs: watch that one */
+#define VICOVER_OUTCOME_UNTOUCHED 2 /* nothing was changed: do as if we were not
+                                     * here */
+#define VICOVER_OUTCOME_DIRTY     3 /* the crashed domain lost devices or memory:
+                                     * destroy it and restart */
+
+/* Where a job is. Phases only ever go forward; new ones may be added between. */
+typedef int32_t vicover_phase;
+#define VICOVER_PHASE_STARTING   0
+#define VICOVER_PHASE_UNDERSTAND 10 /* reading registers and memory */
+#define VICOVER_PHASE_DETACH     20 /* disks and interfaces leave the dead guest */
+#define VICOVER_PHASE_SEED       30 /* freeing what recovery needs to be built */
+#define VICOVER_PHASE_RECOVER    40 /* building the recovery domain */
+#define VICOVER_PHASE_DRAIN      50 /* recovery runs, the dump goes on */
+#define VICOVER_PHASE_CLOSE      60 /* finishing file and domains */
+#define VICOVER_PHASE_DONE       70 /* no thread of the job is left */
+
+/* A snapshot of a job. */
+struct vicover_progress {
+    size_t          struct_size;     /* sizeof(struct vicover_progress) */
+    vicover_phase   phase;
+    vicover_outcome outcome;
+    vicover_status  status;          /* of the dump, final when phase is DONE */
+    uint32_t        recovery_domid;  /* 0 until there is one */
+    uint64_t        pages_total;     /* pages of RAM that the guest had */
+    uint64_t        pages_planned;   /* of those, to be dumped */
+    uint64_t        pages_dumped;    /* of those, written so far */
+    uint64_t        pages_released;  /* given back to the hypervisor so far */
+    uint64_t        dump_bytes;      /* size of the dump so far */
+    uint64_t        elapsed_ms;      /* since the job was started */
+};
+
+/* What vicover_wait() waits for. */
+typedef int32_t vicover_until;
+#define VICOVER_UNTIL_DECIDED 1 /* the outcome of a crash is known */
+#define VICOVER_UNTIL_DONE    2 /* the job is over */
+
+#define VICOVER_FOREVER (-1)
+
+/* What a dump is worth. */
+typedef int32_t vicover_dump_state;
+#define VICOVER_DUMP_COMPLETE   1 /* all it promises is there, as written */
+#define VICOVER_DUMP_INCOMPLETE 2 /* unfinished or cut off; opens up to there */
+#define VICOVER_DUMP_DAMAGED    3 /* something in it was not written so */
+
+/* What vicover_verify() found. Since 2. */
+struct vicover_verdict {
+    size_t             struct_size;   /* sizeof(struct vicover_verdict) */
+    vicover_dump_state state;
+    uint32_t           with_manifest; /* 1: compared with its checksums */
+    uint64_t           wanted_pages;  /* that the dump is to hold */
+    uint64_t           stored_pages;  /* of those, with content of their own */
+    uint64_t           zero_pages;    /* of those, of zeroes only */
+    uint64_t           lost_pages;    /* of those, not there */
+    uint64_t           length;        /* of the file, in bytes */
+    char               reason[160];   /* why it is not complete, cut to fit;
+                                       * empty when it is */
+};
+
+/* The ABI the library implements: compare with VICOVER_ABI_VERSION. */
+uint32_t vicover_abi_version(void);
+
+/* The library's version, such as "0.1.0". Static. */
+const char *vicover_version(void);
+
+/* Why the last failing call of this thread failed, causes included, in one
+ * line: "writing dump: /var/lib/xen/dump/...: No space left on device". Valid
+ * until the next call on this thread. Never NULL. */
+const char *vicover_last_error(void);
+
+/* Checks an option text without starting anything. OK, or ERR_OPTION with a
+ * text that names the key, the value and what is allowed. */
+vicover_status vicover_check_options(const char *spec);
+
+/* Dumps memory that is not in Xen. */
+vicover_status vicover_dump_image(const struct vicover_options *options,
+                                  const struct vicover_image *image,
+                                  vicover_job *job);
+
+/* Dumps a crashed domain and recovers it. The outcome is decided when
+ * vicover_wait(job, VICOVER_UNTIL_DECIDED, ...) returns OK; the dump may go on
+ * for long after. */
+vicover_status vicover_recover(const struct vicover_options *options,
+                               const struct vicover_crash *crash,
+                               vicover_job *job);
+
+/* Fills a snapshot; never blocks. */
+vicover_status vicover_poll(vicover_job job, struct vicover_progress *progress);
+
+/* Waits at most timeout_ms (VICOVER_FOREVER: without limit). OK: what was
+ * waited for has happened, read it with vicover_poll(). ERR_TIMEOUT: not yet. */
+vicover_status vicover_wait(vicover_job job, vicover_until until,
+                            int64_t timeout_ms);
+
+/* Asks the job to stop dumping. What was written stays readable and marked
+ * incomplete; memory is still given back and recovery still completes. */
+vicover_status vicover_cancel(vicover_job job);
+
+/* Why a job's dump failed, causes included, into buffer (always terminated
+ * when size > 0); empty when it did not. */
+vicover_status vicover_job_error(vicover_job job, char *buffer, size_t size);
+
+/* Path of the job's dump, into buffer (always terminated when size > 0). */
+vicover_status vicover_dump_path(vicover_job job, char *buffer, size_t size);
+
+/* Reopens a dump of any format and checks structure, counts and checksums; of an
+ * ELF dump structure and completeness. Reads all of it, in the calling thread.
+ * OK whatever the verdict; ERR_IO when it cannot be read. Since 2. */
+vicover_status vicover_verify(const char *path,
+                              struct vicover_verdict *verdict);
+
+/* Forgets a finished job; ERR_BUSY while it runs. The handle is invalid
+ * afterwards, and using it again is answered by ERR_HANDLE. */
+vicover_status vicover_free(vicover_job job);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* VICOVER_H */

@@ -1,0 +1,375 @@
+//! The functions of `vicover.h`: null and size checks, a panic boundary, one
+//! call into the library.
+#![allow(unsafe_code)]
+#![allow(unreachable_pub)] // reached by C, not by Rust
+
+use std::os::raw::c_char;
+use std::ptr::NonNull;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::status::{answer, last_error, status_of, Failure};
+use super::{abi, handles, input};
+use crate::dump::{verify, Report, Verdict};
+use crate::error::Error;
+use crate::host::images::{FileImage, Image, SyntheticImage};
+use crate::host::memory::{Faults, MemoryHost};
+use crate::job::{Job, Outcome, Phase, Shared};
+use crate::options::Options;
+use crate::{addr::PAGE_SIZE, recover};
+
+/// Version of the ABI.
+#[no_mangle]
+pub extern "C" fn vicover_abi_version() -> u32 {
+    abi::VICOVER_ABI_VERSION
+}
+
+/// Version of the library.
+#[no_mangle]
+pub extern "C" fn vicover_version() -> *const c_char {
+    const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\0");
+    VERSION.as_ptr().cast()
+}
+
+/// Text of this thread's last failure.
+#[no_mangle]
+pub extern "C" fn vicover_last_error() -> *const c_char {
+    last_error()
+}
+
+/// Checks an option text.
+///
+/// # Safety
+/// As the header says.
+#[no_mangle]
+pub unsafe extern "C" fn vicover_check_options(spec: *const c_char) -> abi::vicover_status {
+    answer(|| {
+        // SAFETY: the caller passes null or a terminated string.
+        let spec = unsafe { input::text(spec, "spec")? };
+        Options::parse(spec.as_deref().unwrap_or("")).map_err(Error::from)?;
+        Ok(())
+    })
+}
+
+/// Dumps memory that is not in Xen.
+///
+/// # Safety
+/// As the header says.
+#[no_mangle]
+pub unsafe extern "C" fn vicover_dump_image(
+    options: *const abi::vicover_options,
+    image: *const abi::vicover_image,
+    job: *mut abi::vicover_job,
+) -> abi::vicover_status {
+    answer(|| {
+        // SAFETY: the caller passes structs as the header says.
+        let (start, image) = unsafe { (input::read_start(options)?, input::read_struct(image)?) };
+        // SAFETY: as above; zero marks "no job" until there is one.
+        unsafe { input::write_out(job, "job", 0)? };
+        if image.reserved != 0 {
+            return Err(Failure::new(
+                abi::VICOVER_ERR_STRUCT_SIZE,
+                "vicover_image.reserved must be zero",
+            ));
+        }
+        // SAFETY: null or a terminated string.
+        let path = unsafe { input::text(image.path, "path")? };
+        let pages: Arc<dyn Image> = match path {
+            Some(path) => Arc::new(FileImage::open(path.as_ref()).map_err(|source| Error::Io {
+                doing: format!("opening image {path}"),
+                source,
+            })?),
+            None => Arc::new(synthetic(image.memory_bytes)?),
+        };
+        let host = MemoryHost::new(pages, image.vcpus.max(1), Faults::default());
+        let target = recover::Target {
+            options: start.options,
+            name: start.name,
+            dump_dir: start.dump_dir,
+            sink: start.sink.into(),
+        };
+        let started = Job::start(start.log, move |shared| {
+            recover::dump_only(&host, &target, shared)
+        })?;
+        // SAFETY: checked above.
+        unsafe { input::write_out(job, "job", handles::add(started)) }
+    })
+}
+
+fn synthetic(bytes: u64) -> Result<SyntheticImage, Failure> {
+    let page = PAGE_SIZE as u64;
+    if bytes < page || bytes > 64 << 40 {
+        return Err(Failure::new(
+            abi::VICOVER_ERR_OPTION,
+            format!("vicover_image.memory_bytes is {bytes}; allowed: 4096 to 64 TiB"),
+        ));
+    }
+    Ok(SyntheticImage::new(bytes / page))
+}
+
+/// Dumps a crashed domain and recovers it.
+///
+/// # Safety
+/// As the header says.
+#[no_mangle]
+pub unsafe extern "C" fn vicover_recover(
+    options: *const abi::vicover_options,
+    crash: *const abi::vicover_crash,
+    job: *mut abi::vicover_job,
+) -> abi::vicover_status {
+    answer(|| {
+        // SAFETY: the caller passes structs as the header says.
+        let (start, crash) = unsafe { (input::read_start(options)?, input::read_struct(crash)?) };
+        // SAFETY: as above; zero marks "no job" until there is one.
+        unsafe { input::write_out(job, "job", 0)? };
+        if crash.reserved != 0 {
+            return Err(Failure::new(
+                abi::VICOVER_ERR_STRUCT_SIZE,
+                "vicover_crash.reserved must be zero",
+            ));
+        }
+        let (Some(ctx), Some(config)) = (NonNull::new(crash.ctx), NonNull::new(crash.config))
+        else {
+            return Err(Failure::new(
+                abi::VICOVER_ERR_NULL,
+                "vicover_crash.ctx and .config must not be null",
+            ));
+        };
+        // SAFETY: both point to libxl objects, as the header demands.
+        let started = unsafe { start_recovery(start, ctx, config, crash.domid)? };
+        // SAFETY: checked above.
+        unsafe { input::write_out(job, "job", handles::add(started)) }
+    })
+}
+
+/// # Safety
+/// `ctx` and `config` are libxl's; `ctx` lives until the job is done.
+#[cfg(feature = "xen")]
+unsafe fn start_recovery(
+    start: input::Start,
+    ctx: NonNull<abi::libxl__ctx>,
+    config: NonNull<abi::libxl_domain_config>,
+    domid: u32,
+) -> Result<Job, Failure> {
+    use crate::host::xen::{CrashConfig, LibxlContext, XenDomain, XenToolstack};
+    let Some(ctx) = LibxlContext::new(ctx.as_ptr()) else {
+        return Err(Failure::new(abi::VICOVER_ERR_NULL, "ctx must not be null"));
+    };
+    // SAFETY: passed on.
+    let config = unsafe { CrashConfig::copy(ctx, config) };
+    if let Some(why) = config.refusal() {
+        return Err(Error::Unsupported(why).into());
+    }
+    let domain = XenDomain::open(domid, &config).map_err(Error::host("opening the domain"))?;
+    let toolstack =
+        XenToolstack::new(ctx, domid, config).map_err(Error::host("opening xenstore"))?;
+    let target = recover::Target {
+        options: start.options,
+        name: start.name,
+        dump_dir: start.dump_dir,
+        sink: start.sink.into(),
+    };
+    let work =
+        move |shared: &Shared| recover::recover(&domain, Box::new(toolstack), &target, shared);
+    Ok(Job::start(start.log, work)?)
+}
+
+/// # Safety
+/// None: it refuses.
+#[cfg(not(feature = "xen"))]
+unsafe fn start_recovery(
+    _start: input::Start,
+    _ctx: NonNull<abi::libxl__ctx>,
+    _config: NonNull<abi::libxl_domain_config>,
+    _domid: u32,
+) -> Result<Job, Failure> {
+    Err(Error::Unsupported("this libvicover was built without Xen".into()).into())
+}
+
+/// A snapshot of a job.
+///
+/// # Safety
+/// As the header says.
+#[no_mangle]
+pub unsafe extern "C" fn vicover_poll(
+    job: abi::vicover_job,
+    progress: *mut abi::vicover_progress,
+) -> abi::vicover_status {
+    answer(|| {
+        let shared = handles::get(job)?;
+        // SAFETY: the caller passes a struct as the header says.
+        unsafe { input::write_struct(progress, &progress_of(&shared)) }
+    })
+}
+
+fn progress_of(shared: &Shared) -> abi::vicover_progress {
+    let snapshot = shared.snapshot();
+    let counters = &shared.counters;
+    abi::vicover_progress {
+        struct_size: size_of::<abi::vicover_progress>(),
+        phase: phase_number(snapshot.phase),
+        outcome: outcome_number(snapshot.outcome),
+        status: shared.with_failure(|failure| failure.map_or(0, status_of)),
+        recovery_domid: snapshot.recovery_domid,
+        pages_total: counters.total.load(Relaxed),
+        pages_planned: counters.planned.load(Relaxed),
+        pages_dumped: counters.dumped.load(Relaxed),
+        pages_released: counters.released.load(Relaxed),
+        dump_bytes: counters.dump_bytes.load(Relaxed),
+        elapsed_ms: u64::try_from(snapshot.elapsed.as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+fn phase_number(phase: Phase) -> abi::vicover_phase {
+    let number = match phase {
+        Phase::Starting => abi::VICOVER_PHASE_STARTING,
+        Phase::Understand => abi::VICOVER_PHASE_UNDERSTAND,
+        Phase::Detach => abi::VICOVER_PHASE_DETACH,
+        Phase::Seed => abi::VICOVER_PHASE_SEED,
+        Phase::Recover => abi::VICOVER_PHASE_RECOVER,
+        Phase::Drain => abi::VICOVER_PHASE_DRAIN,
+        Phase::Close => abi::VICOVER_PHASE_CLOSE,
+        Phase::Done => abi::VICOVER_PHASE_DONE,
+    };
+    number as abi::vicover_phase
+}
+
+fn outcome_number(outcome: Outcome) -> abi::vicover_outcome {
+    let number = match outcome {
+        Outcome::Undecided => abi::VICOVER_OUTCOME_UNDECIDED,
+        Outcome::Adopted => abi::VICOVER_OUTCOME_ADOPTED,
+        Outcome::Untouched => abi::VICOVER_OUTCOME_UNTOUCHED,
+        Outcome::Dirty => abi::VICOVER_OUTCOME_DIRTY,
+    };
+    number as abi::vicover_outcome
+}
+
+/// Waits for a decision or for the end.
+#[no_mangle]
+pub extern "C" fn vicover_wait(
+    job: abi::vicover_job,
+    until: abi::vicover_until,
+    timeout_ms: i64,
+) -> abi::vicover_status {
+    answer(|| {
+        let shared = handles::get(job)?;
+        let decided = match u32::try_from(until) {
+            Ok(abi::VICOVER_UNTIL_DECIDED) => true,
+            Ok(abi::VICOVER_UNTIL_DONE) => false,
+            _ => {
+                return Err(Failure::new(
+                    abi::VICOVER_ERR_OPTION,
+                    format!("until is {until}; allowed: VICOVER_UNTIL_DECIDED, VICOVER_UNTIL_DONE"),
+                ))
+            }
+        };
+        // Any negative number means forever.
+        let timeout = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
+        let reached = shared.wait(timeout, |s| {
+            s.phase == Phase::Done || (decided && s.outcome != Outcome::Undecided)
+        });
+        reached.then_some(()).ok_or_else(|| {
+            Failure::new(
+                abi::VICOVER_ERR_TIMEOUT,
+                format!("job {job} is not there after {timeout_ms} ms"),
+            )
+        })
+    })
+}
+
+/// Asks a job to stop dumping.
+#[no_mangle]
+pub extern "C" fn vicover_cancel(job: abi::vicover_job) -> abi::vicover_status {
+    answer(|| {
+        handles::get(job)?.cancel();
+        Ok(())
+    })
+}
+
+/// Why a job's dump failed.
+///
+/// # Safety
+/// As the header says.
+#[no_mangle]
+pub unsafe extern "C" fn vicover_job_error(
+    job: abi::vicover_job,
+    buffer: *mut c_char,
+    size: usize,
+) -> abi::vicover_status {
+    answer(|| {
+        let shared = handles::get(job)?;
+        let text = shared.with_failure(|failure| failure.map_or_else(String::new, Error::chain));
+        // SAFETY: the caller passes a buffer of `size` bytes.
+        unsafe { input::write_text(buffer, size, text.as_bytes()) }
+    })
+}
+
+/// Path of a job's dump.
+///
+/// # Safety
+/// As the header says.
+#[no_mangle]
+pub unsafe extern "C" fn vicover_dump_path(
+    job: abi::vicover_job,
+    buffer: *mut c_char,
+    size: usize,
+) -> abi::vicover_status {
+    answer(|| {
+        use std::os::unix::ffi::OsStrExt;
+        let path = handles::get(job)?.dump_path().unwrap_or_default();
+        // SAFETY: the caller passes a buffer of `size` bytes.
+        unsafe { input::write_text(buffer, size, path.as_os_str().as_bytes()) }
+    })
+}
+
+/// Checks a dump.
+///
+/// # Safety
+/// As the header says.
+#[no_mangle]
+pub unsafe extern "C" fn vicover_verify(
+    path: *const c_char,
+    verdict: *mut abi::vicover_verdict,
+) -> abi::vicover_status {
+    answer(|| {
+        // SAFETY: the caller passes null or a terminated string.
+        let path = unsafe { input::text(path, "path")? };
+        let path =
+            path.ok_or_else(|| Failure::new(abi::VICOVER_ERR_NULL, "path must not be null"))?;
+        let report = verify(path.as_ref())
+            .map_err(|error| Failure::new(abi::VICOVER_ERR_IO, error.with_causes()))?;
+        // SAFETY: the caller passes a struct as the header says.
+        unsafe { input::write_struct(verdict, &verdict_of(&report)) }
+    })
+}
+
+fn verdict_of(report: &Report) -> abi::vicover_verdict {
+    let (state, why) = match &report.verdict {
+        Verdict::Complete => (abi::VICOVER_DUMP_COMPLETE, ""),
+        Verdict::Incomplete(why) => (abi::VICOVER_DUMP_INCOMPLETE, why.as_str()),
+        Verdict::Damaged(what) => (abi::VICOVER_DUMP_DAMAGED, what.as_str()),
+    };
+    let mut verdict = abi::vicover_verdict {
+        struct_size: size_of::<abi::vicover_verdict>(),
+        state: state as abi::vicover_dump_state,
+        with_manifest: report.with_manifest.into(),
+        wanted_pages: report.wanted_pages,
+        stored_pages: report.stored_pages,
+        zero_pages: report.zero_pages,
+        lost_pages: report.lost_pages,
+        length: report.length,
+        ..Default::default()
+    };
+    let room = verdict.reason.len() - 1;
+    for (to, from) in verdict.reason[..room].iter_mut().zip(why.bytes()) {
+        *to = from as c_char;
+    }
+    verdict
+}
+
+/// Forgets a finished job.
+#[no_mangle]
+pub extern "C" fn vicover_free(job: abi::vicover_job) -> abi::vicover_status {
+    answer(|| handles::remove(job))
+}

@@ -1,0 +1,296 @@
+//! Reading what a C caller passes, and writing what it asked for.
+#![allow(unsafe_code)]
+
+use std::ffi::CStr;
+use std::mem::{offset_of, size_of, MaybeUninit};
+use std::os::raw::{c_char, c_void};
+use std::path::PathBuf;
+
+use super::abi;
+use super::status::Failure;
+use crate::dump::{OpenSink, Sink};
+use crate::joblog::{JobLog, Sink as LogSink};
+use crate::options::Options;
+use crate::os::file::duplicate;
+
+/// A struct of the ABI: plain data whose first member is its size.
+///
+/// # Safety
+/// `struct_size: usize` is at offset 0 and all-zero bytes are a valid value.
+pub(super) unsafe trait Versioned: Sized {
+    const NAME: &'static str;
+    /// Its size in the first version of the ABI.
+    const FIRST_SIZE: usize;
+}
+
+/// All of a struct, or what came before the first member of a later version.
+macro_rules! first_size {
+    ($name:ident) => {
+        size_of::<abi::$name>()
+    };
+    ($name:ident $since:ident) => {
+        offset_of!(abi::$name, $since)
+    };
+}
+
+macro_rules! versioned {
+    ($($name:ident $(until $since:ident)?),*) => {$(
+        const _: () = assert!(offset_of!(abi::$name, struct_size) == 0);
+        // SAFETY: the offset is asserted above; the members are numbers, arrays
+        // of numbers and nullable pointers.
+        unsafe impl Versioned for abi::$name {
+            const NAME: &'static str = stringify!($name);
+            const FIRST_SIZE: usize = first_size!($name $($since)?);
+        }
+    )*};
+}
+versioned!(
+    vicover_options until flags,
+    vicover_image,
+    vicover_crash,
+    vicover_progress,
+    vicover_verdict
+);
+
+fn null(what: &str) -> Failure {
+    Failure::new(abi::VICOVER_ERR_NULL, format!("{what} must not be null"))
+}
+
+/// The size that the caller states, checked.
+///
+/// # Safety
+/// `from` is null or points to a struct that starts with its size.
+unsafe fn stated_size<T: Versioned>(from: *const T) -> Result<usize, Failure> {
+    if from.is_null() {
+        return Err(null(T::NAME));
+    }
+    // SAFETY: the caller vouches for the first member.
+    let size = unsafe { from.cast::<usize>().read_unaligned() };
+    // A page is far more than any version will have, and far less than a stray number.
+    if !(T::FIRST_SIZE..=4096).contains(&size) {
+        return Err(Failure::new(
+            abi::VICOVER_ERR_STRUCT_SIZE,
+            format!(
+                "{}.struct_size is {size}; allowed: sizeof(struct {}), {} in this version",
+                T::NAME,
+                T::NAME,
+                size_of::<T>()
+            ),
+        ));
+    }
+    Ok(size)
+}
+
+/// Copies a versioned struct in. Members that the caller does not know are
+/// zero; members that we do not know must be.
+///
+/// # Safety
+/// `from` is null or points to as many readable bytes as its first member says.
+pub(super) unsafe fn read_struct<T: Versioned>(from: *const T) -> Result<T, Failure> {
+    // SAFETY: passed on.
+    let size = unsafe { stated_size(from)? };
+    let known = size.min(size_of::<T>());
+    let mut copy = MaybeUninit::<T>::zeroed();
+    // SAFETY: `known` bytes are readable (caller) and fit the copy; a zeroed T
+    // is valid (`Versioned`), and the caller's bytes are plain data.
+    let copy = unsafe {
+        std::ptr::copy_nonoverlapping(from.cast::<u8>(), copy.as_mut_ptr().cast::<u8>(), known);
+        copy.assume_init()
+    };
+    for offset in known..size {
+        // SAFETY: below the size that the caller vouches for.
+        let byte = unsafe { from.cast::<u8>().add(offset).read() };
+        if byte != 0 {
+            return Err(Failure::new(
+                abi::VICOVER_ERR_STRUCT_SIZE,
+                format!(
+                    "{} sets a member at offset {offset} that this version does not know",
+                    T::NAME
+                ),
+            ));
+        }
+    }
+    Ok(copy)
+}
+
+/// Copies a versioned struct out, as much as the caller has room for.
+///
+/// # Safety
+/// `to` is null or points to as many writable bytes as its first member says.
+pub(super) unsafe fn write_struct<T: Versioned>(to: *mut T, value: &T) -> Result<(), Failure> {
+    // SAFETY: passed on.
+    let size = unsafe { stated_size(to)? };
+    let known = size.min(size_of::<T>());
+    let after_size = size_of::<usize>();
+    // SAFETY: both have `known` bytes; the size member stays the caller's.
+    unsafe {
+        std::ptr::copy_nonoverlapping(
+            std::ptr::from_ref(value).cast::<u8>().add(after_size),
+            to.cast::<u8>().add(after_size),
+            known - after_size,
+        );
+        to.cast::<u8>().add(known).write_bytes(0, size - known);
+    }
+    Ok(())
+}
+
+/// Writes through an out pointer.
+///
+/// # Safety
+/// `to` is null or writable.
+pub(super) unsafe fn write_out<T>(to: *mut T, what: &str, value: T) -> Result<(), Failure> {
+    if to.is_null() {
+        return Err(null(what));
+    }
+    // SAFETY: not null; the caller vouches for the rest.
+    unsafe { to.write(value) };
+    Ok(())
+}
+
+/// A C string; `None` when null.
+///
+/// # Safety
+/// `text` is null or a terminated string.
+pub(super) unsafe fn text(text: *const c_char, what: &str) -> Result<Option<String>, Failure> {
+    if text.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: the caller vouches for the end.
+    let bytes = unsafe { CStr::from_ptr(text) };
+    let text = bytes.to_str().map_err(|_| {
+        Failure::new(
+            abi::VICOVER_ERR_OPTION,
+            format!("{what} is not UTF-8: {bytes:?}"),
+        )
+    })?;
+    Ok(Some(text.to_owned()))
+}
+
+/// Copies text into a C buffer, cut to fit and always terminated.
+///
+/// # Safety
+/// `buffer` is null or has `size` writable bytes.
+pub(super) unsafe fn write_text(
+    buffer: *mut c_char,
+    size: usize,
+    text: &[u8],
+) -> Result<(), Failure> {
+    if buffer.is_null() {
+        return Err(null("buffer"));
+    }
+    let Some(room) = size.checked_sub(1) else {
+        return Ok(());
+    };
+    let count = room.min(text.len());
+    // SAFETY: `count + 1` is at most `size`.
+    unsafe {
+        std::ptr::copy_nonoverlapping(text.as_ptr().cast(), buffer, count);
+        buffer.add(count).write(0);
+    }
+    Ok(())
+}
+
+/// What every job is started with.
+pub(super) struct Start {
+    pub(super) options: Options,
+    pub(super) name: String,
+    pub(super) dump_dir: PathBuf,
+    pub(super) sink: Option<Box<dyn Sink>>,
+    pub(super) log: JobLog,
+}
+
+/// Where Xen keeps dumps (`XEN_DUMP_DIR` of its build).
+const DEFAULT_DUMP_DIR: &str = "/var/lib/xen/dump";
+
+struct UserPointer(*mut c_void);
+// SAFETY: the header says that the callback is called from the job's threads;
+// the caller vouches that its pointer is good there.
+unsafe impl Send for UserPointer {}
+
+impl UserPointer {
+    fn get(&self) -> *mut c_void {
+        self.0
+    }
+}
+
+/// Reads the options that every job takes.
+///
+/// # Safety
+/// As the header says for `struct vicover_options`.
+pub(super) unsafe fn read_start(from: *const abi::vicover_options) -> Result<Start, Failure> {
+    // SAFETY: passed on, here and for the strings.
+    let raw = unsafe { read_struct(from)? };
+    // SAFETY: as above.
+    let (spec, name, dump_dir) = unsafe {
+        (
+            text(raw.spec, "spec")?,
+            text(raw.name, "name")?,
+            text(raw.dump_dir, "dump_dir")?,
+        )
+    };
+    let options =
+        Options::parse(spec.as_deref().unwrap_or("")).map_err(crate::error::Error::from)?;
+    let name = name.unwrap_or_else(|| "guest".into());
+    let log = raw.log.map(|callback| {
+        let user = UserPointer(raw.log_user);
+        let log: LogSink = Box::new(move |level, message| {
+            let clean: Vec<u8> = message.bytes().filter(|byte| *byte != 0).collect();
+            if let Ok(line) = std::ffi::CString::new(clean) {
+                // SAFETY: the caller's function and pointer, called as the
+                // header promises: one at a time, with a terminated line.
+                unsafe { callback(user.get(), level_number(level), line.as_ptr()) };
+            }
+        });
+        log
+    });
+    Ok(Start {
+        sink: read_sink(&raw, &options)?,
+        options,
+        log: JobLog::new(&name, log),
+        name,
+        dump_dir: dump_dir.unwrap_or_else(|| DEFAULT_DUMP_DIR.into()).into(),
+    })
+}
+
+/// The sink that the caller hands in, if any.
+fn read_sink(
+    raw: &abi::vicover_options,
+    options: &Options,
+) -> Result<Option<Box<dyn Sink>>, Failure> {
+    let refuse = |text: String| Failure::new(abi::VICOVER_ERR_OPTION, text);
+    let unknown = raw.flags & !abi::VICOVER_OPTION_SINK_FD;
+    if unknown != 0 {
+        let text =
+            format!("vicover_options.flags has {unknown:#x}, which this version does not know");
+        return Err(refuse(text));
+    }
+    if raw.flags & abi::VICOVER_OPTION_SINK_FD == 0 {
+        return match raw.sink_fd {
+            0 => Ok(None),
+            fd => Err(refuse(format!(
+                "vicover_options.sink_fd is {fd}, but flags lack VICOVER_OPTION_SINK_FD"
+            ))),
+        };
+    }
+    if let Some(path) = &options.sink {
+        return Err(refuse(format!(
+            "both sink_fd and sink={} are given; allowed: one of them",
+            path.display()
+        )));
+    }
+    let sink = duplicate(raw.sink_fd).and_then(|file| OpenSink::from_file(file, None));
+    sink.map(Some).map_err(|source| {
+        let doing = format!("using descriptor {} as sink", raw.sink_fd);
+        crate::error::Error::Io { doing, source }.into()
+    })
+}
+
+fn level_number(level: log::Level) -> abi::vicover_level {
+    let number = match level {
+        log::Level::Error => abi::VICOVER_LOG_ERROR,
+        log::Level::Warn => abi::VICOVER_LOG_WARN,
+        log::Level::Info => abi::VICOVER_LOG_INFO,
+        log::Level::Debug | log::Level::Trace => abi::VICOVER_LOG_DEBUG,
+    };
+    number as abi::vicover_level
+}

@@ -1,0 +1,28 @@
+//! The C ABI: translation only. Every decision is made elsewhere.
+
+mod exports;
+mod handles;
+mod input;
+mod status;
+
+/// Types and constants, generated from `include/vicover.h`.
+#[allow(
+    non_camel_case_types,
+    non_upper_case_globals,
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    unsafe_code,
+    clippy::all,
+    clippy::undocumented_unsafe_blocks
+)]
+mod abi {
+    include!(concat!(env!("OUT_DIR"), "/abi.rs"));
+}
+
+/// One pair for each function of the header: it does not compile when an
+/// export is missing or has another signature than the header says.
+#[allow(clippy::let_underscore_untyped)]
+mod agreement {
+    include!(concat!(env!("OUT_DIR"), "/agreement.rs"));
+}

@@ -1,0 +1,78 @@
+//! Status codes and the text behind them.
+
+use std::cell::RefCell;
+use std::ffi::CString;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+
+use super::abi;
+use crate::error::panic_text;
+use crate::error::Error;
+
+/// What a call answers when it fails.
+pub(super) struct Failure {
+    pub(super) status: abi::vicover_status,
+    pub(super) text: String,
+}
+
+impl Failure {
+    pub(super) fn new(status: i32, text: impl Into<String>) -> Self {
+        Self {
+            status,
+            text: text.into(),
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::new(status_of(&error), error.chain())
+    }
+}
+
+/// The code for an error.
+pub(super) fn status_of(error: &Error) -> abi::vicover_status {
+    match error {
+        Error::Options(_) => abi::VICOVER_ERR_OPTION,
+        Error::Io { .. } | Error::DumpStart(_) | Error::Dump(_) => abi::VICOVER_ERR_IO,
+        Error::Host { .. } => abi::VICOVER_ERR_HOST,
+        Error::Guest(_) => abi::VICOVER_ERR_GUEST,
+        Error::Cancelled => abi::VICOVER_ERR_CANCELLED,
+        Error::Unsupported(_) => abi::VICOVER_ERR_UNSUPPORTED,
+        Error::Internal(_) => abi::VICOVER_ERR_INTERNAL,
+    }
+}
+
+thread_local! {
+    static LAST: RefCell<CString> = RefCell::new(CString::default());
+}
+
+fn remember(text: &str) {
+    let clean: Vec<u8> = text.bytes().filter(|byte| *byte != 0).collect();
+    let text = CString::new(clean).unwrap_or_default();
+    // During a thread's end its locals may be gone; then nobody can ask either.
+    let _ = LAST.try_with(|last| *last.borrow_mut() = text);
+}
+
+/// The text of this thread's last failure. The pointer is good until the next
+/// call on the thread.
+pub(super) fn last_error() -> *const std::os::raw::c_char {
+    LAST.try_with(|last| last.borrow().as_ptr())
+        .unwrap_or(c"".as_ptr())
+}
+
+/// Runs the body of an export: no panic gets out, and a failure leaves its text.
+pub(super) fn answer(body: impl FnOnce() -> Result<(), Failure>) -> abi::vicover_status {
+    let result = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
+        Err(Failure::new(
+            abi::VICOVER_ERR_INTERNAL,
+            format!("internal error: {}", panic_text(&*panic)),
+        ))
+    });
+    match result {
+        Ok(()) => abi::VICOVER_OK as abi::vicover_status,
+        Err(failure) => {
+            remember(&failure.text);
+            failure.status
+        }
+    }
+}

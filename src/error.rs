@@ -1,0 +1,90 @@
+//! Why a job failed, as a chain of causes.
+
+use crate::host::HostError;
+use crate::options::OptionError;
+
+/// Anything that can stop a job or one of its steps.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The option text was refused.
+    #[error(transparent)]
+    Options(#[from] OptionError),
+    /// A file could not be read or written.
+    #[error("{doing}")]
+    Io {
+        /// What was being done, with the path.
+        doing: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The dump could not be started.
+    #[error("starting the dump")]
+    DumpStart(#[source] crate::dump::Error),
+    /// The dump could not be finished; what there is opens in readers.
+    #[error(transparent)]
+    Dump(#[from] crate::dump::Failure),
+    /// Xen or libxl refused a step.
+    #[error("{step}")]
+    Host {
+        /// The step of the story.
+        step: &'static str,
+        /// The call and its answer.
+        source: HostError,
+    },
+    /// The guest's memory contradicts itself.
+    #[error("guest memory: {0}")]
+    Guest(String),
+    /// The caller asked to stop.
+    #[error("cancelled by the caller")]
+    Cancelled,
+    /// Not possible in this build or for this guest.
+    #[error("{0}")]
+    Unsupported(String),
+    /// A thread of the job panicked; a bug of ours.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl Error {
+    /// Attaches the step of the story to a refusal of the host.
+    pub fn host(step: &'static str) -> impl FnOnce(HostError) -> Self {
+        move |source| Self::Host { step, source }
+    }
+
+    /// The error and its causes in one line, outermost first.
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut next = std::error::Error::source(self);
+        while let Some(cause) = next {
+            text.push_str(": ");
+            text.push_str(&cause.to_string());
+            next = cause.source();
+        }
+        text
+    }
+}
+
+/// What a panic said, where it said it in words.
+pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a thread panicked".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_chain_names_every_cause() {
+        let error = Error::Io {
+            doing: "writing /d/x.kdump".into(),
+            source: std::io::Error::from_raw_os_error(libc::ENOSPC),
+        };
+        assert!(error
+            .chain()
+            .starts_with("writing /d/x.kdump: No space left on device"));
+    }
+}

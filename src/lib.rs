@@ -1,0 +1,25 @@
+//! Dump a crashed Xen guest while its replacement already boots on the memory
+//! that the dump gives back.
+#![deny(unsafe_code)]
+
+pub mod addr;
+mod budget;
+mod capi;
+mod drain;
+pub mod dump;
+pub mod error;
+mod guarding;
+pub mod guest;
+mod handover;
+pub mod host;
+pub mod job;
+pub mod joblog;
+mod mapped;
+pub mod options;
+mod os;
+pub mod pacing;
+mod progress;
+pub mod recover;
+mod start_dump;
+mod throttle;
+mod understand;

@@ -1,0 +1,144 @@
+//! Space, caches and names of files on Linux.
+#![allow(unsafe_code)]
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+fn offsets(offset: u64, length: u64) -> io::Result<(libc::off_t, libc::off_t)> {
+    match (offset.try_into(), length.try_into()) {
+        (Ok(offset), Ok(length)) => Ok((offset, length)),
+        _ => Err(io::Error::from_raw_os_error(libc::EFBIG)),
+    }
+}
+
+fn allocate(file: &File, mode: libc::c_int, offset: u64, length: u64) -> io::Result<()> {
+    let (offset, length) = offsets(offset, length)?;
+    // SAFETY: fallocate takes no pointer; `file` keeps the descriptor open.
+    check(unsafe { libc::fallocate(file.as_raw_fd(), mode, offset, length) })
+}
+
+/// Reserves space for `length` bytes from `offset` on and makes the file at
+/// least that long; what was not written before reads as zero (fallocate(2)).
+pub(crate) fn reserve(file: &File, offset: u64, length: u64) -> io::Result<()> {
+    allocate(file, 0, offset, length)
+}
+
+/// Makes a range read as zero without sending zeroes where the device or the
+/// file system knows better (FALLOC_FL_ZERO_RANGE; also on block devices).
+pub(crate) fn zero_range(file: &File, offset: u64, length: u64) -> io::Result<()> {
+    let mode = libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE;
+    allocate(file, mode, offset, length)
+}
+
+/// Waits until a write to a pipe or socket would not block, at most
+/// `timeout_ms`; says whether it would not. A reader that is gone counts as
+/// ready, the write then says so.
+pub(crate) fn wait_writable(file: &File, timeout_ms: i32) -> io::Result<bool> {
+    let mut poll = libc::pollfd {
+        fd: file.as_raw_fd(),
+        events: libc::POLLOUT,
+        revents: 0,
+    };
+    // SAFETY: the pointer is to one pollfd that outlives the call.
+    match unsafe { libc::poll(&mut poll, 1, timeout_ms) } {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Waits for the write-back that an earlier call started, drops what has
+/// become clean from the page cache, and starts to write back the rest. Called
+/// every few megabytes it keeps a file from filling the cache.
+pub(crate) fn keep_cache_small(file: &File) -> io::Result<()> {
+    let fd = file.as_raw_fd();
+    let flags = libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE;
+    // SAFETY: neither call takes a pointer; `file` keeps the descriptor open.
+    unsafe {
+        check(libc::sync_file_range(fd, 0, 0, flags))?;
+        match libc::posix_fadvise(fd, 0, 0, libc::POSIX_FADV_DONTNEED) {
+            0 => Ok(()),
+            code => Err(io::Error::from_raw_os_error(code)),
+        }
+    }
+}
+
+/// A descriptor of our own for what a number stands for that somebody handed in
+/// (F_DUPFD_CLOEXEC): it stays open whatever they do with theirs.
+pub(crate) fn duplicate(fd: RawFd) -> io::Result<File> {
+    // SAFETY: a number that is not an open descriptor is an error of fcntl, and
+    // what it returns is a new descriptor that nobody else has.
+    unsafe {
+        match libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) {
+            -1 => Err(io::Error::last_os_error()),
+            new => Ok(File::from_raw_fd(new)),
+        }
+    }
+}
+
+/// Bytes that the file system of `file` has free for its user (statvfs(3)).
+pub(crate) fn free_space(file: &File) -> io::Result<u64> {
+    let mut found = MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: fstatvfs fills the struct when it succeeds, and only then is it
+    // looked at; `file` keeps the descriptor open.
+    let found = unsafe {
+        check(libc::fstatvfs(file.as_raw_fd(), found.as_mut_ptr()))?;
+        found.assume_init()
+    };
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
+/// Renames, failing with `AlreadyExists` where `to` is taken: the check and
+/// the rename are one step (renameat2(2), RENAME_NOREPLACE).
+pub(crate) fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
+    let from = CString::new(from.as_os_str().as_bytes())?;
+    let to = CString::new(to.as_os_str().as_bytes())?;
+    // SAFETY: both pointers are NUL-terminated strings that outlive the call.
+    check(unsafe {
+        libc::renameat2(
+            libc::AT_FDCWD,
+            from.as_ptr(),
+            libc::AT_FDCWD,
+            to.as_ptr(),
+            libc::RENAME_NOREPLACE,
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renaming_never_replaces() {
+        let dir = tempfile::tempdir().unwrap();
+        let (old, new) = (dir.path().join("old"), dir.path().join("new"));
+        std::fs::write(&old, "old").unwrap();
+        std::fs::write(&new, "new").unwrap();
+        let error = rename_no_replace(&new, &old).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(&old).unwrap(), b"old");
+        rename_no_replace(&new, &dir.path().join("free")).unwrap();
+        assert!(!new.exists());
+    }
+
+    #[test]
+    fn a_reserved_range_reads_as_zero() {
+        let file = tempfile::tempfile().unwrap();
+        reserve(&file, 0, 10_000).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), 10_000);
+    }
+}

@@ -1,0 +1,83 @@
+//! Files mapped into memory, to be copied out of.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::ptr::NonNull;
+
+/// Part of a file, mapped read-only. Others may write to the file meanwhile, so
+/// its bytes are copied out and never lent. Whoever shortens the file takes the
+/// reading process down with SIGBUS, as with any mapping.
+pub(crate) struct FileMap {
+    start: NonNull<libc::c_void>,
+    length: usize,
+}
+
+// SAFETY: a read-only mapping is not bound to the thread that made it.
+unsafe impl Send for FileMap {}
+// SAFETY: reading through it from several threads at once is allowed.
+unsafe impl Sync for FileMap {}
+
+impl FileMap {
+    /// Maps `length` bytes, more than none, from `offset` on, a multiple of the
+    /// page size, and brings them into memory. The file must have them.
+    pub(crate) fn new(file: &File, offset: u64, length: usize) -> io::Result<Self> {
+        let has = file.metadata()?.len();
+        if offset
+            .checked_add(length as u64)
+            .is_none_or(|end| end > has)
+        {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let offset =
+            libc::off_t::try_from(offset).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))?;
+        // SAFETY: a new mapping at an address of the kernel's choice touches
+        // nothing that exists; `file` keeps the descriptor open for the call.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                length,
+                libc::PROT_READ,
+                libc::MAP_SHARED | libc::MAP_POPULATE,
+                file.as_raw_fd(),
+                offset,
+            )
+        };
+        match NonNull::new(start) {
+            Some(start) if start.as_ptr() != libc::MAP_FAILED => Ok(Self { start, length }),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Takes the file's pages out of this process's memory; reading brings them
+    /// back.
+    pub(crate) fn forget(&self) {
+        // SAFETY: the whole of our own mapping, shared with the file and never
+        // written to, so that nothing is lost. That it may fail harms nobody.
+        unsafe { libc::madvise(self.start.as_ptr(), self.length, libc::MADV_DONTNEED) };
+    }
+
+    /// Copies bytes out; false when they are not all in the mapping.
+    pub(crate) fn read(&self, offset: usize, into: &mut [u8]) -> bool {
+        let end = offset.checked_add(into.len());
+        if end.is_none_or(|end| end > self.length) {
+            return false;
+        }
+        // SAFETY: the source is inside of the mapping, which lives as long as
+        // `self`; the target is the caller's own, exclusively borrowed.
+        unsafe {
+            let from = self.start.as_ptr().cast::<u8>().add(offset);
+            std::ptr::copy_nonoverlapping(from, into.as_mut_ptr(), into.len());
+        }
+        true
+    }
+}
+
+impl Drop for FileMap {
+    fn drop(&mut self) {
+        // SAFETY: mapped by `new` with this length, unmapped once, and no
+        // reference into it was ever given out.
+        unsafe { libc::munmap(self.start.as_ptr(), self.length) };
+    }
+}

@@ -1,0 +1,6 @@
+//! Calls of the operating system that the standard library does not offer,
+//! each as one safe function.
+
+pub(crate) mod file;
+pub(crate) mod map;
+pub(crate) mod signal;
