@@ -1,0 +1,196 @@
+//! A kernel whose description has been checked against memory.
+
+use crate::addr::{GuestPhys, GuestVirt, PAGE_SIZE};
+
+use super::identity::{Processor, UtsName, UTS_BYTES};
+use super::memory::{is_ram, GuestMemory};
+use super::paging::{Levels, PageTables, WalkError, KERNEL_MAP};
+use super::vmcoreinfo::{ParseError, VmcoreInfo};
+
+/// What memory and VMCOREINFO agree on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Kernel {
+    /// The kernel's description.
+    pub info: VmcoreInfo,
+    /// The kernel's own page tables.
+    pub tables: PageTables,
+    /// Physical address less virtual address of the kernel's image, both
+    /// counted from [`KERNEL_MAP`].
+    pub phys_base: i64,
+    /// First address of the direct mapping of all memory, when it could be
+    /// told (`page_offset_base`).
+    pub direct_map: Option<GuestVirt>,
+    /// The kernel's name.
+    pub name: UtsName,
+}
+
+/// Why a description is not believed.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The text itself is wrong.
+    #[error(transparent)]
+    Text(#[from] ParseError),
+    /// Something it must say is missing or out of range.
+    #[error("{0} is missing or out of range")]
+    Value(&'static str),
+    /// The topmost page table is not in RAM.
+    #[error("the topmost page table, {0}, is not RAM")]
+    RootNotRam(GuestPhys),
+    /// The page tables do not map the kernel.
+    #[error("the page tables do not map the kernel: {0}")]
+    NotMapped(#[from] WalkError),
+    /// The page tables map the kernel to another place.
+    #[error("the page tables map the kernel to {found}, not {stated}")]
+    Elsewhere {
+        /// Where the tables lead.
+        found: GuestPhys,
+        /// Where the description says it is.
+        stated: GuestPhys,
+    },
+    /// A processor was using page tables with another kernel in them.
+    #[error("a processor's page tables (CR3 {cr3:#x}) map the kernel to {found}")]
+    Processor {
+        /// That processor's CR3.
+        cr3: u64,
+        /// Where they lead.
+        found: GuestPhys,
+    },
+    /// The kernel's name in memory is another one.
+    #[error("memory holds no kernel named {0}")]
+    OtherName(String),
+}
+
+impl Kernel {
+    /// Checks a description against memory and the processors.
+    pub fn check(
+        mem: &dyn GuestMemory,
+        info: VmcoreInfo,
+        processors: &[Processor],
+    ) -> Result<Self, Refusal> {
+        if info.page_size() != Some(PAGE_SIZE as u64) {
+            return Err(Refusal::Value("PAGESIZE"));
+        }
+        let phys_base = info
+            .number("phys_base")
+            .ok_or(Refusal::Value("NUMBER(phys_base)"))?;
+        let levels = match info.number("pgtable_l5_enabled") {
+            Some(1) => Levels::Five,
+            Some(0) | None => Levels::Four,
+            Some(_) => return Err(Refusal::Value("NUMBER(pgtable_l5_enabled)")),
+        };
+        let encrypted = encryption_bit(&info)?;
+        let root = image_symbol(&info, phys_base, "swapper_pg_dir")
+            .ok_or(Refusal::Value("SYMBOL(swapper_pg_dir)"))?;
+        if root.page_offset() != 0 || !is_ram(mem.ram(), root.gfn()) {
+            return Err(Refusal::RootNotRam(root));
+        }
+        let tables = PageTables::new(root.0, levels, encrypted);
+
+        let text = info
+            .symbol("_stext")
+            .ok_or(Refusal::Value("SYMBOL(_stext)"))?;
+        let stated =
+            image_symbol(&info, phys_base, "_stext").ok_or(Refusal::Value("SYMBOL(_stext)"))?;
+        let found = tables.translate(mem, text)?.phys;
+        if found != stated {
+            return Err(Refusal::Elsewhere { found, stated });
+        }
+        // A processor that was in user space may use tables without the kernel
+        // (page-table isolation); that says nothing. Another kernel does.
+        for processor in processors {
+            match tables.with_root(processor.cr3).translate(mem, text) {
+                Ok(other) if other.phys != stated => {
+                    return Err(Refusal::Processor {
+                        cr3: processor.cr3,
+                        found: other.phys,
+                    })
+                }
+                _ => {}
+            }
+        }
+        let name = read_name(mem, &tables, &info)?;
+        let direct_map = find_direct_map(mem, &tables, &info);
+        Ok(Self {
+            info,
+            tables,
+            phys_base,
+            direct_map,
+            name,
+        })
+    }
+
+    /// Where a symbol of the kernel's image is in memory.
+    pub fn image_symbol(&self, name: &str) -> Option<GuestPhys> {
+        image_symbol(&self.info, self.phys_base, name)
+    }
+
+    /// Whether one of the processors was running on page tables that hold this
+    /// kernel: a fact that the guest could not have left behind by chance.
+    pub fn is_in_use_by(&self, mem: &dyn GuestMemory, processors: &[Processor]) -> bool {
+        let Some(text) = self.info.symbol("_stext") else {
+            return false;
+        };
+        processors.iter().any(|processor| {
+            self.tables
+                .with_root(processor.cr3)
+                .translate(mem, text)
+                .is_ok()
+        })
+    }
+}
+
+/// `sme_mask` is one address bit, or none.
+fn encryption_bit(info: &VmcoreInfo) -> Result<u64, Refusal> {
+    let mask = info.number("sme_mask").unwrap_or(0) as u64;
+    let is_address_bit = mask.is_power_of_two() && (1 << 32..1 << 52).contains(&mask);
+    if mask == 0 || is_address_bit {
+        Ok(mask)
+    } else {
+        Err(Refusal::Value("NUMBER(sme_mask)"))
+    }
+}
+
+/// `__phys_addr` of an address in the kernel's image (`arch/x86/mm/physaddr.c`).
+fn image_symbol(info: &VmcoreInfo, phys_base: i64, name: &str) -> Option<GuestPhys> {
+    let within = info.symbol(name)?.0.checked_sub(KERNEL_MAP)?;
+    within.checked_add_signed(phys_base).map(GuestPhys)
+}
+
+/// `init_uts_ns.name`. The structure began with a reference count before Linux
+/// 5.11 (commit 9a56493f6942), which also is when its offset began to be told.
+fn read_name(
+    mem: &dyn GuestMemory,
+    tables: &PageTables,
+    info: &VmcoreInfo,
+) -> Result<UtsName, Refusal> {
+    let space = info
+        .symbol("init_uts_ns")
+        .ok_or(Refusal::Value("SYMBOL(init_uts_ns)"))?;
+    let offset = info.offset("uts_namespace.name").unwrap_or(4);
+    let at = space
+        .checked_add(offset)
+        .ok_or(Refusal::Value("OFFSET(uts_namespace.name)"))?;
+    let mut bytes = [0; UTS_BYTES];
+    tables.read(mem, at, &mut bytes)?;
+    UtsName::parse(&bytes)
+        .filter(|name| name.sysname == "Linux" && name.release == info.release())
+        .ok_or_else(|| Refusal::OtherName(info.release().to_owned()))
+}
+
+/// The direct mapping begins on a multiple of 1 GiB (`kernel_randomize_memory`
+/// moves it by whole PUD entries, `arch/x86/mm/kaslr.c`). The array of memory
+/// sections is allocated at boot, so its address is within the direct mapping.
+fn find_direct_map(
+    mem: &dyn GuestMemory,
+    tables: &PageTables,
+    info: &VmcoreInfo,
+) -> Option<GuestVirt> {
+    let inside = info.symbol("mem_section")?;
+    if inside < tables.upper_half() || inside.0 >= KERNEL_MAP {
+        return None;
+    }
+    let phys = tables.translate(mem, inside).ok()?.phys;
+    let base = inside.0.checked_sub(phys.0)?;
+    let begins_well = base % (1 << 30) == 0 && base >= tables.upper_half().0;
+    begins_well.then_some(GuestVirt(base))
+}

@@ -1,0 +1,204 @@
+//! Pages that the kernel's own page tables show to be the kernel's.
+//!
+//! Whatever the kernel maps outside its direct mapping of all memory (its image,
+//! modules, stacks, per-CPU areas, page descriptors) is in use, and so are the
+//! tables themselves. A descriptor that says otherwise is wrong.
+
+use crate::addr::{Gfn, GfnRange, GuestPhys, GuestVirt, PAGE_SHIFT};
+
+use super::identity::Processor;
+use super::image::{ImageParts, IMAGE_END};
+use super::kernel::Kernel;
+use super::memory::GuestMemory;
+use super::paging::{Descend, PageTables, Visit, KERNEL_MAP};
+
+/// Entries of tables that are looked at, at most: 64 TiB by 2 MiB pages, and
+/// 64 GiB by small ones.
+const MAX_ENTRIES: u64 = 1 << 26;
+
+/// Runs of pages that are kept in mind, at most (16 bytes each).
+const MAX_RUNS: usize = 1 << 20;
+
+/// Linux's kernel stacks on x86-64 (`THREAD_SIZE`; aligned to their size).
+const STACK_BYTES: u64 = 16 << 10;
+
+/// Part of a processor's per-CPU area that is kept whatever descriptors say.
+const PER_CPU_BYTES: u64 = 64 << 10;
+
+/// The kernel's pages by kind; each ascending only as the kernel maps it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct KernelPages {
+    /// Pages that hold page tables.
+    pub tables: Vec<GfnRange>,
+    /// Pages that hold page descriptors.
+    pub descriptors: Vec<GfnRange>,
+    /// The kernel's image, as far as it is surely in use.
+    pub image: Vec<GfnRange>,
+    /// Writable parts of the image, when the kernel does not tell which of them
+    /// it gave back after boot.
+    pub image_or_released: Vec<GfnRange>,
+    /// Everything else that is mapped: modules, stacks, per-CPU areas.
+    pub mapped: Vec<GfnRange>,
+    /// Stacks in use on the processors.
+    pub stacks: Vec<GfnRange>,
+    /// False when a cap was met, so that pages may be missing.
+    pub complete: bool,
+}
+
+impl KernelPages {
+    /// All that are surely in use.
+    pub fn in_use(&self) -> impl Iterator<Item = GfnRange> + '_ {
+        [
+            &self.tables,
+            &self.descriptors,
+            &self.image,
+            &self.mapped,
+            &self.stacks,
+        ]
+        .into_iter()
+        .flatten()
+        .copied()
+    }
+}
+
+/// Collects the kernel's pages. `descriptors` are the addresses at which page
+/// descriptors are mapped.
+pub fn kernel_pages(
+    mem: &dyn GuestMemory,
+    kernel: &Kernel,
+    processors: &[Processor],
+    descriptors: std::ops::Range<GuestVirt>,
+) -> KernelPages {
+    let end = mem.end();
+    let mut pages = KernelPages::default();
+    let mut runs_left = MAX_RUNS;
+    let mut entries_left = MAX_ENTRIES;
+    let direct = direct_map(kernel, end);
+    let image = ImageParts::find(mem, kernel);
+    let mut visitor = |visit| match visit {
+        Visit::Table { phys, from, bytes } => {
+            push(
+                &mut pages.tables,
+                &mut runs_left,
+                phys,
+                1 << PAGE_SHIFT,
+                end,
+            );
+            // The direct mapping's smallest pages tell nothing new.
+            if bytes == 2 << 20 && direct.contains(&from) {
+                Descend::Skip
+            } else {
+                Descend::Into
+            }
+        }
+        Visit::Leaf {
+            at,
+            phys,
+            bytes,
+            writable,
+        } => {
+            if (KERNEL_MAP..IMAGE_END).contains(&at.0) {
+                let list = match image.is_told() || !writable {
+                    true => &mut pages.image,
+                    false => &mut pages.image_or_released,
+                };
+                for (offset, bytes) in image.in_use(at, bytes) {
+                    let phys = GuestPhys(phys.0 + offset);
+                    push(list, &mut runs_left, phys, bytes, end);
+                }
+            } else if descriptors.contains(&at) {
+                push(&mut pages.descriptors, &mut runs_left, phys, bytes, end);
+            } else if !direct.contains(&at) {
+                push(&mut pages.mapped, &mut runs_left, phys, bytes, end);
+            }
+            Descend::Into
+        }
+    };
+    let upper = kernel.tables.upper_half();
+    let visited = kernel.tables.visit(
+        mem,
+        upper,
+        GuestVirt(u64::MAX),
+        &mut entries_left,
+        &mut visitor,
+    );
+    let mut complete = visited.complete;
+    for processor in processors {
+        let own = kernel.tables.with_root(processor.cr3);
+        complete &= user_tables(mem, &own, &mut entries_left, &mut |phys| {
+            push(
+                &mut pages.tables,
+                &mut runs_left,
+                phys,
+                1 << PAGE_SHIFT,
+                end,
+            );
+        });
+        let stack = GuestVirt(processor.rsp.0 & !(STACK_BYTES - 1));
+        for (list, start, bytes) in [
+            (&mut pages.stacks, stack, STACK_BYTES),
+            (&mut pages.mapped, processor.gs_base, PER_CPU_BYTES),
+        ] {
+            for offset in (0..bytes).step_by(1 << PAGE_SHIFT) {
+                let at = GuestVirt(start.0.wrapping_add(offset));
+                if at < upper {
+                    continue;
+                }
+                if let Ok(found) = kernel.tables.translate(mem, at) {
+                    push(list, &mut runs_left, found.phys, 1 << PAGE_SHIFT, end);
+                }
+            }
+        }
+    }
+    pages.complete = complete && runs_left > 0;
+    pages
+}
+
+/// Addresses of the direct mapping; empty when it is not known, so that what it
+/// maps counts as in use: then nothing can be left out, which is safe.
+fn direct_map(kernel: &Kernel, end: Gfn) -> std::ops::Range<GuestVirt> {
+    const PUD: u64 = 1 << 30;
+    let bytes = (end.0 << PAGE_SHIFT).next_multiple_of(PUD);
+    let range = |start: GuestVirt| Some(start..start.checked_add(bytes)?);
+    let none = GuestVirt(0)..GuestVirt(0);
+    kernel.direct_map.and_then(range).unwrap_or(none)
+}
+
+/// Tables of a process's half, without what they map. False: cap met.
+fn user_tables(
+    mem: &dyn GuestMemory,
+    tables: &PageTables,
+    entries_left: &mut u64,
+    each: &mut dyn FnMut(GuestPhys),
+) -> bool {
+    let last = GuestVirt(!tables.upper_half().0);
+    let mut visitor = |visit| {
+        if let Visit::Table { phys, bytes, .. } = visit {
+            each(phys);
+            if bytes == 2 << 20 {
+                return Descend::Skip;
+            }
+        }
+        Descend::Into
+    };
+    tables
+        .visit(mem, GuestVirt(0), last, entries_left, &mut visitor)
+        .complete
+}
+
+/// Notes the pages of `bytes` from `phys` on, as far as memory goes.
+fn push(runs: &mut Vec<GfnRange>, left: &mut usize, phys: GuestPhys, bytes: u64, end: Gfn) {
+    let start = phys.gfn();
+    let stop = Gfn((start.0 + (bytes >> PAGE_SHIFT)).min(end.0));
+    if stop <= start {
+        return;
+    }
+    match runs.last_mut() {
+        Some(last) if last.end == start => last.end = stop,
+        _ if *left == 0 => {}
+        _ => {
+            *left -= 1;
+            runs.push(GfnRange::new(start, stop));
+        }
+    }
+}

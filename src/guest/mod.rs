@@ -1,0 +1,30 @@
+//! What the memory of a dead Linux guest says about itself.
+//!
+//! Nothing here knows Xen, files or threads, and nothing the guest holds is
+//! believed: every value is checked before it is used as an address, an offset
+//! or a count, and every walk has a cap.
+//!
+//! In the order of use: [`locate`] finds the kernel's self-description
+//! ([`vmcoreinfo`]) and checks it against memory ([`kernel`]); [`plan`] finds the
+//! page descriptors ([`sections`], [`layout`]), gives every page a [`verdict`]
+//! ([`classify`], [`page_map`]), sets that against what else the guest holds
+//! ([`kernel_pages`], [`image`], [`kallsyms`], [`zones`]) and against any [`doubt`], and orders the dump.
+//! [`log`] reads the kernel's messages.
+pub mod classify;
+pub mod doubt;
+pub mod identity;
+pub mod image;
+pub mod kallsyms;
+pub mod kernel;
+pub mod kernel_pages;
+pub mod layout;
+pub mod locate;
+pub mod log;
+pub mod memory;
+pub mod page_map;
+pub mod paging;
+pub mod plan;
+pub mod sections;
+pub mod verdict;
+pub mod vmcoreinfo;
+pub mod zones;

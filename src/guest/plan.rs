@@ -1,0 +1,492 @@
+//! What to dump, in which order, and what can be given back at once.
+
+use crate::addr::{Gfn, GfnRange, GuestPhys, GuestVirt, PAGE_SHIFT};
+
+use super::classify::{Classifier, Oddities};
+use super::doubt::Doubt;
+use super::identity::Processor;
+use super::image::seems_in_use;
+use super::kernel::Kernel;
+use super::kernel_pages::{kernel_pages, KernelPages};
+use super::layout::PageLayout;
+use super::locate::Located;
+use super::log::Log;
+use super::memory::GuestMemory;
+use super::page_map::{Draft, PageMap, SECTION_PAGES};
+use super::sections::{sections, MemorySection};
+use super::verdict::{DumpLevel, Verdict};
+use super::zones::free_pages;
+
+/// Descriptors are read in pieces of this many pages: 256 KiB.
+const PIECE_PAGES: u64 = 4096;
+
+/// Descriptors of this many pages are mapped together or not at all
+/// (`PAGES_PER_SUBSECTION`).
+const SUBSECTION_PAGES: u64 = 512;
+
+/// Bounds on the work, beside those that are built in.
+pub struct Limits<'a> {
+    /// Asked between sections of memory; true makes the walk stop and the plan
+    /// keep everything.
+    pub give_up: &'a dyn Fn() -> bool,
+}
+
+impl Default for Limits<'_> {
+    fn default() -> Self {
+        Self { give_up: &|| false }
+    }
+}
+
+/// A part of the dump that is written before the rest.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Part {
+    /// VMCOREINFO.
+    Notes,
+    /// The kernel's log buffer.
+    Log,
+    /// Stacks that processors were on.
+    Stacks,
+    /// Page tables.
+    PageTables,
+    /// Page descriptors.
+    Descriptors,
+}
+
+/// The plan for one guest.
+pub struct Plan {
+    map: PageMap,
+    ram: Vec<GfnRange>,
+    asked: DumpLevel,
+    level: DumpLevel,
+    doubts: Vec<Doubt>,
+    first: Vec<(Part, Vec<GfnRange>)>,
+    /// All ranges of `first`, ascending.
+    placed: Vec<GfnRange>,
+    counts: [u64; Verdict::ALL.len()],
+    oddities: Oddities,
+    guest_free_pages: Option<u64>,
+}
+
+impl Plan {
+    /// A plan that keeps every page, for a guest of which nothing is known.
+    pub fn everything(mem: &dyn GuestMemory, asked: DumpLevel, doubt: Doubt) -> Self {
+        let mut plan = Self::new(mem, asked, PageMap::new(Gfn(0)));
+        plan.doubt(doubt);
+        plan.count();
+        plan
+    }
+
+    fn new(mem: &dyn GuestMemory, asked: DumpLevel, map: PageMap) -> Self {
+        Self {
+            map,
+            ram: mem.ram().to_vec(),
+            asked,
+            level: asked,
+            doubts: Vec::new(),
+            first: Vec::new(),
+            placed: Vec::new(),
+            counts: [0; Verdict::ALL.len()],
+            oddities: Oddities::default(),
+            guest_free_pages: None,
+        }
+    }
+
+    /// The level that was asked for.
+    pub fn asked(&self) -> DumpLevel {
+        self.asked
+    }
+
+    /// The level that is used: the one asked for, or a safer one because of
+    /// [`Plan::doubts`].
+    pub fn level(&self) -> DumpLevel {
+        self.level
+    }
+
+    /// Why the guest's word is not fully believed.
+    pub fn doubts(&self) -> &[Doubt] {
+        &self.doubts
+    }
+
+    /// Descriptors that did not fit together; their pages are kept.
+    pub fn oddities(&self) -> Oddities {
+        self.oddities
+    }
+
+    /// Free pages by the guest's own count.
+    pub fn guest_free_pages(&self) -> Option<u64> {
+        self.guest_free_pages
+    }
+
+    /// The verdict on one page.
+    pub fn verdict(&self, gfn: Gfn) -> Verdict {
+        self.map.get(gfn)
+    }
+
+    /// Whether the dump leaves out a page whatever its bytes are. Pages of
+    /// zeroes are a matter of their bytes and of [`DumpLevel::excludes_zero`].
+    pub fn is_excluded(&self, gfn: Gfn) -> bool {
+        self.level.excludes(self.map.get(gfn))
+    }
+
+    /// Number of pages of RAM with this verdict.
+    pub fn count_of(&self, verdict: Verdict) -> u64 {
+        self.counts[verdict as usize]
+    }
+
+    /// Pages of RAM.
+    pub fn pages(&self) -> u64 {
+        self.ram.iter().map(GfnRange::len).sum()
+    }
+
+    /// Pages of RAM that the dump leaves out whatever their bytes are.
+    pub fn excluded_pages(&self) -> u64 {
+        let excluded = |verdict: &&Verdict| self.level.excludes(**verdict);
+        let left_out = Verdict::ALL.iter().filter(excluded);
+        left_out.map(|&verdict| self.count_of(verdict)).sum()
+    }
+
+    /// Runs of RAM that are left out, ascending: what can be given back before
+    /// anything is written.
+    pub fn excluded(&self) -> impl Iterator<Item = GfnRange> + '_ {
+        self.ram_runs(|level, verdict| level.excludes(verdict))
+    }
+
+    /// Runs of RAM that are dumped, each page once, most useful first.
+    pub fn kept(&self) -> impl Iterator<Item = GfnRange> + '_ {
+        let first = self.first.iter().flat_map(|(_, ranges)| ranges).copied();
+        let rest = self
+            .ram_runs(|level, verdict| !level.excludes(verdict))
+            .flat_map(|range| self.not_placed(range));
+        first.chain(rest)
+    }
+
+    /// The parts that are dumped first, in their order.
+    pub fn first_parts(&self) -> &[(Part, Vec<GfnRange>)] {
+        &self.first
+    }
+
+    /// Bytes of memory that the plan takes.
+    pub fn bytes(&self) -> usize {
+        let ranges = self.placed.capacity() * 2;
+        self.map.bytes() + ranges * size_of::<GfnRange>()
+    }
+
+    /// Leaves out what `parts` name as well, as far as no doubt forbids it.
+    pub fn raise_level(&mut self, parts: u8) {
+        let distrusted = self.doubts.iter().fold(0, |all, d| all | d.distrusted());
+        self.asked = DumpLevel::new(self.asked.get() | parts).unwrap_or(self.asked);
+        self.level = self.asked.without(distrusted);
+        let (map, level) = (&self.map, self.level);
+        let kept = |&range: &GfnRange| {
+            map.runs(range)
+                .filter(move |&(_, verdict)| !level.excludes(verdict))
+                .map(|(run, _)| run)
+                .collect::<Vec<_>>()
+        };
+        for (_, ranges) in &mut self.first {
+            *ranges = ranges.iter().flat_map(kept).collect();
+        }
+        self.placed = self.placed.iter().flat_map(kept).collect();
+    }
+
+    fn ram_runs(
+        &self,
+        which: impl Fn(DumpLevel, Verdict) -> bool + Copy + 'static,
+    ) -> impl Iterator<Item = GfnRange> + '_ {
+        let level = self.level;
+        let mut runs = self
+            .ram
+            .iter()
+            .flat_map(|&range| self.map.runs(range))
+            .filter(move |&(_, verdict)| which(level, verdict))
+            .map(|(range, _)| range)
+            .peekable();
+        std::iter::from_fn(move || {
+            let mut run = runs.next()?;
+            while let Some(next) = runs.next_if(|next| next.start == run.end) {
+                run.end = next.end;
+            }
+            Some(run)
+        })
+    }
+
+    /// What is left of a run without the parts that come first.
+    fn not_placed(&self, run: GfnRange) -> Vec<GfnRange> {
+        let from = self.placed.partition_point(|range| range.end <= run.start);
+        let mut rest = Vec::new();
+        let mut next = run.start;
+        for placed in &self.placed[from..] {
+            if placed.start >= run.end {
+                break;
+            }
+            rest.push(GfnRange::new(next, placed.start));
+            next = placed.end;
+        }
+        rest.push(GfnRange::new(next, run.end));
+        rest.retain(|range| !range.is_empty());
+        rest
+    }
+
+    fn doubt(&mut self, doubt: Doubt) {
+        log::warn!("{doubt}");
+        self.level = self.level.without(doubt.distrusted());
+        self.doubts.push(doubt);
+    }
+
+    fn count(&mut self) {
+        self.counts = [0; Verdict::ALL.len()];
+        for &range in &self.ram {
+            for (run, verdict) in self.map.runs(range) {
+                self.counts[verdict as usize] += run.len();
+            }
+        }
+    }
+
+    /// Puts a part before the rest: those of its pages that are RAM, are kept,
+    /// and are in no part yet.
+    fn place(&mut self, part: Part, ranges: &[GfnRange]) {
+        let mut sorted = ranges.to_vec();
+        sorted.sort_by_key(|range| range.start);
+        let mut fresh: Vec<GfnRange> = Vec::new();
+        for range in sorted {
+            let from = fresh
+                .last()
+                .map_or(range.start, |last| last.end.max(range.start));
+            let ram = std::mem::take(&mut self.ram);
+            for ram in &ram {
+                let common = GfnRange::new(from.max(ram.start), range.end.min(ram.end));
+                for (run, verdict) in self.map.runs(common) {
+                    if !self.level.excludes(verdict) {
+                        fresh.extend(self.not_placed(run));
+                    }
+                }
+            }
+            self.ram = ram;
+        }
+        fresh.dedup_by(|next, last| {
+            let joins = last.end == next.start;
+            if joins {
+                last.end = next.end;
+            }
+            joins
+        });
+        self.placed.extend(&fresh);
+        self.placed.sort_by_key(|range| range.start);
+        self.first.push((part, fresh));
+    }
+}
+
+/// Makes the plan for a guest whose kernel was found.
+pub fn build(
+    mem: &dyn GuestMemory,
+    located: &Located,
+    processors: &[Processor],
+    asked: DumpLevel,
+    limits: &Limits<'_>,
+) -> Plan {
+    let kernel = &located.kernel;
+    let layout = match PageLayout::new(&kernel.info) {
+        Ok(layout) => layout,
+        Err(error) => return Plan::everything(mem, asked, Doubt::Layout(error)),
+    };
+    let sections = match sections(mem, kernel, layout.size) {
+        Ok(sections) => sections,
+        Err(error) => return Plan::everything(mem, asked, Doubt::Sections(error)),
+    };
+    let mut classifier = Classifier::new(layout);
+    let mut map = PageMap::new(mem.end());
+    if !classify_all(mem, kernel, &sections, &mut classifier, &mut map, limits) {
+        return Plan::everything(mem, asked, Doubt::GaveUp);
+    }
+    let mut plan = Plan::new(mem, asked, map);
+    plan.oddities = classifier.oddities;
+
+    let pages = kernel_pages(
+        mem,
+        kernel,
+        processors,
+        descriptor_addresses(&sections, &layout),
+    );
+    protect(&mut plan, &pages);
+    check_totals(mem, kernel, &classifier, &mut plan);
+    plan.count();
+    set_order(mem, located, &pages, &mut plan);
+    plan
+}
+
+/// False when the caller wants no more of it.
+fn classify_all(
+    mem: &dyn GuestMemory,
+    kernel: &Kernel,
+    sections: &[MemorySection],
+    classifier: &mut Classifier,
+    map: &mut PageMap,
+    limits: &Limits<'_>,
+) -> bool {
+    let mut draft = Draft::new();
+    let mut walker = Walker {
+        mem,
+        kernel,
+        descriptor_bytes: classifier.descriptor_bytes() as u64,
+        buffer: vec![0; PIECE_PAGES as usize * classifier.descriptor_bytes()],
+    };
+    let mut sections = sections.iter().peekable();
+    for index in 0..map.sections() {
+        if (limits.give_up)() {
+            return false;
+        }
+        let start = Gfn((index * SECTION_PAGES) as u64);
+        let here = GfnRange::new(start, Gfn(start.0 + SECTION_PAGES as u64));
+        while sections.next_if(|s| s.pages.end <= start).is_some() {}
+        if sections.peek().is_none_or(|s| s.pages.start >= here.end) {
+            continue;
+        }
+        draft.begin(start);
+        for section in sections.clone().take_while(|s| s.pages.start < here.end) {
+            walker.section(section, here, classifier, &mut draft);
+        }
+        map.finish(&mut draft);
+        for (from, to) in classifier.take_retracted() {
+            map.change(GfnRange::new(from, to), Verdict::Unknown, |_| true);
+        }
+    }
+    true
+}
+
+struct Walker<'a> {
+    mem: &'a dyn GuestMemory,
+    kernel: &'a Kernel,
+    descriptor_bytes: u64,
+    buffer: Vec<u8>,
+}
+
+impl Walker<'_> {
+    /// Classifies what `section` has of the pages `here`.
+    fn section(
+        &mut self,
+        section: &MemorySection,
+        here: GfnRange,
+        classifier: &mut Classifier,
+        draft: &mut Draft,
+    ) {
+        let end = section.pages.end.min(here.end);
+        let mut next = section.pages.start.max(here.start);
+        while next < end {
+            let mut pages = GfnRange::new(next, Gfn((next.0 + PIECE_PAGES).min(end.0)));
+            if !self.read(section, pages) {
+                // Perhaps only a part of it is not there.
+                pages.end = Gfn((next.0 + SUBSECTION_PAGES).min(end.0));
+                if !self.read(section, pages) {
+                    classifier.interrupt(here.start, next, draft);
+                    next = pages.end;
+                    continue;
+                }
+            }
+            let bytes = (pages.len() * self.descriptor_bytes) as usize;
+            classifier.classify(here.start, next, &self.buffer[..bytes], draft);
+            next = pages.end;
+        }
+    }
+
+    /// Reads the descriptors of some of a section's pages.
+    fn read(&mut self, section: &MemorySection, pages: GfnRange) -> bool {
+        let skipped = pages.start.0 - section.pages.start.0;
+        let at = section.descriptors.0 + skipped * self.descriptor_bytes;
+        let bytes = (pages.len() * self.descriptor_bytes) as usize;
+        let into = &mut self.buffer[..bytes];
+        self.kernel
+            .tables
+            .read(self.mem, GuestVirt(at), into)
+            .is_ok()
+    }
+}
+
+/// All addresses of descriptors, from the lowest to the highest. Without a
+/// virtual memory map other things are between them; these are kept as well.
+fn descriptor_addresses(
+    sections: &[MemorySection],
+    layout: &PageLayout,
+) -> std::ops::Range<GuestVirt> {
+    let start = sections.iter().map(|s| s.descriptors).min();
+    let end = |s: &MemorySection| s.descriptors.0 + s.pages.len() * layout.size as u64;
+    let end = sections.iter().map(end).max();
+    GuestVirt(start.map_or(0, |start| start.0))..GuestVirt(end.unwrap_or(0))
+}
+
+/// Overrides descriptors with what the kernel's page tables say. A page that is
+/// said to be poisoned stays left out: to read one can bring the host down.
+fn protect(plan: &mut Plan, pages: &KernelPages) {
+    if !pages.complete {
+        plan.doubt(Doubt::PageTables);
+    }
+    let every_level = DumpLevel::DEFAULT;
+    let image = pages.image_or_released.iter();
+    let image: Vec<_> = image
+        .flat_map(|&range| seems_in_use(&plan.map, range))
+        .collect();
+    for range in pages.in_use().chain(image) {
+        plan.map.change(range, Verdict::NeverExclude, |verdict| {
+            verdict != Verdict::Poisoned && every_level.excludes(verdict)
+        });
+    }
+    if plan.map.overflowed() {
+        plan.doubt(Doubt::TooFragmented);
+    }
+}
+
+/// A processor that stopped while it moved blocks can leave the count this far
+/// from the truth: one block of each order, twice.
+fn tolerance(orders: u32) -> u64 {
+    2 << orders
+}
+
+fn check_totals(mem: &dyn GuestMemory, kernel: &Kernel, classifier: &Classifier, plan: &mut Plan) {
+    let found = classifier.free_pages;
+    match free_pages(mem, kernel) {
+        Err(error) => plan.doubt(Doubt::Zones(error)),
+        Ok(counted) => {
+            plan.guest_free_pages = Some(counted);
+            if found.abs_diff(counted) > tolerance(classifier.orders()) {
+                plan.doubt(Doubt::FreePages { found, counted });
+            }
+        }
+    }
+}
+
+fn set_order(mem: &dyn GuestMemory, located: &Located, pages: &KernelPages, plan: &mut Plan) {
+    let two = |gfn: Gfn| GfnRange::new(gfn, Gfn(gfn.0 + 2));
+    let notes: Vec<_> = located.copies.iter().map(|copy| two(copy.gfn)).collect();
+    plan.place(Part::Notes, &notes);
+    let kernel = &located.kernel;
+    match Log::find(mem, kernel) {
+        Ok(log) => plan.place(Part::Log, &log_pages(mem, kernel, &log)),
+        Err(error) => log::warn!("log buffer is not dumped first: {error}"),
+    }
+    plan.place(Part::Stacks, &pages.stacks);
+    plan.place(Part::PageTables, &pages.tables);
+    plan.place(Part::Descriptors, &pages.descriptors);
+}
+
+fn log_pages(mem: &dyn GuestMemory, kernel: &Kernel, log: &Log<'_>) -> Vec<GfnRange> {
+    let mut pages = Vec::new();
+    for (start, bytes) in log.parts() {
+        let mut done = 0;
+        while done < bytes {
+            let at = GuestVirt(start.0.wrapping_add(done));
+            let Ok(found) = kernel.tables.translate(mem, at) else {
+                break;
+            };
+            let part = found.mapped.min(bytes - done);
+            pages.push(pages_of(found.phys, part));
+            done += part;
+        }
+    }
+    pages
+}
+
+/// Pages that `bytes` bytes from `phys` on touch.
+fn pages_of(phys: GuestPhys, bytes: u64) -> GfnRange {
+    let last = GuestPhys(phys.0 + bytes - 1).gfn();
+    debug_assert!(bytes <= 1 << (PAGE_SHIFT + 18));
+    GfnRange::new(phys.gfn(), Gfn(last.0 + 1))
+}

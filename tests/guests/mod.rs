@@ -1,0 +1,68 @@
+//! Guests for tests: real ones from images, and made ones.
+#![allow(dead_code, unreachable_pub, missing_docs)]
+pub mod elf;
+pub mod image;
+pub mod kdump;
+pub mod memory;
+pub mod overlay;
+pub mod synthetic;
+
+use vicover::addr::GfnRange;
+use vicover::guest::identity::Processor;
+use vicover::guest::locate::locate;
+use vicover::guest::log::Log;
+use vicover::guest::memory::GuestMemory;
+use vicover::guest::plan::{build, Limits, Plan};
+use vicover::guest::verdict::DumpLevel;
+
+use synthetic::Guest;
+
+/// Every page is either dumped, once, or left out.
+pub fn assert_whole(guest: &dyn GuestMemory, plan: &Plan) {
+    let mut times = vec![0u8; guest.end().0 as usize];
+    for range in plan.kept().chain(plan.excluded()) {
+        for gfn in range.iter() {
+            times[gfn.0 as usize] += 1;
+        }
+    }
+    let odd = times.iter().position(|&times| times != 1);
+    assert_eq!(odd, None, "a page that is not there exactly once");
+    let excluded: u64 = plan.excluded().map(|range: GfnRange| range.len()).sum();
+    assert_eq!(excluded, plan.excluded_pages());
+}
+
+/// The plan at the usual level for a guest whose kernel can be found.
+pub fn plan_of(guest: &Guest) -> Plan {
+    let processors = guest.processors();
+    let located = locate(guest, &processors).expect("a kernel");
+    let (level, limits) = (DumpLevel::DEFAULT, Limits::default());
+    build(guest, &located, &processors, level, &limits)
+}
+
+/// Does all that reads a guest, whatever it holds.
+pub fn read_everything(guest: &dyn GuestMemory, processors: &[Processor]) {
+    let Ok(located) = locate(guest, processors) else {
+        return;
+    };
+    if let Ok(log) = Log::find(guest, &located.kernel) {
+        log.tail(guest, 4096);
+    }
+    let limits = Limits::default();
+    let plan = build(guest, &located, processors, DumpLevel::DEFAULT, &limits);
+    assert_whole(guest, &plan);
+}
+
+/// A guest to be changed at random: small, with something of every kind.
+pub fn fuzzed_guest() -> Guest {
+    let mut guest = Guest::new(0x4000);
+    guest.set_free(0x3000, 10);
+    guest.set_cache(0x3400);
+    let page = synthetic::Page {
+        mapcount: synthetic::HUGETLB,
+        ..synthetic::KERNEL_PAGE
+    };
+    guest.set_compound(0x3600, 9, page);
+    guest.add_log(&["first", "second"]);
+    guest.write_description();
+    guest
+}
