@@ -1,0 +1,108 @@
+//! Writes ELF vmcores: every page of RAM has a fixed place.
+
+use super::buffer::{Buffer, State};
+use super::elf::Layout;
+use super::engine::Shared;
+use super::error::Error;
+use super::facts::Facts;
+use super::format::{FormatWriter, Written};
+use super::notes::{Notes, Status};
+use super::writer::Output;
+use crate::addr::PAGE_SIZE;
+use std::sync::Arc;
+
+/// Shorter runs of pages go through the page cache, which gathers them.
+const DIRECT_FROM: usize = 128 << 10;
+
+pub(super) struct ElfWriter {
+    layout: Layout,
+    notes: Notes,
+    shared: Arc<Shared>,
+    pending: Written,
+}
+
+impl ElfWriter {
+    /// Writes all that can be written before the first page, headers last.
+    pub(super) fn begin(
+        output: &mut Output,
+        facts: &Facts,
+        shared: &Arc<Shared>,
+    ) -> Result<Self, Error> {
+        if !output.sink().is_seekable() {
+            return Err(Error::NotSeekable { format: "ELF" });
+        }
+        let mut notes = Notes::new(facts);
+        notes.set_status(Status::Incomplete);
+        let layout = Layout::new(notes.bytes.len(), shared.bitmaps.present())?;
+        output
+            .sink()
+            .prepare(layout.notes + notes.bytes.len() as u64, layout.length)
+            .map_err(Error::write("space for the headers"))?;
+        output.write("notes", layout.notes, &notes.bytes)?;
+        output.write("headers", 0, &layout.headers())?;
+        Ok(Self {
+            layout,
+            notes,
+            shared: Arc::clone(shared),
+            pending: Written::default(),
+        })
+    }
+}
+
+impl FormatWriter for ElfWriter {
+    fn add(&mut self, output: &mut Output, buffer: &Buffer) -> Result<(), Error> {
+        let limit = self.shared.bitmaps.wanted().limit();
+        let pfns = self.shared.bitmaps.wanted().iter_range(buffer.first, limit);
+        // The run being gathered: where in the buffer, where in the file.
+        let (mut from, mut to, mut place) = (0, 0, 0);
+        for (pfn, state) in pfns.zip(&buffer.slots) {
+            let &State::Stored { at, .. } = state else {
+                continue;
+            };
+            let here = self.layout.place(pfn);
+            if here != place + (to - from) as u64 {
+                write_run(output, place, &buffer.bytes[from..to])?;
+                (from, place) = (at as usize, here);
+            }
+            to = at as usize + PAGE_SIZE;
+        }
+        write_run(output, place, &buffer.bytes[from..to])?;
+        self.pending.add(&buffer.slots);
+        Ok(())
+    }
+
+    fn is_full(&self) -> bool {
+        false
+    }
+
+    fn flush(&mut self, _output: &mut Output) -> Result<Written, Error> {
+        Ok(std::mem::take(&mut self.pending))
+    }
+
+    fn length(&self) -> u64 {
+        self.layout.length
+    }
+
+    fn complete(&mut self, output: &mut Output) -> Result<(), Error> {
+        output
+            .sink()
+            .set_length(self.layout.length)
+            .and_then(|()| output.sink().sync())
+            .map_err(Error::write("dump"))?;
+        self.notes.set_status(Status::Complete);
+        output.write("final mark", self.layout.notes, &self.notes.bytes)?;
+        output
+            .sink()
+            .sync()
+            .and_then(|()| output.sink().publish(None))
+            .map_err(Error::write("final name"))
+    }
+}
+
+fn write_run(output: &mut Output, place: u64, bytes: &[u8]) -> Result<(), Error> {
+    match bytes.len() {
+        0 => Ok(()),
+        1..DIRECT_FROM => output.write("pages", place, bytes),
+        _ => output.write_pages(place, bytes),
+    }
+}

@@ -1,0 +1,128 @@
+//! What can go wrong with a dump.
+
+use crate::addr::Pfn;
+use std::io;
+use std::path::PathBuf;
+
+/// Why a dump could not be started, written or finished.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The two bitmaps do not describe the same frames.
+    #[error("bitmaps differ in length: {present:#x} frames present, {wanted:#x} wanted")]
+    BitmapLengths {
+        /// Frames that the bitmap of present pages covers.
+        present: u64,
+        /// Frames that the bitmap of wanted pages covers.
+        wanted: u64,
+    },
+    /// A page to be dumped is not among the pages there are.
+    #[error("frame {pfn} is to be dumped but is not RAM")]
+    WantedButAbsent {
+        /// The first such frame.
+        pfn: Pfn,
+    },
+    /// A field of the dump's format cannot hold the value.
+    #[error("{what} does not fit the format: {value:#x}")]
+    TooLarge {
+        /// What the value counts.
+        what: &'static str,
+        /// The value.
+        value: u64,
+    },
+    /// A compression level that the codec does not have.
+    #[error("{codec} has no level {level}: {allowed} is allowed")]
+    Level {
+        /// The codec's name.
+        codec: &'static str,
+        /// What was asked for.
+        level: i32,
+        /// The range there is.
+        allowed: &'static str,
+    },
+    /// The buffers are too small to work with.
+    #[error(
+        "{given} bytes of buffers are too few: at least {least} are needed for {threads} threads"
+    )]
+    Buffers {
+        /// Bytes allowed.
+        given: usize,
+        /// Bytes needed.
+        least: usize,
+        /// Compression threads asked for.
+        threads: usize,
+    },
+    /// The operating system refused to write.
+    #[error("cannot write {what}")]
+    Write {
+        /// Which part of the dump.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file or directory could not be used.
+    #[error("{}", path.display())]
+    Path {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The format writes in place, the sink is a stream.
+    #[error("a stream cannot hold {format}: write to a file or a block device, or use kdump")]
+    NotSeekable {
+        /// The format.
+        format: &'static str,
+    },
+    /// Not even headers and tables fit.
+    #[error("no room: the dump's tables alone take {least} bytes, there is room for {room}")]
+    NoRoom {
+        /// Bytes that a dump needs at least.
+        least: u64,
+        /// Bytes that it may have.
+        room: u64,
+    },
+    /// A thread could not be started.
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+    /// A bug, contained: a thread of the engine panicked.
+    #[error("internal error while {doing}: {message}")]
+    Panicked {
+        /// What the thread did.
+        doing: &'static str,
+        /// The panic's own words.
+        message: String,
+    },
+    /// The dump was finished before every wanted page had been handed in.
+    #[error("{missing} of {wanted} pages were never handed in")]
+    Unsubmitted {
+        /// Pages that were not.
+        missing: u64,
+        /// Pages that the dump's bitmap promises.
+        wanted: u64,
+    },
+    /// The engine takes no more chunks.
+    #[error("the dump is closed")]
+    Closed,
+}
+
+impl Error {
+    /// For `map_err`: writing `what` failed.
+    pub(super) fn write(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Write { what, source }
+    }
+}
+
+impl Error {
+    /// The error with everything that led to it, in one line.
+    pub fn with_causes(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        text
+    }
+}

@@ -1,0 +1,204 @@
+//! The flattened stream: a dump for sinks that cannot seek.
+//!
+//! Source: `struct makedumpfile_header` and `makedumpfile_data_header` of
+//! makedumpfile 1.7.2 (`makedumpfile.h`). A header of 4096 bytes, then records
+//! of offset, length and bytes, all numbers big-endian, then a record with
+//! both numbers -1. `makedumpfile -R` turns it into an ordinary dump; crash and
+//! libkdumpfile 0.5.3 read it as it is. Later records replace earlier ones.
+
+use super::sink::Sink;
+use crate::os::file::wait_writable;
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+use zerocopy::byteorder::big_endian::I64;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// `MAX_SIZE_MDF_HEADER`.
+pub(super) const HEADER_SIZE: usize = 4096;
+/// `MAKEDUMPFILE_SIGNATURE`, padded.
+pub(super) const SIGNATURE: [u8; 16] = *b"makedumpfile\0\0\0\0";
+/// `TYPE_FLAT_HEADER` and `VERSION_FLAT_HEADER`.
+pub(super) const TYPE_AND_VERSION: (i64, i64) = (1, 1);
+/// `END_FLAG_FLAT_HEADER`.
+pub(super) const END: i64 = -1;
+
+#[derive(IntoBytes, FromBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(super) struct StreamHeader {
+    signature: [u8; 16],
+    pub(super) kind: I64,
+    pub(super) version: I64,
+}
+
+#[derive(IntoBytes, FromBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(super) struct Record {
+    pub(super) offset: I64,
+    pub(super) size: I64,
+}
+
+/// Writes a dump as a flattened stream.
+pub struct FlatSink<W> {
+    stream: W,
+    started: bool,
+    /// End of the dump that the records so far make.
+    end: u64,
+}
+
+impl<W: Write + Send> FlatSink<W> {
+    /// A stream that nothing has been written to yet.
+    pub fn new(stream: W) -> Self {
+        Self {
+            stream,
+            started: false,
+            end: 0,
+        }
+    }
+
+    fn record(&mut self, offset: i64, size: i64) -> io::Result<()> {
+        let record = Record {
+            offset: I64::new(offset),
+            size: I64::new(size),
+        };
+        self.stream.write_all(record.as_bytes())
+    }
+}
+
+impl<W: Write + Send> Sink for FlatSink<W> {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        if !self.started {
+            let header = StreamHeader {
+                signature: SIGNATURE,
+                kind: I64::new(TYPE_AND_VERSION.0),
+                version: I64::new(TYPE_AND_VERSION.1),
+            };
+            let mut block = [0; HEADER_SIZE];
+            block[..size_of::<StreamHeader>()].copy_from_slice(header.as_bytes());
+            self.stream.write_all(&block)?;
+            self.started = true;
+        }
+        let signed = i64::try_from(offset).map_err(|_| io::Error::from(ErrorKind::FileTooLarge))?;
+        self.record(signed, bytes.len() as i64)?;
+        self.stream.write_all(bytes)?;
+        self.end = self.end.max(offset + bytes.len() as u64);
+        Ok(())
+    }
+
+    fn prepare(&mut self, _tables: u64, _whole: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn set_length(&mut self, length: u64) -> io::Result<()> {
+        match length.checked_sub(1) {
+            // A last byte makes the dump as long as it says it is.
+            Some(last) if self.end < length => self.write_at(last, &[0]),
+            _ => Ok(()),
+        }
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+
+    fn publish(&mut self, _manifest: Option<&str>) -> io::Result<()> {
+        self.record(END, END)?;
+        self.stream.flush()
+    }
+
+    fn path(&self) -> Option<PathBuf> {
+        None
+    }
+
+    fn is_seekable(&self) -> bool {
+        false
+    }
+}
+
+/// A pipe or socket whose reader may stall, which must not stall the dump's
+/// user for ever.
+pub struct PatientStream {
+    file: File,
+    patience_ms: i32,
+}
+
+/// Bytes that a pipe takes without blocking once it is writable (`PIPE_BUF`,
+/// pipe(7)).
+const PIPE_BUF: usize = 4096;
+
+impl PatientStream {
+    /// Writes to `file` fail once its reader has taken nothing for `patience`.
+    pub fn new(file: File, patience: Duration) -> Self {
+        Self {
+            file,
+            patience_ms: patience.as_millis().try_into().unwrap_or(i32::MAX),
+        }
+    }
+}
+
+impl Write for PatientStream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !wait_writable(&self.file, self.patience_ms)? {
+            return Err(io::Error::new(
+                ErrorKind::TimedOut,
+                format!("the reader took nothing for {} ms", self.patience_ms),
+            ));
+        }
+        match self.file.write(&bytes[..bytes.len().min(PIPE_BUF)]) {
+            // Of a descriptor that does not block: `write_all` tries again.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                Err(ErrorKind::Interrupted.into())
+            }
+            result => result,
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_big_endian_and_end_with_minus_one() {
+        let mut stream = Vec::new();
+        let mut sink = FlatSink::new(&mut stream);
+        sink.write_at(0x1234, b"abc").unwrap();
+        sink.set_length(0x2000).unwrap();
+        sink.publish(None).unwrap();
+        assert_eq!(&stream[..16], b"makedumpfile\0\0\0\0");
+        assert_eq!(
+            stream[16..32],
+            [0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1]
+        );
+        assert_eq!(
+            stream[4096..4112],
+            [0, 0, 0, 0, 0, 0, 0x12, 0x34, 0, 0, 0, 0, 0, 0, 0, 3]
+        );
+        assert_eq!(&stream[4112..4115], b"abc");
+        assert_eq!(
+            stream[4115..4131],
+            [0, 0, 0, 0, 0, 0, 0x1f, 0xff, 0, 0, 0, 0, 0, 0, 0, 1]
+        );
+        assert_eq!(stream[4132..], [0xff; 16]);
+    }
+
+    #[test]
+    fn a_reader_that_stalls_or_leaves_is_an_error() {
+        let (reader, writer) = std::os::unix::net::UnixStream::pair().unwrap();
+        let file = File::from(std::os::fd::OwnedFd::from(writer));
+        let mut stream = PatientStream::new(file, Duration::from_millis(1));
+        let error = stream.write_all(&vec![0; 1 << 20]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        drop(reader);
+        let error = stream.write_all(&[0]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+    }
+}

@@ -1,0 +1,265 @@
+//! Writes kdump-compressed dumps: where each page's data and descriptor go.
+
+use super::buffer::{AlignedBytes, Buffer, State};
+use super::engine::Shared;
+use super::error::Error;
+use super::facts::Facts;
+use super::format::{FormatWriter, Written};
+use super::kdump::{self, Layout, MainHeader, PageDescriptor, BLOCK};
+use super::manifest::{self, Manifest, PieceSums};
+use super::notes::Notes;
+use super::writer::Output;
+use crate::addr::PAGE_SIZE;
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use zerocopy::byteorder::little_endian::{U32, U64};
+use zerocopy::IntoBytes;
+
+/// Descriptors gathered before they are written in any case.
+const MAX_DESCRIPTORS: usize = 32 * 1024;
+
+/// Descriptors of consecutive rank.
+struct Run {
+    first_rank: u64,
+    descriptors: Vec<PageDescriptor>,
+}
+
+pub(super) struct KdumpWriter {
+    layout: Layout,
+    header: MainHeader,
+    shared: Arc<Shared>,
+    /// Writes of pages start and end at multiples of this.
+    block: usize,
+    /// Page data not written yet, or, in its first incomplete block, to be
+    /// written again with what follows.
+    gathered: AlignedBytes,
+    /// Where in the dump `gathered` starts; a multiple of `block`.
+    gathered_at: u64,
+    /// Bytes in `gathered`.
+    used: usize,
+    /// Of these, bytes already written.
+    written: usize,
+    runs: Vec<Run>,
+    pending: Written,
+    sums: PieceSums,
+}
+
+impl KdumpWriter {
+    /// Writes all that can be written before the first page. The header comes
+    /// last, so that there is no header without what it points at.
+    pub(super) fn begin(
+        output: &mut Output,
+        facts: &Facts,
+        shared: &Arc<Shared>,
+        gather: usize,
+    ) -> Result<Self, Error> {
+        let bitmaps = &shared.bitmaps;
+        let max_mapnr = bitmaps.present().limit().0;
+        let notes = Notes::new(facts);
+        let layout = Layout::new(notes.bytes.len(), max_mapnr, bitmaps.wanted_total());
+        let header = kdump::main_header(facts, bitmaps, &layout, shared.codec.flag())?;
+        let sub = kdump::sub_header(facts, &notes, &layout, max_mapnr);
+
+        output
+            .sink()
+            .prepare(layout.pages, layout.pages)
+            .map_err(Error::write("space for the tables"))?;
+        output.write("sub header", BLOCK, sub.as_bytes())?;
+        output.write("notes", layout.notes, &notes.bytes)?;
+        let tables = [
+            (layout.bitmaps, bitmaps.present()),
+            (layout.bitmaps + layout.bitmap_len, bitmaps.wanted()),
+        ];
+        for (mut at, bitmap) in tables {
+            for part in bitmap.parts() {
+                output.write("bitmaps", at, &part)?;
+                at += part.len() as u64;
+            }
+        }
+        output.write("zero page", layout.zero_page, &[0; PAGE_SIZE])?;
+        output.write("header", 0, header.as_bytes())?;
+        let block = output.sink().block();
+        let mut sums = PieceSums::default();
+        sums.append(&[0; PAGE_SIZE]);
+        Ok(Self {
+            sums,
+            gathered: AlignedBytes::new(gather),
+            gathered_at: layout.pages,
+            used: 0,
+            written: 0,
+            block,
+            layout,
+            header,
+            shared: Arc::clone(shared),
+            runs: Vec::new(),
+            pending: Written::default(),
+        })
+    }
+
+    fn gather(&mut self, output: &mut Output, mut data: &[u8]) -> Result<(), Error> {
+        while !data.is_empty() {
+            let part = data.len().min(self.gathered.len() - self.used);
+            self.gathered[self.used..][..part].copy_from_slice(&data[..part]);
+            self.used += part;
+            data = &data[part..];
+            if self.used == self.gathered.len() {
+                self.write_gathered(output)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes `gathered`, filled up to a whole block; an incomplete last block
+    /// stays in it.
+    fn write_gathered(&mut self, output: &mut Output) -> Result<(), Error> {
+        if self.written == self.used {
+            return Ok(());
+        }
+        let padded = self.used.next_multiple_of(self.block);
+        self.gathered[self.used..padded].fill(0);
+        output.write_pages(self.gathered_at, &self.gathered[..padded])?;
+        let whole = self.used / self.block * self.block;
+        self.gathered.copy_within(whole..padded, 0);
+        self.gathered_at += whole as u64;
+        self.used -= whole;
+        self.written = self.used;
+        Ok(())
+    }
+
+    fn describe(&mut self, buffer: &Buffer, at: u64) {
+        let next_rank = |run: &Run| run.first_rank + run.descriptors.len() as u64;
+        if self.runs.last().map(next_rank) != Some(buffer.first_rank) {
+            self.runs.push(Run {
+                first_rank: buffer.first_rank,
+                descriptors: Vec::with_capacity(buffer.slots.len()),
+            });
+        }
+        let run = self.runs.last_mut().expect("there is one now");
+        for &state in &buffer.slots {
+            let (offset, size, flags) = match state {
+                State::Stored {
+                    at: within,
+                    size,
+                    flags,
+                } => (at + u64::from(within), size, flags),
+                State::Zero => (self.layout.zero_page, PAGE_SIZE as u32, 0),
+                State::Unreadable => (0, 0, 0),
+            };
+            run.descriptors.push(PageDescriptor {
+                offset: U64::new(offset),
+                size: U32::new(size),
+                flags: U32::new(flags),
+                page_flags: U64::ZERO,
+            });
+        }
+        self.pending.add(&buffer.slots);
+    }
+
+    /// The manifest's text, if the tables can be read back.
+    fn manifest(&mut self, output: &mut Output, length: u64) -> Result<Option<String>, Error> {
+        let mut tables = PieceSums::of_pieces(u64::MAX);
+        let mut at = 0;
+        while at < self.layout.zero_page {
+            let left = self.layout.zero_page - at;
+            let part = self
+                .gathered
+                .len()
+                .min(left.try_into().unwrap_or(usize::MAX));
+            let buffer = &mut self.gathered[..part];
+            match output.sink().read_back(at, buffer) {
+                Ok(true) => tables.append(buffer),
+                Ok(false) => return Ok(None),
+                Err(source) => {
+                    return Err(Error::Write {
+                        what: "manifest",
+                        source,
+                    })
+                }
+            }
+            at += part as u64;
+        }
+        let data_end = self.gathered_at + self.written as u64;
+        self.sums.append(&vec![0; (length - data_end) as usize]);
+        let progress = self.shared.counters.snapshot();
+        let manifest = Manifest {
+            version: manifest::VERSION,
+            length,
+            pages: progress.pages,
+            zero_pages: progress.zero_pages,
+            unreadable_pages: progress.unreadable_pages,
+            tables_bytes: self.layout.zero_page,
+            tables_crc32: tables.take()[0],
+            piece_bytes: self.sums.piece_bytes(),
+            pieces_crc32: self.sums.take(),
+        };
+        serde_json::to_string(&manifest)
+            .map(Some)
+            .map_err(|error| Error::Write {
+                what: "manifest",
+                source: error.into(),
+            })
+    }
+}
+
+impl FormatWriter for KdumpWriter {
+    /// Takes the pages of one buffer. Their data may be written at once, their
+    /// descriptors are with the next flush.
+    fn add(&mut self, output: &mut Output, buffer: &Buffer) -> Result<(), Error> {
+        let at = self.gathered_at + self.used as u64;
+        let data = &buffer.bytes[..buffer.used];
+        self.sums.append(data);
+        if self.used == 0 && data.len() % self.block == 0 {
+            output.write_pages(at, data)?;
+            self.gathered_at += data.len() as u64;
+        } else {
+            self.gather(output, data)?;
+        }
+        self.describe(buffer, at);
+        Ok(())
+    }
+
+    /// Whether a flush is due even though more pages are waiting.
+    fn is_full(&self) -> bool {
+        self.pending.pages as usize >= MAX_DESCRIPTORS
+    }
+
+    /// Writes all pages taken so far, then their descriptors.
+    fn flush(&mut self, output: &mut Output) -> Result<Written, Error> {
+        self.write_gathered(output)?;
+        for run in self.runs.drain(..) {
+            let at = self.layout.descriptor(run.first_rank);
+            output.write("page descriptors", at, run.descriptors.as_bytes())?;
+        }
+        Ok(std::mem::take(&mut self.pending))
+    }
+
+    /// Length of the dump as far as written.
+    fn length(&self) -> u64 {
+        (self.gathered_at + self.written as u64).next_multiple_of(BLOCK)
+    }
+
+    /// Everything is on disk before the header says so, and the header is
+    /// before the dump gets its final name.
+    fn complete(&mut self, output: &mut Output) -> Result<(), Error> {
+        let length = self.length();
+        output
+            .sink()
+            .set_length(length)
+            .and_then(|()| output.sink().sync())
+            .map_err(Error::write("dump"))?;
+        let pages = self.shared.counters.pages.load(Ordering::Relaxed);
+        self.header.status &= U32::new(!kdump::INCOMPLETE);
+        self.header.written_blocks = kdump::capped(pages);
+        self.header.device_blocks = match u32::try_from(length / BLOCK) {
+            Ok(blocks) => U32::new(blocks),
+            Err(_) => U32::ZERO,
+        };
+        output.write("header", 0, self.header.as_bytes())?;
+        output.sink().sync().map_err(Error::write("final mark"))?;
+        let manifest = self.manifest(output, length)?;
+        output
+            .sink()
+            .publish(manifest.as_deref())
+            .map_err(Error::write("final name"))
+    }
+}

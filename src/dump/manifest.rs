@@ -1,0 +1,119 @@
+//! Checksums of a complete dump, kept in a file beside it.
+//!
+//! A dump's data never changes once written and is checksummed on its way;
+//! headers and tables, a small part of the dump, are read back once at the end.
+
+use libdeflater::Crc;
+use serde::{Deserialize, Serialize};
+
+/// Data that one checksum covers: damage is found to within this many bytes,
+/// and a dump of 1 TiB has 16 Ki of them.
+const PIECE_BYTES: u64 = 64 << 20;
+/// Layout of the manifest; readers refuse others.
+pub(super) const VERSION: u32 = 1;
+
+/// What is beside a dump as `DUMP.sums`, in JSON. All checksums are CRC-32 as
+/// in gzip (ISO 3309).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// 1.
+    pub version: u32,
+    /// Length of the dump in bytes.
+    pub length: u64,
+    /// Pages dealt with, zero and unreadable ones included.
+    pub pages: u64,
+    /// Of these, pages of zeroes only.
+    pub zero_pages: u64,
+    /// Of these, pages that could not be read.
+    pub unreadable_pages: u64,
+    /// Bytes of headers and tables at the dump's start.
+    pub tables_bytes: u64,
+    /// Checksum of these.
+    pub tables_crc32: u32,
+    /// Bytes that each of `pieces_crc32` covers, the last one excepted.
+    pub piece_bytes: u64,
+    /// Checksums of what follows the tables, in order.
+    pub pieces_crc32: Vec<u32>,
+}
+
+/// Checksums of consecutive pieces, computed as bytes are appended.
+pub(super) struct PieceSums {
+    piece_bytes: u64,
+    current: Crc,
+    in_current: u64,
+    done: Vec<u32>,
+}
+
+impl Default for PieceSums {
+    fn default() -> Self {
+        Self::of_pieces(PIECE_BYTES)
+    }
+}
+
+impl PieceSums {
+    pub(super) fn of_pieces(piece_bytes: u64) -> Self {
+        Self {
+            piece_bytes,
+            current: Crc::new(),
+            in_current: 0,
+            done: Vec::new(),
+        }
+    }
+
+    pub(super) fn piece_bytes(&self) -> u64 {
+        self.piece_bytes
+    }
+
+    pub(super) fn append(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let room = self.piece_bytes - self.in_current;
+            let part = bytes.len().min(usize::try_from(room).unwrap_or(usize::MAX));
+            self.current.update(&bytes[..part]);
+            self.in_current += part as u64;
+            bytes = &bytes[part..];
+            if self.in_current == self.piece_bytes {
+                self.end_piece();
+            }
+        }
+    }
+
+    fn end_piece(&mut self) {
+        self.done.push(self.current.sum());
+        self.current = Crc::new();
+        self.in_current = 0;
+    }
+
+    /// The checksums so far; the next byte starts a new piece.
+    pub(super) fn take(&mut self) -> Vec<u32> {
+        if self.in_current > 0 {
+            self.end_piece();
+        }
+        std::mem::take(&mut self.done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_do_not_depend_on_how_bytes_arrive() {
+        let bytes: Vec<u8> = (0..2500u32).map(|i| ((i * i) >> 3) as u8).collect();
+        let sums = |part: usize| {
+            let mut sums = PieceSums::of_pieces(1000);
+            bytes.chunks(part).for_each(|part| sums.append(part));
+            sums.take()
+        };
+        assert_eq!(sums(2500).len(), 3);
+        assert_eq!(sums(1), sums(2500));
+        assert_eq!(sums(999), sums(2500));
+    }
+
+    #[test]
+    fn the_checksum_is_that_of_gzip() {
+        // The check value of CRC-32/ISO-HDLC.
+        let mut sums = PieceSums::default();
+        sums.append(b"123456789");
+        assert_eq!(sums.take(), [0xcbf4_3926]);
+    }
+}

@@ -1,0 +1,63 @@
+//! Writing crash dumps: formats, compression, ordered and parallel writing,
+//! integrity. Knows nothing of Linux (VMCOREINFO is an opaque text) and
+//! nothing of Xen.
+//!
+//! An [`Engine`] is started on a [`Sink`] with the [`Facts`] about the guest
+//! and its [`Bitmaps`]; it takes [`Chunk`]s of mapped memory and hands each
+//! back as [`Completed`] when its pages and their descriptors have been
+//! written. Only then may the memory be given away.
+//!
+//! Promises:
+//! - *Saved before released*: a chunk comes back as [`Outcome::Saved`] after
+//!   the write calls for its data, then for its descriptors, have returned.
+//! - *A usable file at every moment*: the header is written once all it points
+//!   at is there, says "incomplete" until the end, and a page's descriptor is
+//!   written after its data. A page that is not there yet reads as lost.
+//! - *Never in the way*: after a write error every chunk comes back as
+//!   [`Outcome::Lost`] without delay; a panic becomes an error; no thread
+//!   outlives the engine.
+//! - *Bounded memory*: buffers within [`EngineConfig::buffer_bytes`], and two
+//!   bits per page frame; nothing else grows with the guest.
+
+mod bitmap;
+mod buffer;
+mod codec;
+mod elf;
+mod elf_writer;
+mod engine;
+mod error;
+mod facts;
+mod flat;
+mod flat_reader;
+mod forecast;
+mod format;
+mod kdump;
+mod kdump_writer;
+mod manifest;
+mod mend;
+mod naming;
+mod notes;
+mod reader;
+mod sink;
+mod verify;
+mod worker;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use bitmap::{Bitmap, Bitmaps};
+pub use codec::Codec;
+pub use engine::{
+    Chunk, Completed, Engine, EngineConfig, Failure, Outcome, Pages, Progress, Summary, Throttle,
+    Unreadable,
+};
+pub use error::Error;
+pub use facts::{Facts, Utsname, VcpuRegisters};
+pub use flat::{FlatSink, PatientStream};
+pub use forecast::{Forecast, Sampler};
+pub use format::Format;
+pub use manifest::Manifest;
+pub use mend::mend;
+pub use sink::{FileSink, OpenSink, Sink};
+pub use verify::{verify, Report, Verdict};

@@ -1,0 +1,265 @@
+//! Names of dump files: never one that is taken.
+
+use super::error::Error;
+use crate::os::file::rename_no_replace;
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// What is added to it while the dump is not complete.
+const INCOMPLETE: &str = "incomplete";
+/// Dumps of one guest in one second before something else must be wrong.
+const MAX_SAME_SECOND: u32 = 1000;
+/// Bytes of a guest's name that file names keep.
+const MAX_NAME: usize = 100;
+
+/// The name of one dump, before and after it is complete.
+#[derive(Clone, Debug)]
+pub(super) struct DumpName {
+    dir: PathBuf,
+    stem: String,
+    number: u32,
+    /// What a complete dump's name ends in.
+    suffix: &'static str,
+}
+
+impl DumpName {
+    /// The first free name for a dump of the guest `name` that crashed at
+    /// `timestamp_s`, and its file, created for this process alone.
+    ///
+    /// # Errors
+    /// When the directory does not exist or cannot be written to.
+    pub(super) fn create(
+        dir: &Path,
+        name: &str,
+        timestamp_s: u64,
+        suffix: &'static str,
+    ) -> Result<(Self, File), Error> {
+        let mut this = Self {
+            dir: dir.into(),
+            stem: format!("{}-{}", sanitised(name), utc(timestamp_s)),
+            number: 1,
+            suffix,
+        };
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            move |source| Error::Path { path, source }
+        };
+        std::fs::read_dir(dir).map_err(at(dir))?;
+        while this.number <= MAX_SAME_SECOND {
+            let incomplete = this.incomplete();
+            let taken = this.complete().symlink_metadata().is_ok();
+            match create_private(&incomplete) {
+                Ok(_) if taken => std::fs::remove_file(&incomplete).map_err(at(&incomplete))?,
+                Ok(file) => return Ok((this, file)),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(at(&incomplete)(error)),
+            }
+            this.number += 1;
+        }
+        Err(at(&this.complete())(ErrorKind::AlreadyExists.into()))
+    }
+
+    /// The name of the dump once it is complete.
+    pub(super) fn complete(&self) -> PathBuf {
+        let number = match self.number {
+            1 => String::new(),
+            n => format!("-{n}"),
+        };
+        self.dir
+            .join(format!("{}{number}.{}", self.stem, self.suffix))
+    }
+
+    /// The name of the dump until then.
+    pub(super) fn incomplete(&self) -> PathBuf {
+        let mut path = self.complete().into_os_string();
+        path.push(".");
+        path.push(INCOMPLETE);
+        path.into()
+    }
+
+    /// Gives the dump its final name; should somebody have taken that
+    /// meanwhile, the next free one. Puts the manifest beside it first, so that
+    /// a complete dump has one.
+    pub(super) fn publish(&mut self, manifest: Option<&str>) -> io::Result<()> {
+        let from = self.incomplete();
+        loop {
+            match self.publish_as(&from, &self.complete(), manifest) {
+                Err(error)
+                    if error.kind() == ErrorKind::AlreadyExists
+                        && self.number < MAX_SAME_SECOND =>
+                {
+                    self.number += 1;
+                }
+                result => return result.and_then(|()| File::open(&self.dir)?.sync_all()),
+            }
+        }
+    }
+
+    fn publish_as(&self, from: &Path, to: &Path, manifest: Option<&str>) -> io::Result<()> {
+        let Some(manifest) = manifest else {
+            return move_to(from, to);
+        };
+        let beside = manifest_path(to);
+        let mut file = create_private(&beside)?;
+        let result = file
+            .write_all(manifest.as_bytes())
+            .and_then(|()| file.sync_all())
+            .and_then(|()| move_to(from, to));
+        if result.is_err() {
+            // It describes no dump of that name.
+            std::fs::remove_file(&beside)?;
+        }
+        result
+    }
+}
+
+/// Where the manifest of a dump is.
+pub(super) fn manifest_path(dump: &Path) -> PathBuf {
+    let mut path = dump.as_os_str().to_owned();
+    path.push(".sums");
+    path.into()
+}
+
+fn create_private(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+}
+
+fn move_to(from: &Path, to: &Path) -> io::Result<()> {
+    match rename_no_replace(from, to) {
+        // Not every file system has the flag; a link never replaces either.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            std::fs::hard_link(from, to)?;
+            std::fs::remove_file(from)
+        }
+        result => result,
+    }
+}
+
+/// A guest's name as part of a file name: nothing that leaves the directory,
+/// hides the file or surprises a shell.
+fn sanitised(name: &str) -> String {
+    let fine = |c: char| c.is_ascii_alphanumeric() || "-_.+".contains(c);
+    let mut safe: String = name
+        .chars()
+        .take(MAX_NAME)
+        .map(|c| if fine(c) { c } else { '_' })
+        .collect();
+    if safe.starts_with(['.', '-']) {
+        safe.replace_range(..1, "_");
+    }
+    if safe.is_empty() {
+        safe.push_str("guest");
+    }
+    safe
+}
+
+/// `YYYYMMDDThhmmssZ`.
+fn utc(timestamp_s: u64) -> String {
+    let (days, second) = (timestamp_s / 86_400, timestamp_s % 86_400);
+    let (year, month, day) = date(days);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
+}
+
+/// Year, month and day of the Gregorian calendar, from days since 1970.
+fn date(days: u64) -> (u64, u64, u64) {
+    const DAYS_IN_400_YEARS: u64 = 146_097;
+    // Counted from 2000-03-01 the leap day is a year's last; 1970 is then in
+    // the cycle of 400 years before.
+    const TO_MARCH_1600: u64 = 135_080;
+    let days = days + TO_MARCH_1600;
+    let (cycle, day) = (days / DAYS_IN_400_YEARS, days % DAYS_IN_400_YEARS);
+    let century = (day / 36_524).min(3);
+    let day = day - century * 36_524;
+    let four = day / 1461;
+    let day = day % 1461;
+    let year = (day / 365).min(3);
+    let mut day = day - year * 365;
+    let mut month = 3;
+    for length in [31, 30, 31, 30, 31, 31, 30, 31, 30, 31, 31] {
+        if day < length {
+            break;
+        }
+        day -= length;
+        month += 1;
+    }
+    let year = 1600 + cycle * 400 + century * 100 + four * 4 + year;
+    if month > 12 {
+        (year + 1, month - 12, day + 1)
+    } else {
+        (year, month, day + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn dates_are_those_of_date_u() {
+        // date -u -d @N +%Y%m%dT%H%M%SZ
+        for (seconds, text) in [
+            (0, "19700101T000000Z"),
+            (951_782_399, "20000228T235959Z"),
+            (951_782_400, "20000229T000000Z"),
+            (951_868_800, "20000301T000000Z"),
+            (1_709_164_799, "20240228T235959Z"),
+            (1_735_689_599, "20241231T235959Z"),
+            (1_735_689_600, "20250101T000000Z"),
+            (4_107_542_400, "21000301T000000Z"),
+        ] {
+            assert_eq!(utc(seconds), text);
+        }
+    }
+
+    #[test]
+    fn names_stay_in_their_directory() {
+        assert_eq!(sanitised("web-1.example"), "web-1.example");
+        assert_eq!(sanitised("../../etc/passwd"), "_._.._etc_passwd");
+        assert_eq!(sanitised("-rf *"), "_rf__");
+        assert_eq!(sanitised("käse\n"), "k_se_");
+        assert_eq!(sanitised(""), "guest");
+        assert_eq!(sanitised(&"x".repeat(500)).len(), MAX_NAME);
+    }
+
+    #[test]
+    fn a_taken_name_is_never_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut first, file) = DumpName::create(dir.path(), "g", 0, "kdump").unwrap();
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(first
+            .incomplete()
+            .ends_with("g-19700101T000000Z.kdump.incomplete"));
+        first.publish(Some("sums")).unwrap();
+        let sums = dir.path().join("g-19700101T000000Z.kdump.sums");
+        assert_eq!(std::fs::read(sums).unwrap(), b"sums");
+        let (second, _) = DumpName::create(dir.path(), "g", 0, "kdump").unwrap();
+        assert!(second.complete().ends_with("g-19700101T000000Z-2.kdump"));
+        // The complete dump of another process takes the name meanwhile.
+        std::fs::write(second.complete(), "other").unwrap();
+        let mut second = second;
+        second.publish(Some("sums")).unwrap();
+        let stray = dir.path().join("g-19700101T000000Z-2.kdump.sums");
+        assert!(!stray.exists());
+        assert!(second.complete().ends_with("g-19700101T000000Z-3.kdump"));
+        let other = std::fs::read(dir.path().join("g-19700101T000000Z-2.kdump")).unwrap();
+        assert_eq!(other, b"other");
+    }
+
+    #[test]
+    fn a_missing_directory_is_named() {
+        let error = DumpName::create(Path::new("/nonexistent/dumps"), "g", 0, "kdump").unwrap_err();
+        assert_eq!(
+            error.with_causes(),
+            "/nonexistent/dumps: No such file or directory (os error 2)"
+        );
+    }
+}

@@ -1,0 +1,257 @@
+//! Files on disk: what is cut off or altered is noticed.
+
+use super::guest::{config, Guest, CHUNK};
+use super::recorder::{Call, Recorder};
+use crate::dump::reader::{FileSource, Reader};
+use crate::dump::{
+    mend, verify, Codec, EngineConfig, FileSink, FlatSink, Format, Sink, Summary, Verdict,
+};
+use proptest::prelude::*;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use tempfile::TempDir;
+
+const GUEST: Guest = Guest {
+    frames: 250,
+    seed: 9,
+};
+
+fn dump(dir: &Path, codec: Codec) -> PathBuf {
+    dump_as(dir, Format::Kdump(codec))
+}
+
+fn dump_as(dir: &Path, format: Format) -> PathBuf {
+    let sink = FileSink::create(dir, "guest", 0, format).unwrap();
+    dump_to(sink, format).path.unwrap()
+}
+
+fn dump_to(sink: impl Sink + 'static, format: Format) -> Summary {
+    let config = EngineConfig {
+        format,
+        ..config(Codec::None)
+    };
+    let (engine, _completed) = GUEST.start(sink, config);
+    for chunk in GUEST.chunks(CHUNK) {
+        engine.submit(chunk).unwrap();
+    }
+    engine.finish().unwrap()
+}
+
+/// One dump for all tests that only look at copies of it.
+fn example() -> &'static (TempDir, PathBuf) {
+    static EXAMPLE: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
+    EXAMPLE.get_or_init(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dump(dir.path(), Codec::Zlib { level: 1 });
+        (dir, path)
+    })
+}
+
+/// A copy of the example, its manifest beside it if asked for.
+fn copy(with_manifest: bool) -> (TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("copy");
+    let (_, original) = example();
+    std::fs::copy(original, &path).unwrap();
+    if with_manifest {
+        let sums = PathBuf::from(format!("{}.sums", original.display()));
+        std::fs::copy(sums, dir.path().join("copy.sums")).unwrap();
+    }
+    (dir, path)
+}
+
+#[test]
+fn a_complete_dump_is_found_complete() {
+    for codec in [
+        Codec::None,
+        Codec::Zlib { level: 1 },
+        Codec::Zstd { level: 1 },
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dump(dir.path(), codec);
+        assert!(path.ends_with("guest-19700101T000000Z.kdump"));
+        let report = verify(&path).unwrap();
+        assert_eq!(report.verdict, Verdict::Complete, "{codec:?}");
+        assert!(report.with_manifest);
+        assert_eq!(report.wanted_pages - report.lost_pages, GUEST.readable());
+        let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
+        assert_eq!(names.len(), 2, "{names:?}");
+        let file = File::open(&path).unwrap();
+        let length = report.length;
+        assert_eq!(
+            GUEST.compare(FileSource { file, length }).unwrap(),
+            GUEST.readable()
+        );
+        // Without the manifest the pages themselves are looked at.
+        std::fs::remove_file(format!("{}.sums", path.display())).unwrap();
+        let again = verify(&path).unwrap();
+        assert_eq!(
+            (again.verdict, again.with_manifest),
+            (Verdict::Complete, false)
+        );
+    }
+}
+
+#[test]
+fn an_unfinished_dump_is_found_incomplete() {
+    let dir = tempfile::tempdir().unwrap();
+    let sink = FileSink::create(dir.path(), "guest", 0, Format::Kdump(Codec::None)).unwrap();
+    let (engine, _completed) = GUEST.start(sink, config(Codec::None));
+    engine.submit(GUEST.chunk(0, CHUNK)).unwrap();
+    let path = engine.finish().unwrap_err().summary.path.unwrap();
+    assert!(path.ends_with("guest-19700101T000000Z.kdump.incomplete"));
+    let report = verify(&path).unwrap();
+    assert_eq!(
+        report.verdict,
+        Verdict::Incomplete("was not finished".into())
+    );
+    assert_eq!(
+        report.stored_pages + report.zero_pages + report.lost_pages,
+        report.wanted_pages
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn a_dump_cut_at_any_byte_is_incomplete(cut in any::<prop::sample::Index>(), manifest: bool) {
+        let (_dir, path) = copy(manifest);
+        let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let length = cut.index(file.metadata().unwrap().len() as usize) as u64;
+        file.set_len(length).unwrap();
+        let report = verify(&path).unwrap();
+        prop_assert!(matches!(report.verdict, Verdict::Incomplete(_)), "{:?}", report);
+        // What is still there is right; `compare` panics at a wrong page.
+        let found = GUEST.compare(FileSource { file, length }).ok();
+        // Once mended it opens without a flaw, and has the same pages.
+        if mend(&path).is_ok() {
+            let report = verify(&path).unwrap();
+            prop_assert!(matches!(report.verdict, Verdict::Incomplete(_)), "{:?}", report);
+            let file = File::open(&path).unwrap();
+            let length = report.length;
+            // Or more: the page of zeroes can be had again.
+            let again = GUEST.compare(FileSource { file, length }).ok();
+            prop_assert!(again >= found, "{again:?} after, {found:?} before");
+            prop_assert_eq!(mend(&path).unwrap(), 0);
+        } else {
+            prop_assert_eq!(found, None);
+        }
+    }
+
+    #[test]
+    fn any_altered_byte_is_noticed(at in any::<prop::sample::Index>(), flip in 1u8..) {
+        let (_dir, path) = copy(true);
+        let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let at = at.index(file.metadata().unwrap().len() as usize) as u64;
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, at).unwrap();
+        file.write_all_at(&[byte[0] ^ flip], at).unwrap();
+        let report = verify(&path).unwrap();
+        prop_assert_ne!(report.verdict, Verdict::Complete, "byte {:#x}", at);
+    }
+}
+
+#[test]
+fn something_else_is_not_a_dump() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    std::fs::write(&path, vec![b'x'; 10_000]).unwrap();
+    assert!(matches!(
+        verify(&path).unwrap().verdict,
+        Verdict::Damaged(_)
+    ));
+    let error = verify(&dir.path().join("none")).unwrap_err();
+    assert!(error
+        .with_causes()
+        .ends_with("none: No such file or directory (os error 2)"));
+}
+
+/// Cuts a file at every `step`-th length; each must be found incomplete.
+fn every_cut_is_incomplete(path: &Path, step: usize) {
+    every_cut_from_is_incomplete(path, 0, step);
+}
+
+/// As [`every_cut_is_incomplete`], at lengths of at least `from`.
+fn every_cut_from_is_incomplete(path: &Path, from: u64, step: usize) {
+    let file = OpenOptions::new().write(true).open(path).unwrap();
+    let length = file.metadata().unwrap().len();
+    for length in (from..length).rev().step_by(step) {
+        file.set_len(length).unwrap();
+        let report = verify(path).unwrap();
+        assert!(
+            matches!(report.verdict, Verdict::Incomplete(_)),
+            "{report:?}"
+        );
+    }
+}
+
+#[test]
+fn a_stream_in_a_file_is_checked_as_the_dump_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("stream");
+    let stream = File::create(&path).unwrap();
+    let format = Format::Kdump(Codec::Zlib { level: 1 });
+    let summary = dump_to(FlatSink::new(stream), format);
+    let report = verify(&path).unwrap();
+    assert_eq!(report.verdict, Verdict::Complete);
+    assert_eq!(report.wanted_pages, summary.wanted_pages);
+    assert_eq!(report.lost_pages, summary.progress.unreadable_pages);
+    every_cut_is_incomplete(&path, 9973);
+}
+
+/// A cut within a record leaves a hole before data that came earlier in the
+/// stream: half a descriptor is not a descriptor of half a size.
+#[test]
+fn a_stream_cut_within_descriptors_is_incomplete() {
+    let recorded = Recorder::new(1);
+    dump_to(recorded.clone(), Format::Kdump(Codec::Zlib { level: 1 }));
+    let reader = Reader::open(recorded.image()).unwrap();
+    let table = reader.descriptor_offset(0)..reader.tables_end();
+    // All data before all descriptors, as a busy writer may have it.
+    let mut calls = recorded.calls();
+    let is_descriptors =
+        |call: &Call| matches!(call, Call::Write { offset, .. } if table.contains(offset));
+    let last = calls.len() - 3;
+    calls[..last].sort_by_key(is_descriptors);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("stream");
+    let mut sink = FlatSink::new(File::create(&path).unwrap());
+    let mut data_end = 0;
+    for call in calls {
+        if data_end == 0 && is_descriptors(&call) {
+            data_end = path.metadata().unwrap().len();
+        }
+        if let Call::Write { offset, bytes } = call {
+            sink.write_at(offset, &bytes).unwrap();
+        }
+    }
+    sink.set_length(recorded.length().unwrap()).unwrap();
+    sink.publish(None).unwrap();
+    assert_eq!(verify(&path).unwrap().verdict, Verdict::Complete);
+    // Seven and the size of a descriptor, 24, have no common factor.
+    every_cut_from_is_incomplete(&path, data_end, 7);
+}
+
+#[test]
+fn an_elf_dump_says_whether_it_is_complete() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dump_as(dir.path(), Format::Elf);
+    assert!(path.ends_with("guest-19700101T000000Z.elf"));
+    assert_eq!(verify(&path).unwrap().verdict, Verdict::Complete);
+    every_cut_is_incomplete(&path, 99_991);
+    let sink = FileSink::create(dir.path(), "half", 0, Format::Elf).unwrap();
+    let config = EngineConfig {
+        format: Format::Elf,
+        ..config(Codec::None)
+    };
+    let (engine, _completed) = GUEST.start(sink, config);
+    engine.submit(GUEST.chunk(0, CHUNK)).unwrap();
+    let path = engine.finish().unwrap_err().summary.path.unwrap();
+    let report = verify(&path).unwrap();
+    assert_eq!(
+        report.verdict,
+        Verdict::Incomplete("was not finished".into())
+    );
+}

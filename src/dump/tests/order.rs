@@ -1,0 +1,281 @@
+//! Saved before released; usable at every moment; complete last.
+
+use super::guest::{config, Guest, Memory, CHUNK};
+use super::recorder::{apply, Call, Image, Recorder};
+use crate::dump::reader::{Flaw, Reader};
+use crate::dump::{Chunk, Codec, Outcome, Sink, Throttle};
+use proptest::prelude::*;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Long enough for any of these on a busy machine.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+const CODECS: [Codec; 3] = [
+    Codec::None,
+    Codec::Zlib { level: 1 },
+    Codec::Zstd { level: 1 },
+];
+
+/// Dumps all of a guest and returns the sink.
+fn dump(guest: Guest, codec: Codec, block: usize, chunks: Vec<Chunk<Memory>>) -> Recorder {
+    let sink = Recorder::new(block);
+    let (engine, completed) = guest.start(sink.clone(), config(codec));
+    let count = chunks.len();
+    for chunk in chunks {
+        engine.submit(chunk).unwrap();
+    }
+    let summary = engine.finish().unwrap();
+    assert_eq!(completed.iter().count(), count);
+    assert_eq!(summary.progress.pages, summary.wanted_pages);
+    assert_eq!(Some(summary.length), sink.length());
+    sink
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn any_order_of_chunks_gives_the_same_memory(
+        frames in 1u64..700,
+        seed in 0u64..1000,
+        codec in 0usize..3,
+        block in prop_oneof![Just(1usize), Just(512), Just(4096)],
+        size in 1u64..300,
+        order in any::<prop::sample::Index>(),
+    ) {
+        let guest = Guest { frames, seed };
+        let mut chunks = guest.chunks(size);
+        let turn = order.index(chunks.len());
+        chunks.rotate_left(turn);
+        chunks.reverse();
+        let sink = dump(guest, CODECS[codec], block, chunks);
+        prop_assert_eq!(guest.compare(sink.image()).unwrap(), guest.readable());
+    }
+}
+
+#[test]
+fn a_chunk_that_comes_back_can_be_read_from_the_dump() {
+    for codec in CODECS {
+        let guest = Guest {
+            frames: 1500,
+            seed: 7,
+        };
+        let sink = Recorder::new(4096);
+        let (engine, completed) = guest.start(sink.clone(), config(codec));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for chunk in guest.chunks(CHUNK) {
+                    engine.submit(chunk).unwrap();
+                }
+                engine.finish().unwrap();
+            });
+            for done in completed {
+                // What is in the sink now is all that is left of the chunk once
+                // its memory has been given away.
+                let reader = Reader::open(sink.image()).unwrap();
+                let wanted = reader.wanted_pfns();
+                let first = done.chunk.first.0;
+                let mut pages = 0;
+                for (rank, pfn) in (0..).zip(wanted) {
+                    if pfn < first || pfn >= first + done.chunk.count as u64 {
+                        continue;
+                    }
+                    pages += 1;
+                    let stored = reader.descriptors(rank, 1).unwrap()[0];
+                    let content = (!guest.unreadable(pfn)).then(|| guest.page(pfn));
+                    assert!(reader.page(stored).unwrap() == content, "frame {pfn:#x}");
+                }
+                assert!(matches!(done.outcome, Outcome::Saved { pages: n } if n == pages));
+            }
+        });
+    }
+}
+
+/// A sink whose every write waits for leave once the gate is closed.
+struct Gated {
+    inner: Recorder,
+    closed: Arc<AtomicBool>,
+    arrived: Sender<()>,
+    leave: Receiver<()>,
+}
+
+impl Sink for Gated {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        if self.closed.load(Ordering::SeqCst) {
+            self.arrived.send(()).unwrap();
+            self.leave.recv().unwrap();
+        }
+        self.inner.write_at(offset, bytes)
+    }
+
+    fn prepare(&mut self, tables: u64, whole: u64) -> io::Result<()> {
+        self.inner.prepare(tables, whole)
+    }
+
+    fn set_length(&mut self, length: u64) -> io::Result<()> {
+        self.inner.set_length(length)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.inner.sync()
+    }
+
+    fn publish(&mut self, manifest: Option<&str>) -> io::Result<()> {
+        self.inner.publish(manifest)
+    }
+
+    fn path(&self) -> Option<PathBuf> {
+        None
+    }
+}
+
+#[test]
+fn a_chunk_does_not_come_back_while_any_of_its_writes_is_due() {
+    for codec in CODECS {
+        let guest = Guest {
+            frames: CHUNK,
+            seed: 7,
+        };
+        let closed = Arc::new(AtomicBool::new(false));
+        let (arrived, arrivals) = mpsc::channel();
+        let (leave, leave_in) = mpsc::channel();
+        let sink = Gated {
+            inner: Recorder::new(1),
+            closed: Arc::clone(&closed),
+            arrived,
+            leave: leave_in,
+        };
+        let (engine, completed) = guest.start(sink, config(codec));
+        closed.store(true, Ordering::SeqCst);
+        engine.submit(guest.chunk(0, CHUNK)).unwrap();
+        let mut too_early = Vec::new();
+        for write in ["data", "descriptors"] {
+            arrivals.recv_timeout(DEADLINE).expect(write);
+            too_early.extend(completed.try_recv().map(|_| write));
+            leave.send(()).unwrap();
+        }
+        closed.store(false, Ordering::SeqCst);
+        engine.finish().unwrap();
+        assert!(too_early.is_empty(), "back before its {too_early:?}");
+        let done = completed.recv().expect("the chunk");
+        assert!(matches!(done.outcome, Outcome::Saved { pages: 48 }));
+    }
+}
+
+#[test]
+fn every_prefix_of_the_writes_is_a_usable_dump() {
+    for codec in CODECS {
+        let guest = Guest {
+            frames: 300,
+            seed: 3,
+        };
+        let calls = dump(guest, codec, 4096, guest.chunks(CHUNK)).calls();
+        let mut image = Vec::new();
+        let mut best = 0;
+        for (index, call) in calls.iter().enumerate() {
+            let Call::Write { offset, bytes } = call else {
+                continue;
+            };
+            // A killed writer leaves a write cut where a page of the file ends.
+            let to_page_end = 4096 - (*offset % 4096) as usize;
+            for part in [to_page_end.min(bytes.len()), bytes.len()] {
+                apply(&mut image, *offset, &bytes[..part]);
+                let dump = Image(image.clone());
+                match guest.compare(dump.clone()) {
+                    Ok(found) => {
+                        assert!(found >= best, "pages were lost again");
+                        best = found;
+                    }
+                    // Before the header has been written.
+                    Err(Flaw::Cut(_)) => assert_eq!(best, 0),
+                    Err(flaw) => panic!("write {index}: {flaw}"),
+                }
+                let complete = Reader::open(dump).is_ok_and(|reader| reader.marked_complete());
+                let last_write = !calls[index + 1..]
+                    .iter()
+                    .any(|c| matches!(c, Call::Write { .. }));
+                assert!(!complete || last_write, "marked complete at write {index}");
+            }
+        }
+        assert_eq!(best, guest.readable());
+    }
+}
+
+#[test]
+fn the_final_mark_follows_a_sync_and_precedes_another() {
+    let guest = Guest {
+        frames: 300,
+        seed: 1,
+    };
+    let calls = dump(guest, Codec::None, 1, guest.chunks(CHUNK)).calls();
+    let [before, last @ ..] = &calls[calls.len() - 4..] else {
+        panic!("too few calls");
+    };
+    assert!(matches!(before, Call::Sync), "{before:?}");
+    assert!(matches!(
+        last,
+        [Call::Write { offset: 0, .. }, Call::Sync, Call::Publish]
+    ));
+    let syncs = calls
+        .iter()
+        .filter(|call| matches!(call, Call::Sync))
+        .count();
+    assert_eq!(syncs, 2);
+}
+
+#[test]
+fn one_page_of_zeroes_is_stored_for_all() {
+    let guest = Guest {
+        frames: 1000,
+        seed: 0,
+    };
+    let sink = dump(guest, Codec::None, 1, guest.chunks(CHUNK));
+    let own = |&pfn: &u64| guest.wanted(pfn) && !guest.unreadable(pfn) && pfn % 5 != 0;
+    let stored = (0..guest.frames).filter(own).count();
+    let reader = Reader::open(sink.image()).unwrap();
+    let data = sink.length().unwrap() - reader.tables_end();
+    assert_eq!(data, (stored as u64 + 1) * 4096);
+}
+
+#[derive(Default)]
+struct Counting(AtomicU64);
+
+impl Throttle for Counting {
+    fn acquire(&self, wanted: u64) -> u64 {
+        // Two pages at a time.
+        let granted = wanted.min(8192);
+        self.0.fetch_add(granted, Ordering::Relaxed);
+        granted
+    }
+}
+
+#[test]
+fn the_throttle_sees_every_byte() {
+    let guest = Guest {
+        frames: 500,
+        seed: 2,
+    };
+    let throttle = Arc::new(Counting::default());
+    let mut config = config(Codec::Zlib { level: 1 });
+    config.throttle = Some(throttle.clone());
+    let sink = Recorder::new(1);
+    let (engine, _completed) = guest.start(sink.clone(), config);
+    for chunk in guest.chunks(CHUNK) {
+        engine.submit(chunk).unwrap();
+    }
+    let summary = engine.finish().unwrap();
+    let written: u64 = sink
+        .calls()
+        .iter()
+        .map(|call| match call {
+            Call::Write { bytes, .. } => bytes.len() as u64,
+            _ => 0,
+        })
+        .sum();
+    assert_eq!(throttle.0.load(Ordering::Relaxed), written);
+    assert_eq!(summary.progress.bytes, written);
+}

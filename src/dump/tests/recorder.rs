@@ -1,0 +1,139 @@
+//! A sink in memory that remembers every call in order, and can fail.
+
+use crate::dump::reader::Source;
+use crate::dump::Sink;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+#[derive(Clone, Debug)]
+pub(in crate::dump) enum Call {
+    Write { offset: u64, bytes: Vec<u8> },
+    Sync,
+    Publish,
+}
+
+#[derive(Default)]
+struct State {
+    calls: Vec<Call>,
+    image: Vec<u8>,
+    length: Option<u64>,
+}
+
+/// A handle; the engine gets a clone of it.
+#[derive(Clone)]
+pub(in crate::dump) struct Recorder {
+    state: Arc<Mutex<State>>,
+    block: usize,
+    /// Bytes that still fit, `ENOSPC` after.
+    pub(in crate::dump) room: Option<u64>,
+    /// Panic instead.
+    pub(in crate::dump) panics: bool,
+}
+
+impl Recorder {
+    pub(in crate::dump) fn new(block: usize) -> Self {
+        Self {
+            state: Arc::default(),
+            block,
+            room: None,
+            panics: false,
+        }
+    }
+
+    /// What is in the sink now.
+    pub(in crate::dump) fn image(&self) -> Image {
+        Image(self.state.lock().unwrap().image.clone())
+    }
+
+    pub(in crate::dump) fn calls(&self) -> Vec<Call> {
+        self.state.lock().unwrap().calls.clone()
+    }
+
+    pub(in crate::dump) fn length(&self) -> Option<u64> {
+        self.state.lock().unwrap().length
+    }
+}
+
+/// Applies a write to bytes in memory.
+pub(in crate::dump) fn apply(image: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
+    let start = offset as usize;
+    let end = start + bytes.len();
+    image.resize(image.len().max(end), 0);
+    image[start..end].copy_from_slice(bytes);
+}
+
+impl Sink for Recorder {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let room = self.room.unwrap_or(u64::MAX);
+        let fits = bytes.len().min(usize::try_from(room).unwrap_or(usize::MAX));
+        let mut state = self.state.lock().unwrap();
+        apply(&mut state.image, offset, &bytes[..fits]);
+        let bytes = bytes.to_vec();
+        let all = fits == bytes.len();
+        state.calls.push(Call::Write { offset, bytes });
+        drop(state);
+        self.room = self.room.map(|room| room - fits as u64);
+        if all {
+            return Ok(());
+        }
+        assert!(!self.panics, "the sink's own bug");
+        Err(io::Error::from_raw_os_error(libc::ENOSPC))
+    }
+
+    fn write_pages(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let block = self.block as u64;
+        assert_eq!(offset % block, 0, "unaligned offset");
+        assert_eq!(bytes.len() as u64 % block, 0, "unaligned length");
+        assert!(
+            block == 1 || bytes.as_ptr() as usize % 4096 == 0,
+            "unaligned memory"
+        );
+        self.write_at(offset, bytes)
+    }
+
+    fn block(&self) -> usize {
+        self.block
+    }
+
+    fn prepare(&mut self, _tables: u64, whole: u64) -> io::Result<()> {
+        self.state.lock().unwrap().image.resize(whole as usize, 0);
+        Ok(())
+    }
+
+    fn set_length(&mut self, length: u64) -> io::Result<()> {
+        let mut state = self.state.lock().unwrap();
+        state.length = Some(length);
+        state.image.resize(length as usize, 0);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.state.lock().unwrap().calls.push(Call::Sync);
+        Ok(())
+    }
+
+    fn publish(&mut self, _manifest: Option<&str>) -> io::Result<()> {
+        self.state.lock().unwrap().calls.push(Call::Publish);
+        Ok(())
+    }
+
+    fn path(&self) -> Option<PathBuf> {
+        None
+    }
+}
+
+/// A dump in memory.
+#[derive(Clone)]
+pub(in crate::dump) struct Image(pub(in crate::dump) Vec<u8>);
+
+impl Source for Image {
+    fn length(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        into.copy_from_slice(&self.0[offset as usize..][..into.len()]);
+        Ok(())
+    }
+}

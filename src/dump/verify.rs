@@ -1,0 +1,232 @@
+//! Looks at a finished dump again: structure, counts, checksums.
+
+use super::elf;
+use super::error::Error;
+use super::flat_reader::{self, FlatSource};
+use super::manifest::{Manifest, PieceSums, VERSION};
+use super::naming::manifest_path;
+use super::notes::Status;
+use super::reader::{fill, FileSource, Flaw, Reader, Source, Stored};
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::Path;
+
+/// Descriptors looked at in one go.
+const BATCH: usize = 4096;
+
+/// What a dump is worth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// All that the dump promises is there, and is what was written.
+    Complete,
+    /// It opens up to where it got, or was cut off: why.
+    Incomplete(String),
+    /// It holds something that was not written so: what.
+    Damaged(String),
+}
+
+/// What was found in a dump.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// What the dump is worth.
+    pub verdict: Verdict,
+    /// Pages that it is to hold.
+    pub wanted_pages: u64,
+    /// Of these, with content of their own.
+    pub stored_pages: u64,
+    /// Of these, of zeroes only.
+    pub zero_pages: u64,
+    /// Of these, not there: never written, or unreadable in the guest.
+    pub lost_pages: u64,
+    /// Length of the file in bytes.
+    pub length: u64,
+    /// Whether a manifest was beside it to compare with. Without one every
+    /// compressed page is checked by itself, uncompressed ones are not.
+    pub with_manifest: bool,
+}
+
+/// Reopens a dump and checks all of it against itself and against the manifest
+/// beside it. Takes kdump-compressed dumps, also as flattened streams kept in
+/// a file, and ELF dumps; of the latter only structure and completeness.
+///
+/// # Errors
+/// When the file or its manifest cannot be opened or read. What is wrong with
+/// the dump itself is no error but the report's verdict.
+pub fn verify(path: &Path) -> Result<Report, Error> {
+    let failed = |source| Error::Path {
+        path: path.into(),
+        source,
+    };
+    let file = File::open(path).map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len();
+    let manifest = read_manifest(&manifest_path(path))?;
+    let mut report = Report {
+        verdict: Verdict::Complete,
+        wanted_pages: 0,
+        stored_pages: 0,
+        zero_pages: 0,
+        lost_pages: 0,
+        length,
+        with_manifest: manifest.is_some(),
+    };
+    match check_any(FileSource { file, length }, manifest.as_ref(), &mut report) {
+        Ok(()) => {}
+        Err(Flaw::Io(source)) => return Err(failed(source)),
+        Err(flaw @ Flaw::Cut(_)) => report.verdict = Verdict::Incomplete(flaw.to_string()),
+        Err(Flaw::Damaged(what)) => report.verdict = Verdict::Damaged(what),
+    }
+    Ok(report)
+}
+
+fn read_manifest(path: &Path) -> Result<Option<Manifest>, Error> {
+    let failed = |source| Error::Path {
+        path: path.into(),
+        source,
+    };
+    let text = match std::fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let manifest: Manifest = serde_json::from_slice(&text).map_err(|e| failed(e.into()))?;
+    if manifest.version != VERSION || manifest.piece_bytes == 0 {
+        return Err(failed(ErrorKind::Unsupported.into()));
+    }
+    Ok(Some(manifest))
+}
+
+fn check_any(
+    source: FileSource,
+    manifest: Option<&Manifest>,
+    report: &mut Report,
+) -> Result<(), Flaw> {
+    let mut first_bytes = [0; 16];
+    fill(&source, "the header", 0, &mut first_bytes)?;
+    if first_bytes == elf::IDENT {
+        if elf::check(&source)? == Status::Incomplete {
+            report.verdict = unfinished();
+        }
+        return Ok(());
+    }
+    if !flat_reader::is_stream(&first_bytes) {
+        return check(source, manifest, report);
+    }
+    let stream = FlatSource::open(source)?;
+    let ended = stream.ended;
+    check(stream, None, report)?;
+    match ended {
+        true => Ok(()),
+        false => Err(Flaw::Cut("the stream's end")),
+    }
+}
+
+fn unfinished() -> Verdict {
+    Verdict::Incomplete("was not finished".into())
+}
+
+fn check(
+    source: impl Source,
+    manifest: Option<&Manifest>,
+    report: &mut Report,
+) -> Result<(), Flaw> {
+    let reader = Reader::open(source)?;
+    report.wanted_pages = reader.wanted;
+    let mut cut = None;
+    for rank in (0..reader.wanted).step_by(BATCH) {
+        match check_batch(&reader, rank, manifest.is_none(), report) {
+            Err(flaw @ Flaw::Cut(_)) => cut = Some(flaw),
+            result => result?,
+        }
+    }
+    if let Some(flaw) = cut {
+        return Err(flaw);
+    }
+    if !reader.marked_complete() {
+        report.verdict = unfinished();
+        return Ok(());
+    }
+    if reader.source().length() < reader.stated_length().max(reader.tables_end()) {
+        return Err(Flaw::Cut("its stated length"));
+    }
+    match manifest {
+        Some(manifest) => compare(&reader, manifest, report),
+        None => Ok(()),
+    }
+}
+
+fn check_batch(
+    reader: &Reader<impl Source>,
+    rank: u64,
+    decompress: bool,
+    report: &mut Report,
+) -> Result<(), Flaw> {
+    for stored in reader.descriptors(rank, BATCH)? {
+        match stored {
+            Stored::Lost => report.lost_pages += 1,
+            Stored::Zero => report.zero_pages += 1,
+            Stored::At { .. } => report.stored_pages += 1,
+        }
+        if decompress {
+            reader.page(stored)?;
+        }
+    }
+    Ok(())
+}
+
+fn compare(reader: &Reader<impl Source>, manifest: &Manifest, report: &Report) -> Result<(), Flaw> {
+    let damaged = |what: String| Err(Flaw::Damaged(what));
+    if report.length < manifest.length {
+        return Err(Flaw::Cut("the length its manifest states"));
+    }
+    if report.length > manifest.length {
+        return damaged("longer than its manifest states".into());
+    }
+    let counts = (report.wanted_pages, report.zero_pages, report.lost_pages);
+    let stated = (
+        manifest.pages,
+        manifest.zero_pages,
+        manifest.unreadable_pages,
+    );
+    if counts != stated {
+        return damaged(format!(
+            "pages in all, zero and lost: {counts:?}, the manifest has {stated:?}"
+        ));
+    }
+    let source = reader.source();
+    let tables = sums(source, 0, manifest.tables_bytes, u64::MAX)?;
+    if manifest.tables_bytes != reader.tables_end() || tables != [manifest.tables_crc32] {
+        return damaged("headers or tables have changed".into());
+    }
+    let start = manifest.tables_bytes;
+    let pieces = sums(source, start, report.length, manifest.piece_bytes)?;
+    if pieces.len() != manifest.pieces_crc32.len() {
+        return damaged("the manifest has another number of checksums".into());
+    }
+    let differs = |(found, stated): (&u32, &u32)| found != stated;
+    match pieces.iter().zip(&manifest.pieces_crc32).position(differs) {
+        Some(index) => {
+            let at = start + index as u64 * manifest.piece_bytes;
+            damaged(format!("data has changed after offset {at:#x}"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Checksums of `start..end` of the dump.
+fn sums(source: &impl Source, start: u64, end: u64, piece_bytes: u64) -> Result<Vec<u32>, Flaw> {
+    if end > source.length() {
+        return Err(Flaw::Cut("the tables its manifest states"));
+    }
+    let mut sums = PieceSums::of_pieces(piece_bytes);
+    let mut buffer = vec![0; 1 << 20];
+    let mut at = start;
+    while at < end {
+        let part = buffer
+            .len()
+            .min((end - at).try_into().unwrap_or(usize::MAX));
+        source.read_at(at, &mut buffer[..part])?;
+        sums.append(&buffer[..part]);
+        at += part as u64;
+    }
+    Ok(sums.take())
+}

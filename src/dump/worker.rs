@@ -1,0 +1,229 @@
+//! Threads that copy pages out of chunks and compress them.
+
+use super::buffer::{Lease, State, MAX_SLOTS};
+use super::codec::{Codec, Compressor};
+use super::engine::{Chunk, Pages, Shared};
+use super::error::Error;
+use crate::addr::{Page, Pfn, PAGE_SIZE};
+use std::any::Any;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// From a worker to the writer. Everything of a chunk comes before its end.
+pub(super) enum Message<P> {
+    /// A buffer full of pages.
+    Pages(Lease),
+    /// Nothing more of this chunk follows.
+    End {
+        chunk: Chunk<P>,
+        /// Wanted pages in it.
+        pages: u64,
+        /// Why not all of them were sent.
+        failure: Option<Arc<Error>>,
+    },
+}
+
+/// The next chunk for whichever worker asks first; `None` when no more come.
+pub(super) fn next<P>(chunks: &Mutex<Receiver<Chunk<P>>>) -> Option<Chunk<P>> {
+    chunks
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .recv()
+        .ok()
+}
+
+/// The writer is gone, which only its own bug could bring about.
+struct WriterGone;
+
+pub(super) struct Worker<P> {
+    shared: Arc<Shared>,
+    compressor: Compressor,
+    messages: SyncSender<Message<P>>,
+}
+
+impl<P: Pages> Worker<P> {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        compressor: Compressor,
+        messages: SyncSender<Message<P>>,
+    ) -> Self {
+        Self {
+            shared,
+            compressor,
+            messages,
+        }
+    }
+
+    /// Works until `next` has no more chunks.
+    pub(super) fn run(mut self, next: impl Fn() -> Option<Chunk<P>>) {
+        while let Some(chunk) = next() {
+            let mut pages = 0;
+            let stored = catch_unwind(AssertUnwindSafe(|| self.store(&chunk, &mut pages)));
+            let failure = match stored {
+                Ok(Ok(())) => None,
+                Ok(Err(WriterGone)) => return,
+                Err(panic) => Some(Arc::new(Error::panicked("reading pages", panic))),
+            };
+            if let Some(error) = &failure {
+                // What the compressor was doing when it panicked is unknown.
+                if let Ok(compressor) = self.shared.codec.compressor() {
+                    self.compressor = compressor;
+                }
+                let _ = self.shared.fault.set(Arc::clone(error));
+            }
+            chunk.pages.finished();
+            let end = Message::End {
+                chunk,
+                pages,
+                failure,
+            };
+            if self.messages.send(end).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Sends the wanted pages of a chunk; counts them.
+    fn store(&mut self, chunk: &Chunk<P>, pages: &mut u64) -> Result<(), WriterGone> {
+        let shared = Arc::clone(&self.shared);
+        let end = Pfn(chunk.first.0.saturating_add(chunk.count as u64));
+        let mut filling: Option<Lease> = None;
+        for pfn in shared.bitmaps.wanted().iter_range(chunk.first, end) {
+            let full = |lease: &Lease| {
+                lease.bytes.len() - lease.used < PAGE_SIZE || lease.slots.len() == MAX_SLOTS
+            };
+            let mut lease = match filling.take() {
+                Some(lease) if full(&lease) => {
+                    self.send(lease)?;
+                    self.lend(pfn)
+                }
+                Some(lease) => lease,
+                None => self.lend(pfn),
+            };
+            if shared.dead.get().is_some() {
+                return Ok(());
+            }
+            self.add(&mut lease, chunk, pfn);
+            *pages += 1;
+            filling = Some(lease);
+        }
+        filling.map_or(Ok(()), |lease| self.send(lease))
+    }
+
+    fn lend(&self, first: Pfn) -> Lease {
+        let mut lease = self.shared.pool.lend();
+        lease.first = first;
+        lease.first_rank = self.shared.bitmaps.rank(first);
+        lease
+    }
+
+    fn send(&self, lease: Lease) -> Result<(), WriterGone> {
+        self.messages
+            .send(Message::Pages(lease))
+            .map_err(|_| WriterGone)
+    }
+
+    fn add(&mut self, lease: &mut Lease, chunk: &Chunk<P>, pfn: Pfn) {
+        let index = (pfn.0 - chunk.first.0) as usize;
+        let at = lease.used;
+        let state = match self.shared.codec {
+            Codec::None => store_raw(&mut lease.bytes[at..], |page| chunk.pages.copy(index, page)),
+            _ => {
+                let mut page = [0; PAGE_SIZE];
+                match chunk.pages.copy(index, &mut page) {
+                    Err(_) => State::Unreadable,
+                    Ok(()) if is_zero(&page) => State::Zero,
+                    Ok(()) => {
+                        let flag = self.shared.codec.flag();
+                        let out = &mut lease.bytes[at..];
+                        store_compressed(&mut self.compressor, flag, out, &page)
+                    }
+                }
+            }
+        };
+        let state = match state {
+            State::Stored { size, flags, .. } => {
+                lease.used += size as usize;
+                State::Stored {
+                    at: at as u32,
+                    size,
+                    flags,
+                }
+            }
+            other => other,
+        };
+        lease.slots.push(state);
+    }
+}
+
+/// Compresses a page to the start of `out`, or copies it there when it does not
+/// get smaller.
+pub(super) fn store_compressed(
+    compressor: &mut Compressor,
+    flag: u32,
+    out: &mut [u8],
+    page: &Page,
+) -> State {
+    let (size, flags) = match compressor.compress(page, out) {
+        Some(size) => (size, flag),
+        None => {
+            out[..PAGE_SIZE].copy_from_slice(page);
+            (PAGE_SIZE, 0)
+        }
+    };
+    State::Stored {
+        at: 0,
+        size: size as u32,
+        flags,
+    }
+}
+
+/// Copies a page straight to where it is written from.
+fn store_raw<E>(out: &mut [u8], copy: impl FnOnce(&mut Page) -> Result<(), E>) -> State {
+    let page: &mut Page = (&mut out[..PAGE_SIZE])
+        .try_into()
+        .expect("a slice of one page");
+    match copy(page) {
+        Err(_) => State::Unreadable,
+        Ok(()) if is_zero(page) => State::Zero,
+        Ok(()) => State::Stored {
+            at: 0,
+            size: PAGE_SIZE as u32,
+            flags: 0,
+        },
+    }
+}
+
+/// Whether all bytes are zero.
+pub(super) fn is_zero(page: &Page) -> bool {
+    page.chunks_exact(256)
+        .all(|part| part.iter().fold(0, |any, byte| any | byte) == 0)
+}
+
+impl Error {
+    /// What a caught panic said.
+    pub(super) fn panicked(doing: &'static str, panic: Box<dyn Any + Send>) -> Self {
+        let message = panic
+            .downcast_ref::<&str>()
+            .map(ToString::to_string)
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_default();
+        Self::Panicked { doing, message }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_single_byte_makes_a_page_not_zero() {
+        assert!(is_zero(&[0; PAGE_SIZE]));
+        for at in [0, 255, 256, 2000, PAGE_SIZE - 1] {
+            let mut page = [0; PAGE_SIZE];
+            page[at] = 1;
+            assert!(!is_zero(&page), "byte {at}");
+        }
+    }
+}

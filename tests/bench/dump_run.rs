@@ -1,0 +1,162 @@
+//! One run of what tests/bench/dump measures, in a process of its own.
+//!
+//! ```text
+//! dump-run dump IMAGE DIRECTORY OPTIONS     a dump in a file
+//! dump-run discard IMAGE OPTIONS            a dump that nobody keeps
+//! dump-run synthetic BYTES OPTIONS          the same of a synthetic guest
+//! dump-run write FILE BYTES                 sequential direct writes, and a sync
+//! dump-run copy BYTES                       memory to memory
+//! ```
+//!
+//! Prints, in one line of JSON, `output_bytes` and, where the process does more
+//! than what is measured, `seconds`.
+
+use std::fs::OpenOptions;
+use std::hint::black_box;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use serde_json::json;
+use vicover::addr::PAGE_SIZE;
+use vicover::dump::Sink;
+use vicover::host::images::{FileImage, Image, SyntheticImage};
+use vicover::host::memory::{Faults, MemoryHost};
+use vicover::job::Shared;
+use vicover::joblog::JobLog;
+use vicover::options::Options;
+use vicover::recover::{dump_only, Target};
+
+const MIB: usize = 1 << 20;
+
+fn main() -> io::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let number = |text: &str| -> u64 { text.parse().expect("a number of bytes") };
+    let file = |path: &str| -> io::Result<Arc<dyn Image>> {
+        Ok(Arc::new(FileImage::open(Path::new(path))?))
+    };
+    let result = match arguments[..] {
+        ["dump", image, dir, options] => dump(file(image)?, dir.as_ref(), options, None),
+        ["discard", image, options] => discard(file(image)?, options),
+        ["synthetic", bytes, options] => {
+            let frames = number(bytes) / PAGE_SIZE as u64;
+            discard(Arc::new(SyntheticImage::new(frames)), options)
+        }
+        ["write", path, bytes] => write(Path::new(path), number(bytes))?,
+        ["copy", bytes] => copy(number(bytes)),
+        _ => panic!("usage: dump-run dump|discard|synthetic|write|copy ..."),
+    };
+    println!("{result}");
+    Ok(())
+}
+
+fn discard(image: Arc<dyn Image>, options: &str) -> serde_json::Value {
+    dump(
+        image,
+        Path::new("/nonexistent"),
+        options,
+        Some(Box::new(Discard)),
+    )
+}
+
+fn dump(
+    image: Arc<dyn Image>,
+    dir: &Path,
+    options: &str,
+    sink: Option<Box<dyn Sink>>,
+) -> serde_json::Value {
+    let host = MemoryHost::new(image, 1, Faults::default());
+    let target = Target {
+        options: Options::parse(options).unwrap_or_else(|error| panic!("{error}")),
+        name: "bench".into(),
+        dump_dir: dir.into(),
+        sink: Mutex::new(sink),
+    };
+    let log = JobLog::new("bench", Some(Box::new(|_, line| eprintln!("{line}"))));
+    let shared = Shared::new(log);
+    dump_only(&host, &target, &shared).unwrap_or_else(|error| panic!("{}", error.chain()));
+    json!({ "output_bytes": shared.counters.dump_bytes.load(Relaxed) })
+}
+
+/// Takes everything and keeps nothing, as fast as can be.
+struct Discard;
+
+impl Sink for Discard {
+    fn write_at(&mut self, _offset: u64, bytes: &[u8]) -> io::Result<()> {
+        black_box(bytes);
+        Ok(())
+    }
+
+    fn prepare(&mut self, _tables: u64, _whole: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn set_length(&mut self, _length: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn publish(&mut self, _manifest: Option<&str>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn path(&self) -> Option<PathBuf> {
+        None
+    }
+}
+
+/// Incompressible, so that no device makes less of it.
+fn fill(bytes: &mut [u8]) {
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    for word in bytes.chunks_exact_mut(8) {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        word.copy_from_slice(&state.to_le_bytes());
+    }
+}
+
+fn write(path: &Path, bytes: u64) -> io::Result<serde_json::Value> {
+    let mut memory = vec![0; MIB + PAGE_SIZE];
+    // Direct I/O wants aligned memory.
+    let start = memory.as_ptr().align_offset(PAGE_SIZE);
+    let block = &mut memory[start..start + MIB];
+    fill(block);
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .custom_flags(libc::O_DIRECT)
+        .open(path)?;
+    let begin = Instant::now();
+    let blocks = bytes.div_ceil(MIB as u64);
+    for _ in 0..blocks {
+        file.write_all(block)?;
+    }
+    file.sync_all()?;
+    let seconds = begin.elapsed().as_secs_f64();
+    Ok(json!({ "seconds": seconds, "output_bytes": blocks * MIB as u64 }))
+}
+
+fn copy(bytes: u64) -> serde_json::Value {
+    // Far more than any cache holds.
+    let mut source = vec![0; 256 * MIB];
+    fill(&mut source);
+    let mut target = vec![1u8; 256 * MIB];
+    let mut left = bytes;
+    let begin = Instant::now();
+    while left > 0 {
+        let part = left.min(source.len() as u64) as usize;
+        target[..part].copy_from_slice(black_box(&source[..part]));
+        black_box(&mut target);
+        left -= part as u64;
+    }
+    let seconds = begin.elapsed().as_secs_f64();
+    json!({ "seconds": seconds, "output_bytes": bytes })
+}
