@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Programs compiled against version 0.1 rely on these places for ever. */
+#include <assert.h>
+
+#include "check.h"
+
+#define AT(type, member, offset)                                               \
+    _Static_assert(offsetof(struct type, member) == (offset),                  \
+                   #type "." #member " has moved")
+
+AT(vicover_options, struct_size, 0);
+AT(vicover_options, spec, 8);
+AT(vicover_options, name, 16);
+AT(vicover_options, dump_dir, 24);
+AT(vicover_options, log, 32);
+AT(vicover_options, log_user, 40);
+AT(vicover_options, flags, 48);
+AT(vicover_options, sink_fd, 52);
+_Static_assert(sizeof(struct vicover_options) >= 56, "vicover_options shrank");
+
+AT(vicover_image, struct_size, 0);
+AT(vicover_image, path, 8);
+AT(vicover_image, memory_bytes, 16);
+AT(vicover_image, vcpus, 24);
+AT(vicover_image, reserved, 28);
+_Static_assert(sizeof(struct vicover_image) >= 32, "vicover_image shrank");
+
+AT(vicover_crash, struct_size, 0);
+AT(vicover_crash, ctx, 8);
+AT(vicover_crash, config, 16);
+AT(vicover_crash, domid, 24);
+AT(vicover_crash, reserved, 28);
+_Static_assert(sizeof(struct vicover_crash) >= 32, "vicover_crash shrank");
+
+AT(vicover_progress, struct_size, 0);
+AT(vicover_progress, phase, 8);
+AT(vicover_progress, outcome, 12);
+AT(vicover_progress, status, 16);
+AT(vicover_progress, recovery_domid, 20);
+AT(vicover_progress, pages_total, 24);
+AT(vicover_progress, pages_planned, 32);
+AT(vicover_progress, pages_dumped, 40);
+AT(vicover_progress, pages_released, 48);
+AT(vicover_progress, dump_bytes, 56);
+AT(vicover_progress, elapsed_ms, 64);
+_Static_assert(sizeof(struct vicover_progress) >= 72, "vicover_progress shrank");
+
+AT(vicover_verdict, struct_size, 0);
+AT(vicover_verdict, state, 8);
+AT(vicover_verdict, with_manifest, 12);
+AT(vicover_verdict, wanted_pages, 16);
+AT(vicover_verdict, stored_pages, 24);
+AT(vicover_verdict, zero_pages, 32);
+AT(vicover_verdict, lost_pages, 40);
+AT(vicover_verdict, length, 48);
+AT(vicover_verdict, reason, 56);
+_Static_assert(sizeof(struct vicover_verdict) >= 216, "vicover_verdict shrank");
+
+int main(void)
+{
+    CHECK(vicover_abi_version() == VICOVER_ABI_VERSION);
+    CHECK(strchr(vicover_version(), '.'));
+    return 0;
+}

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Whatever a caller gets wrong is answered, never crashed on. */
+#include "check.h"
+
+static struct vicover_options options;
+static struct vicover_image image;
+
+static void reset(const char *dir)
+{
+    memset(&options, 0, sizeof(options));
+    options.struct_size = sizeof(options);
+    options.name = "misuse";
+    options.dump_dir = dir;
+    memset(&image, 0, sizeof(image));
+    image.struct_size = sizeof(image);
+    image.memory_bytes = 1 << 20;
+}
+
+static void nulls(void)
+{
+    vicover_job job = 7;
+
+    REFUSED(vicover_dump_image(NULL, &image, &job), VICOVER_ERR_NULL,
+            "vicover_options");
+    REFUSED(vicover_dump_image(&options, NULL, &job), VICOVER_ERR_NULL,
+            "vicover_image");
+    REFUSED(vicover_dump_image(&options, &image, NULL), VICOVER_ERR_NULL,
+            "job");
+    REFUSED(vicover_recover(&options, NULL, &job), VICOVER_ERR_NULL,
+            "vicover_crash");
+    struct vicover_crash crash = { .struct_size = sizeof(crash) };
+    REFUSED(vicover_recover(&options, &crash, &job), VICOVER_ERR_NULL, "ctx");
+    REFUSED(vicover_poll(1000, NULL), VICOVER_ERR_HANDLE, "1000");
+}
+
+static void sizes(const char *dir)
+{
+    vicover_job job;
+    struct { struct vicover_options known; char later[16]; } newer;
+
+    options.struct_size = 0;
+    REFUSED(vicover_dump_image(&options, &image, &job),
+            VICOVER_ERR_STRUCT_SIZE, "vicover_options.struct_size is 0");
+    options.struct_size = (size_t)-1;
+    REFUSED(vicover_dump_image(&options, &image, &job),
+            VICOVER_ERR_STRUCT_SIZE, "struct_size");
+    reset(dir);
+
+    /* A caller newer than the library, using nothing new: accepted. */
+    memset(&newer, 0, sizeof(newer));
+    newer.known = options;
+    newer.known.struct_size = sizeof(newer);
+    CHECK(vicover_dump_image(&newer.known, &image, &job) == VICOVER_OK);
+    CHECK(vicover_wait(job, VICOVER_UNTIL_DONE, 60000) == VICOVER_OK);
+    CHECK(vicover_free(job) == VICOVER_OK);
+    /* ... and using something new: refused, not ignored. */
+    newer.later[3] = 1;
+    REFUSED(vicover_dump_image(&newer.known, &image, &job),
+            VICOVER_ERR_STRUCT_SIZE, "does not know");
+
+    image.reserved = 1;
+    REFUSED(vicover_dump_image(&options, &image, &job),
+            VICOVER_ERR_STRUCT_SIZE, "reserved");
+    reset(dir);
+}
+
+static void bad_options(void)
+{
+    vicover_job job;
+
+    REFUSED(vicover_check_options("speed=9"), VICOVER_ERR_OPTION,
+            "unknown option 'speed'; allowed: ");
+    REFUSED(vicover_check_options("compress=lzma"), VICOVER_ERR_OPTION,
+            "'compress': bad value 'lzma'; allowed: none, zlib, zstd");
+    REFUSED(vicover_check_options("\xff=1"), VICOVER_ERR_OPTION, "UTF-8");
+    CHECK(vicover_check_options(NULL) == VICOVER_OK);
+    CHECK(vicover_check_options("compress=zstd,compress_level=3") == VICOVER_OK);
+    options.spec = "compress=lzma";
+    REFUSED(vicover_dump_image(&options, &image, &job), VICOVER_ERR_OPTION,
+            "lzma");
+    options.spec = NULL;
+    image.memory_bytes = 1;
+    REFUSED(vicover_dump_image(&options, &image, &job), VICOVER_ERR_OPTION,
+            "memory_bytes is 1");
+    image.path = "/nonexistent/image";
+    REFUSED(vicover_dump_image(&options, &image, &job), VICOVER_ERR_IO,
+            "/nonexistent/image: No such file");
+}
+
+static void handles(const char *dir)
+{
+    vicover_job job;
+    struct vicover_progress progress = { .struct_size = sizeof(progress) };
+    char text[8];
+
+    reset(dir);
+    CHECK(vicover_dump_image(&options, &image, &job) == VICOVER_OK);
+    CHECK(job != 0);
+    REFUSED(vicover_wait(job, 99, 0), VICOVER_ERR_OPTION, "until is 99");
+    CHECK(vicover_wait(job, VICOVER_UNTIL_DONE, VICOVER_FOREVER) == VICOVER_OK);
+    REFUSED(vicover_poll(job, NULL), VICOVER_ERR_NULL, "vicover_progress");
+    progress.struct_size = 1;
+    REFUSED(vicover_poll(job, &progress), VICOVER_ERR_STRUCT_SIZE, "is 1");
+    REFUSED(vicover_dump_path(job, NULL, 5), VICOVER_ERR_NULL, "buffer");
+    CHECK(vicover_dump_path(job, text, sizeof(text)) == VICOVER_OK);
+    CHECK(strlen(text) == sizeof(text) - 1); /* cut to fit, terminated */
+    CHECK(vicover_free(job) == VICOVER_OK);
+    REFUSED(vicover_free(job), VICOVER_ERR_HANDLE, "freed already");
+    REFUSED(vicover_cancel(job), VICOVER_ERR_HANDLE, "freed already");
+    REFUSED(vicover_free(0), VICOVER_ERR_HANDLE, "no job 0");
+}
+
+int main(int argc, char **argv)
+{
+    const char *dir = argc > 1 ? argv[1] : ".";
+
+    reset(dir);
+    nulls();
+    sizes(dir);
+    bad_options();
+    handles(dir);
+    return 0;
+}

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Dumps to descriptors that the caller hands in, and has dumps verified:
+ * sinks DIRECTORY. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <pthread.h>
+#include <unistd.h>
+
+#include "check.h"
+
+static struct vicover_options options;
+static struct vicover_image image;
+static char path[4096];
+
+static void reset(void)
+{
+    memset(&options, 0, sizeof(options));
+    options.struct_size = sizeof(options);
+    options.name = "sinks";
+    options.spec = "compress=zlib";
+    memset(&image, 0, sizeof(image));
+    image.struct_size = sizeof(image);
+    image.memory_bytes = 8 << 20;
+}
+
+/* The descriptor is closed as soon as the job has been started. */
+static void dump_to(int fd, vicover_status expected)
+{
+    struct vicover_progress progress = { .struct_size = sizeof(progress) };
+    char error[512];
+    vicover_job job;
+
+    options.flags = VICOVER_OPTION_SINK_FD;
+    options.sink_fd = fd;
+    CHECK(vicover_dump_image(&options, &image, &job) == VICOVER_OK);
+    close(fd);
+    CHECK(vicover_wait(job, VICOVER_UNTIL_DONE, 60000) == VICOVER_OK);
+    CHECK(vicover_poll(job, &progress) == VICOVER_OK);
+    CHECK(vicover_job_error(job, error, sizeof(error)) == VICOVER_OK);
+    if (progress.status != expected) {
+        fprintf(stderr, "status %d, expected %d: %s\n", progress.status, expected, error);
+        exit(1);
+    }
+    CHECK(vicover_free(job) == VICOVER_OK);
+}
+
+static struct vicover_verdict verified(void)
+{
+    struct vicover_verdict verdict = { .struct_size = sizeof(verdict) };
+
+    CHECK(vicover_verify(path, &verdict) == VICOVER_OK);
+    return verdict;
+}
+
+static int created(void)
+{
+    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+    CHECK(fd >= 0);
+    return fd;
+}
+
+/* Takes a stream out of a pipe into the file. */
+static void *collect(void *from)
+{
+    int in = *(int *)from, out = created();
+    char buffer[65536];
+    ssize_t got;
+
+    while ((got = read(in, buffer, sizeof(buffer))) > 0)
+        CHECK(write(out, buffer, (size_t)got) == got);
+    CHECK(got == 0);
+    close(out);
+    return NULL;
+}
+
+static void to_a_file(void)
+{
+    struct vicover_verdict verdict;
+
+    dump_to(created(), VICOVER_OK);
+    verdict = verified();
+    CHECK(verdict.state == VICOVER_DUMP_COMPLETE && !verdict.reason[0]);
+    CHECK(!verdict.with_manifest);
+    CHECK(verdict.wanted_pages == 2048 && verdict.zero_pages == 512);
+    CHECK(verdict.stored_pages == 1536 && !verdict.lost_pages);
+
+    CHECK(truncate(path, (off_t)verdict.length / 2) == 0);
+    verdict = verified();
+    CHECK(verdict.state == VICOVER_DUMP_INCOMPLETE);
+    CHECK(strstr(verdict.reason, "ends before"));
+
+    FILE *file = fopen(path, "wb");
+    CHECK(file && fwrite(path, 1, sizeof(path), file) == sizeof(path));
+    fclose(file);
+    verdict = verified();
+    CHECK(verdict.state == VICOVER_DUMP_DAMAGED && verdict.reason[0]);
+}
+
+static void to_a_pipe(void)
+{
+    struct vicover_verdict verdict;
+    pthread_t reader;
+    int ends[2];
+
+    CHECK(pipe2(ends, O_CLOEXEC) == 0);
+    CHECK(pthread_create(&reader, NULL, collect, &ends[0]) == 0);
+    dump_to(ends[1], VICOVER_OK);
+    CHECK(pthread_join(reader, NULL) == 0);
+    close(ends[0]);
+    verdict = verified();
+    CHECK(verdict.state == VICOVER_DUMP_COMPLETE);
+    CHECK(verdict.wanted_pages == 2048 && !verdict.lost_pages);
+}
+
+static void to_a_pipe_that_nobody_reads(void)
+{
+    int ends[2];
+
+    CHECK(pipe2(ends, O_CLOEXEC) == 0);
+    close(ends[0]);
+    dump_to(ends[1], VICOVER_ERR_IO);
+}
+
+/* Descriptor 0 is as good as any. */
+static void to_descriptor_zero(void)
+{
+    int fd = created();
+
+    CHECK(dup2(fd, 0) == 0);
+    close(fd);
+    dump_to(0, VICOVER_OK);
+    CHECK(verified().state == VICOVER_DUMP_COMPLETE);
+}
+
+static void elf(void)
+{
+    int ends[2];
+
+    options.spec = "format=elf";
+    dump_to(created(), VICOVER_OK);
+    CHECK(verified().state == VICOVER_DUMP_COMPLETE);
+    CHECK(pipe2(ends, O_CLOEXEC) == 0);
+    dump_to(ends[1], VICOVER_ERR_IO);
+    close(ends[0]);
+    options.spec = NULL;
+}
+
+static void misuse(void)
+{
+    struct vicover_verdict verdict = { .struct_size = sizeof(verdict) };
+    vicover_job job;
+
+    reset();
+    options.flags = 6;
+    REFUSED(vicover_dump_image(&options, &image, &job), VICOVER_ERR_OPTION, "flags has 0x6");
+    reset();
+    options.sink_fd = 5;
+    REFUSED(vicover_dump_image(&options, &image, &job), VICOVER_ERR_OPTION, "sink_fd is 5");
+    options.flags = VICOVER_OPTION_SINK_FD;
+    options.sink_fd = -1;
+    REFUSED(vicover_dump_image(&options, &image, &job), VICOVER_ERR_IO,
+            "descriptor -1 as sink: Bad file descriptor");
+    options.spec = "sink=/dev/null";
+    REFUSED(vicover_dump_image(&options, &image, &job), VICOVER_ERR_OPTION,
+            "both sink_fd and sink=/dev/null");
+    reset();
+    /* A program of the first version of the ABI knows nothing of these. */
+    options.struct_size = offsetof(struct vicover_options, flags);
+    options.flags = 0xffffffff;
+    options.dump_dir = "/nonexistent";
+    CHECK(vicover_dump_image(&options, &image, &job) == VICOVER_OK);
+    CHECK(vicover_wait(job, VICOVER_UNTIL_DONE, 60000) == VICOVER_OK);
+    CHECK(vicover_free(job) == VICOVER_OK);
+
+    REFUSED(vicover_verify(NULL, &verdict), VICOVER_ERR_NULL, "path");
+    REFUSED(vicover_verify(path, NULL), VICOVER_ERR_NULL, "vicover_verdict");
+    REFUSED(vicover_verify("/nonexistent", &verdict), VICOVER_ERR_IO, "/nonexistent: No such file");
+    verdict.struct_size = 8;
+    REFUSED(vicover_verify(path, &verdict), VICOVER_ERR_STRUCT_SIZE, "is 8");
+}
+
+int main(int argc, char **argv)
+{
+    snprintf(path, sizeof(path), "%s/dump", argc > 1 ? argv[1] : ".");
+    reset();
+    to_a_file();
+    to_a_pipe();
+    to_a_pipe_that_nobody_reads();
+    to_descriptor_zero();
+    elf();
+    misuse();
+    return 0;
+}

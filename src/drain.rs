@@ -1,0 +1,260 @@
+//! Draining the crashed domain: chunk by chunk into the dump, and back to the
+//! hypervisor.
+//!
+//! Two threads beside the dump engine's own: a feeder, which maps chunks and
+//! hands them to the engine, and a releaser, which takes them back when they
+//! are saved. Pages that need no dump are released by the feeder before the
+//! first chunk is written.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::Receiver;
+use std::thread;
+
+use crate::addr::{Gfn, GfnRange, Page};
+use crate::dump::{Chunk, Completed, Engine, Pages, Summary, Unreadable};
+use crate::error::{panic_text, Error};
+use crate::guest::verdict::Verdict;
+use crate::handover::Handover;
+use crate::host::{Access, CrashedDomain, HostError, Mapping};
+use crate::job::Shared;
+use crate::joblog::job_log;
+use crate::progress::ProgressLog;
+use crate::understand::Understanding;
+
+/// A mapped chunk on its way through the dump engine.
+pub(crate) struct MappedChunk(Box<dyn Mapping>);
+
+impl Pages for MappedChunk {
+    fn copy(&self, index: usize, into: &mut Page) -> Result<(), Unreadable> {
+        self.0.copy(index, into).then_some(()).ok_or(Unreadable)
+    }
+
+    fn finished(&self) {
+        self.0.rest();
+    }
+}
+
+/// A started dump engine and what comes back from it.
+pub(crate) type Dump = (Engine<MappedChunk>, Receiver<Completed<MappedChunk>>);
+
+/// What happens to the memory.
+#[derive(Clone, Copy)]
+pub(crate) enum Work<'a> {
+    /// It stays as it is.
+    DumpOnly,
+    /// It is given back and passed on.
+    HandOver(&'a Handover),
+}
+
+/// Drains `domain`. Without a dump (it could not be started, and why is the
+/// error), memory is given back all the same.
+pub(crate) fn run(
+    domain: &dyn CrashedDomain,
+    known: &Understanding,
+    work: Work<'_>,
+    dump: Result<Dump, Error>,
+    shared: &Shared,
+) -> Result<Summary, Error> {
+    let drain = Drain {
+        domain,
+        known,
+        work,
+        shared,
+    };
+    let result = match dump {
+        Ok((engine, completed)) => drain.through(engine, completed),
+        Err(error) => {
+            job_log!(shared.log, Error, "no dump: {}", error.chain());
+            drain.without_dump(&known.chunks);
+            Err(error)
+        }
+    };
+    if let Work::HandOver(handover) = work {
+        handover.end_drain();
+    }
+    result
+}
+
+struct Drain<'a> {
+    domain: &'a dyn CrashedDomain,
+    known: &'a Understanding,
+    work: Work<'a>,
+    shared: &'a Shared,
+}
+
+impl Drain<'_> {
+    fn through(
+        &self,
+        engine: Engine<MappedChunk>,
+        completed: Receiver<Completed<MappedChunk>>,
+    ) -> Result<Summary, Error> {
+        thread::scope(|scope| {
+            let releaser = scope.spawn(move || {
+                for done in completed {
+                    self.take_back(done);
+                }
+            });
+            let unsaved = self.feed(&engine);
+            // Finishing ends the engine's threads and with them the releaser.
+            let result = engine.finish();
+            let released = releaser.join();
+            self.without_dump(unsaved);
+            released.map_err(|panic| Error::Internal(panic_text(&*panic)))?;
+            if self.shared.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+            result.map_err(|failure| {
+                self.shared
+                    .counters
+                    .dump_bytes
+                    .store(failure.summary.length, Relaxed);
+                Error::Dump(failure)
+            })
+        })
+    }
+
+    /// Hands every chunk to the engine; returns the chunks that were left out
+    /// because the caller cancelled.
+    fn feed(&self, engine: &Engine<MappedChunk>) -> &[GfnRange] {
+        self.release_excluded();
+        let mut progress = ProgressLog::new(self.shared);
+        for (index, range) in self.known.chunks.iter().enumerate() {
+            if let Work::HandOver(handover) = self.work {
+                handover.wait_not_held();
+            }
+            if self.shared.is_cancelled() {
+                return &self.known.chunks[index..];
+            }
+            // A chunk without any page to dump has been given back already.
+            if self.known.wanted_in(*range) > 0 {
+                self.submit(engine, *range);
+            }
+            let now = engine.progress();
+            self.shared.counters.dumped.store(now.pages, Relaxed);
+            self.shared.counters.dump_bytes.store(now.bytes, Relaxed);
+            progress.tell();
+        }
+        &[]
+    }
+
+    fn submit(&self, engine: &Engine<MappedChunk>, range: GfnRange) {
+        let mapping = match self.domain.map(range, self.access()) {
+            Ok(mapping) => mapping,
+            Err(error) => {
+                // The engine counts pages of a chunk that cannot be read, which
+                // an empty mapping says of each of them.
+                self.warn(range, &error);
+                Box::new(Unmapped(range.len() as usize))
+            }
+        };
+        let chunk = Chunk {
+            first: range.start.as_pfn(),
+            count: range.len() as usize,
+            pages: MappedChunk(mapping),
+        };
+        // Only a closed engine refuses, and ours is open until `finish`; the
+        // refused chunk is given back all the same.
+        if let Err(chunk) = engine.submit(chunk) {
+            self.give_back(range, chunk.pages.0, |_| true);
+        }
+    }
+
+    fn access(&self) -> Access {
+        match self.work {
+            Work::DumpOnly => Access::Read,
+            Work::HandOver(_) => Access::Scrub,
+        }
+    }
+
+    /// The engine is done with a chunk: saved, or lost to an error that the
+    /// end of the dump will report.
+    fn take_back(&self, done: Completed<MappedChunk>) {
+        let start = Gfn(done.chunk.first.0);
+        let range = GfnRange::new(start, Gfn(start.0 + done.chunk.count as u64));
+        let wanted = |gfn: Gfn| self.known.bitmaps.wanted().get(gfn.as_pfn());
+        self.give_back(range, done.chunk.pages.0, wanted);
+    }
+
+    /// Pages that need no dump go first: no disk is involved.
+    fn release_excluded(&self) {
+        if let Work::DumpOnly = self.work {
+            return;
+        }
+        for range in &self.known.chunks {
+            let all = range.len();
+            let wanted = self.known.wanted_in(*range);
+            if wanted < all {
+                self.map_and_give_back(*range, |gfn| {
+                    !self.known.bitmaps.wanted().get(gfn.as_pfn())
+                });
+            }
+        }
+    }
+
+    /// Gives chunks back that will not be dumped.
+    fn without_dump(&self, chunks: &[GfnRange]) {
+        if let Work::DumpOnly = self.work {
+            return;
+        }
+        for range in chunks {
+            self.map_and_give_back(*range, |_| true);
+        }
+    }
+
+    fn map_and_give_back(&self, range: GfnRange, which: impl Fn(Gfn) -> bool) {
+        match self.domain.map(range, Access::Scrub) {
+            Ok(mapping) => self.give_back(range, mapping, which),
+            Err(error) => self.warn(range, &error),
+        }
+    }
+
+    fn warn(&self, range: GfnRange, error: &HostError) {
+        let GfnRange { start, end } = range;
+        job_log!(self.shared.log, Warn, "{start}..{end}: {error}");
+    }
+
+    /// Broken memory is left alone: writing to it may bring the host down.
+    fn may_touch(&self, gfn: Gfn) -> bool {
+        self.known.plan.verdict(gfn) != Verdict::Poisoned
+    }
+
+    /// Scrubs the pages of a mapping that `which` names, unmaps it, and releases
+    /// them: in this order, because Xen frees a page when its last mapping goes
+    /// and does not clear it.
+    fn give_back(&self, range: GfnRange, mapping: Box<dyn Mapping>, which: impl Fn(Gfn) -> bool) {
+        let Work::HandOver(handover) = self.work else {
+            return;
+        };
+        let mut frames = Vec::with_capacity(mapping.len());
+        for (index, gfn) in range.iter().enumerate() {
+            if mapping.is_present(index) && which(gfn) && self.may_touch(gfn) {
+                mapping.scrub(index);
+                frames.push(gfn);
+            }
+        }
+        drop(mapping);
+        match self.domain.release(&frames) {
+            Ok(accepted) => {
+                self.shared.counters.released.fetch_add(accepted, Relaxed);
+                handover.add_released(accepted);
+            }
+            Err(error) => self.warn(range, &error),
+        }
+    }
+}
+
+/// Stands for a chunk that could not be mapped.
+struct Unmapped(usize);
+
+impl Mapping for Unmapped {
+    fn len(&self) -> usize {
+        self.0
+    }
+    fn is_present(&self, _index: usize) -> bool {
+        false
+    }
+    fn read(&self, _index: usize, _offset: usize, _into: &mut [u8]) -> bool {
+        false
+    }
+    fn scrub(&self, _index: usize) {}
+}

@@ -1,0 +1,245 @@
+//! Memory images: where the pages of an in-memory guest come from.
+
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::path::Path;
+
+use crate::addr::{Gfn, GfnRange, Page, PAGE_SIZE};
+use crate::os::map::FileMap;
+
+/// Where the pages of an in-memory guest come from.
+pub trait Image: Send + Sync {
+    /// Where there is RAM, ascending.
+    fn ram(&self) -> &[GfnRange];
+    /// A view of consecutive frames that are RAM.
+    ///
+    /// # Errors
+    /// When the image does not have them.
+    fn view(&self, frames: GfnRange) -> io::Result<Box<dyn View>>;
+}
+
+/// Some frames of an image. Reading takes no lock and no system call.
+pub trait View: Send + Sync {
+    /// Fills `into` with bytes of the frame number `index` of the view; false
+    /// when they are not in one frame of it.
+    fn read(&self, index: usize, offset: usize, into: &mut [u8]) -> bool;
+
+    /// Nobody reads for a while.
+    fn rest(&self) {}
+}
+
+/// Guest frames and where in a file their bytes are.
+#[derive(Clone, Copy)]
+struct Stretch {
+    frames: GfnRange,
+    offset: u64,
+}
+
+/// A guest's memory in a file.
+pub struct FileImage {
+    file: File,
+    ram: Vec<GfnRange>,
+    /// One for each range of RAM.
+    stretches: Vec<Stretch>,
+}
+
+impl FileImage {
+    /// Opens an image: a file that is the guest's memory from address 0 on, of
+    /// which a last partial page is ignored; or a directory with a file `ram`
+    /// and a file `ranges`, whose lines say where its parts belong: guest
+    /// address, offset in `ram`, length, all decimal and multiples of a page.
+    ///
+    /// # Errors
+    /// When that is not what is there, or holds no page at all.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        if path.is_dir() {
+            let file = File::open(path.join("ram"))?;
+            let text = std::fs::read_to_string(path.join("ranges"))?;
+            let stretches = parse_ranges(&text, file.metadata()?.len())?;
+            return Self::of(file, stretches);
+        }
+        let file = File::open(path)?;
+        let frames = file.metadata()?.len() / PAGE_SIZE as u64;
+        let all = Stretch {
+            frames: GfnRange::new(Gfn(0), Gfn(frames)),
+            offset: 0,
+        };
+        Self::of(file, vec![all])
+    }
+
+    fn of(file: File, stretches: Vec<Stretch>) -> io::Result<Self> {
+        let ram: Vec<GfnRange> = stretches.iter().map(|stretch| stretch.frames).collect();
+        if ram.iter().all(GfnRange::is_empty) {
+            return Err(invalid("shorter than one page"));
+        }
+        Ok(Self {
+            file,
+            ram,
+            stretches,
+        })
+    }
+}
+
+fn invalid(what: impl Into<String>) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, what.into())
+}
+
+fn parse_ranges(text: &str, length: u64) -> io::Result<Vec<Stretch>> {
+    let page = PAGE_SIZE as u64;
+    let mut stretches: Vec<Stretch> = Vec::new();
+    for line in text.lines() {
+        let numbers: Option<Vec<u64>> = line.split(' ').map(|word| word.parse().ok()).collect();
+        let Some(&[start, offset, bytes]) = numbers.as_deref() else {
+            return Err(invalid(format!("ranges: '{line}' is not three numbers")));
+        };
+        let aligned = [start, offset, bytes].iter().all(|n| n % page == 0);
+        let end = start.checked_add(bytes);
+        let inside = offset.checked_add(bytes).is_some_and(|end| end <= length);
+        let (Some(end), true, true) = (end, aligned, inside) else {
+            return Err(invalid(format!("ranges: '{line}' is not in the file")));
+        };
+        let frames = GfnRange::new(Gfn(start / page), Gfn(end / page));
+        if stretches
+            .last()
+            .is_some_and(|s| s.frames.end > frames.start)
+        {
+            return Err(invalid(format!("ranges: '{line}' is not above the last")));
+        }
+        stretches.push(Stretch { frames, offset });
+    }
+    Ok(stretches)
+}
+
+impl Image for FileImage {
+    fn ram(&self) -> &[GfnRange] {
+        &self.ram
+    }
+
+    fn view(&self, frames: GfnRange) -> io::Result<Box<dyn View>> {
+        let holds = |s: &&Stretch| s.frames.start <= frames.start && frames.end <= s.frames.end;
+        let stretch = self.stretches.iter().find(holds);
+        let stretch = stretch.ok_or_else(|| invalid("frames that are not in the image"))?;
+        let first = frames.start.0 - stretch.frames.start.0;
+        let offset = stretch.offset + first * PAGE_SIZE as u64;
+        let map = FileMap::new(&self.file, offset, frames.len() as usize * PAGE_SIZE)?;
+        Ok(Box::new(FileView(map)))
+    }
+}
+
+struct FileView(FileMap);
+
+impl View for FileView {
+    fn read(&self, index: usize, offset: usize, into: &mut [u8]) -> bool {
+        in_one_page(offset, into) && self.0.read(index * PAGE_SIZE + offset, into)
+    }
+
+    fn rest(&self) {
+        self.0.forget();
+    }
+}
+
+fn in_one_page(offset: usize, into: &[u8]) -> bool {
+    offset
+        .checked_add(into.len())
+        .is_some_and(|end| end <= PAGE_SIZE)
+}
+
+/// A guest of any size whose pages are computed: every fourth page is zero,
+/// the others hold text that names their frame.
+pub struct SyntheticImage {
+    ram: [GfnRange; 1],
+}
+
+/// Bytes of a line of a synthetic page.
+const LINE: usize = 32;
+
+impl SyntheticImage {
+    /// A synthetic guest of so many frames.
+    pub fn new(frames: u64) -> Self {
+        Self {
+            ram: [GfnRange::new(Gfn(0), Gfn(frames))],
+        }
+    }
+
+    /// The whole content of a frame.
+    pub fn page(gfn: Gfn) -> Page {
+        let mut page = [0; PAGE_SIZE];
+        if gfn.0 % 4 != 0 {
+            let text = format!("frame {:#015x} line 0000\n", gfn.0);
+            for (index, line) in page.chunks_exact_mut(LINE).enumerate() {
+                line.copy_from_slice(text.as_bytes());
+                for (digit, power) in line[LINE - 5..LINE - 1].iter_mut().zip([1000, 100, 10, 1]) {
+                    *digit += (index / power % 10) as u8;
+                }
+            }
+        }
+        page
+    }
+}
+
+impl Image for SyntheticImage {
+    fn ram(&self) -> &[GfnRange] {
+        &self.ram
+    }
+
+    fn view(&self, frames: GfnRange) -> io::Result<Box<dyn View>> {
+        Ok(Box::new(SyntheticView(frames.start)))
+    }
+}
+
+struct SyntheticView(Gfn);
+
+impl View for SyntheticView {
+    fn read(&self, index: usize, offset: usize, into: &mut [u8]) -> bool {
+        if !in_one_page(offset, into) {
+            return false;
+        }
+        let page = SyntheticImage::page(Gfn(self.0 .0 + index as u64));
+        into.copy_from_slice(&page[offset..offset + into.len()]);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_synthetic_page_names_its_frame_in_every_line() {
+        let page = SyntheticImage::page(Gfn(0xabc1));
+        let lines: Vec<_> = page.chunks_exact(LINE).collect();
+        assert_eq!(lines[0], b"frame 0x000000000abc1 line 0000\n");
+        assert_eq!(lines[127], b"frame 0x000000000abc1 line 0127\n");
+        assert_eq!(SyntheticImage::page(Gfn(8)), [0; PAGE_SIZE]);
+    }
+
+    #[test]
+    fn an_image_with_a_hole_is_read_where_its_ranges_say() {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes: Vec<u8> = (0..4u8).flat_map(|page| [page; PAGE_SIZE]).collect();
+        std::fs::write(dir.path().join("ram"), bytes).unwrap();
+        let ranges = |text: &str| std::fs::write(dir.path().join("ranges"), text).unwrap();
+        ranges("0 4096 4096\n40960 8192 8192\n");
+        let image = FileImage::open(dir.path()).unwrap();
+        let ram = [
+            GfnRange::new(Gfn(0), Gfn(1)),
+            GfnRange::new(Gfn(10), Gfn(12)),
+        ];
+        assert_eq!(image.ram(), ram);
+        let view = image.view(ram[1]).unwrap();
+        let mut byte = [0; 2];
+        assert!(view.read(1, 4094, &mut byte) && byte == [3, 3]);
+        assert!(!view.read(1, 4095, &mut byte) && !view.read(2, 0, &mut byte));
+        assert!(image.view(GfnRange::new(Gfn(0), Gfn(11))).is_err());
+        for wrong in [
+            "0 0\n",
+            "0 0 4095\n",
+            "0 8192 12288\n",
+            "4096 0 4096\n0 0 4096\n",
+            "",
+        ] {
+            ranges(wrong);
+            assert!(FileImage::open(dir.path()).is_err(), "{wrong:?}");
+        }
+    }
+}

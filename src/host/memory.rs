@@ -1,0 +1,389 @@
+//! The in-memory host: a crashed guest made of an image or of synthetic pages,
+//! and a recovery domain that is only bookkeeping. Everything but Xen itself is
+//! tested on it, and C programs dump through it.
+//!
+//! It keeps the rules that a real hypervisor cannot check for us: it counts
+//! every page that is released twice, released while mapped, or released with
+//! the guest's bytes still in it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+
+use super::{
+    images::{Image, View},
+    Access, Backing, CrashedDomain, HostError, Mapping, RecoveryDomain, Requirement, Toolstack,
+    VcpuState,
+};
+use crate::addr::{Gfn, GfnRange, PAGE_SIZE};
+
+/// Things that go wrong when a test says so.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Faults {
+    /// Mapping anything fails.
+    pub map: bool,
+    /// Devices do not let go.
+    pub detach: bool,
+    /// This many creations of the recovery domain fail.
+    pub creations: u32,
+    /// The recovery domain is destroyed by others as soon as it runs.
+    pub recovery_lost: bool,
+    /// Every frame whose number is a multiple of this is not there.
+    pub absent_every: Option<u64>,
+}
+
+/// What happened to the host, in order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// Devices are gone.
+    Detached,
+    /// The recovery domain was built.
+    Created,
+    /// It runs.
+    Unpaused,
+    /// It was stopped for lack of memory.
+    Paused,
+    /// A page went back to the hypervisor.
+    Released(Gfn),
+    /// The recovery domain is an ordinary one.
+    Settled,
+    /// A recovery domain that did not come to life is gone.
+    Discarded,
+    /// The crashed domain is gone.
+    Destroyed,
+}
+
+/// One bit for each frame, set once, by any thread, without a lock: pages are
+/// read too often for one.
+struct Marks(Vec<AtomicU64>);
+
+impl Marks {
+    fn new(end: Gfn) -> Self {
+        Self((0..end.0.div_ceil(64)).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    fn get(&self, gfn: Gfn) -> bool {
+        let word = self.0.get((gfn.0 / 64) as usize);
+        word.is_some_and(|word| word.load(Ordering::Acquire) >> (gfn.0 % 64) & 1 == 1)
+    }
+
+    /// Sets a mark; false when it was set, or there is no such frame.
+    fn set(&self, gfn: Gfn) -> bool {
+        let bit = 1 << (gfn.0 % 64);
+        let word = self.0.get((gfn.0 / 64) as usize);
+        word.is_some_and(|word| word.fetch_or(bit, Ordering::AcqRel) & bit == 0)
+    }
+
+    fn count(&self) -> u64 {
+        let ones = |word: &AtomicU64| u64::from(word.load(Ordering::Acquire).count_ones());
+        self.0.iter().map(ones).sum()
+    }
+}
+
+#[derive(Default)]
+struct World {
+    mappings: Vec<(GfnRange, Weak<()>)>,
+    violations: Vec<String>,
+    events: Vec<Event>,
+    free_pages: u64,
+    backing: Backing,
+    recovery_is_gone: bool,
+    faults: Faults,
+}
+
+impl World {
+    fn backing(&self) -> Result<Backing, HostError> {
+        match self.recovery_is_gone {
+            true => Err(HostError::new("backing", "there is no recovery domain")),
+            false => Ok(self.backing),
+        }
+    }
+}
+
+/// A host with one crashed guest. Clones share it.
+#[derive(Clone)]
+pub struct MemoryHost {
+    image: Arc<dyn Image>,
+    /// Pages of RAM.
+    pages: u64,
+    vcpus: u32,
+    thin_pages: u64,
+    absent_every: Option<u64>,
+    scrubbed: Arc<Marks>,
+    released: Arc<Marks>,
+    world: Arc<Mutex<World>>,
+}
+
+impl MemoryHost {
+    /// A crashed guest with the pages of `image`. Its recovery domain starts
+    /// with a quarter of them.
+    pub fn new(image: Arc<dyn Image>, vcpus: u32, faults: Faults) -> Self {
+        let pages = image.ram().iter().map(GfnRange::len).sum();
+        let end = image.ram().last().map_or(Gfn(0), |range| range.end);
+        Self {
+            image,
+            pages,
+            vcpus,
+            thin_pages: pages / 4,
+            absent_every: faults.absent_every,
+            scrubbed: Arc::new(Marks::new(end)),
+            released: Arc::new(Marks::new(end)),
+            world: Arc::new(Mutex::new(World {
+                faults,
+                ..World::default()
+            })),
+        }
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn is_ram(&self, gfn: Gfn) -> bool {
+        self.image.ram().iter().any(|range| range.contains(gfn))
+    }
+
+    /// Whether a frame of RAM still is the guest's.
+    fn is_there(&self, gfn: Gfn) -> bool {
+        let absent = self.absent_every.is_some_and(|n| gfn.0 % n == 0);
+        !absent && !self.released.get(gfn)
+    }
+
+    /// What happened so far.
+    pub fn events(&self) -> Vec<Event> {
+        self.world().events.clone()
+    }
+
+    /// Broken rules so far; empty in a correct run.
+    pub fn violations(&self) -> Vec<String> {
+        self.world().violations.clone()
+    }
+
+    /// Pages that were released.
+    pub fn released(&self) -> u64 {
+        self.released.count()
+    }
+}
+
+struct MemoryMapping {
+    host: MemoryHost,
+    view: Box<dyn View>,
+    frames: GfnRange,
+    access: Access,
+    /// Tells the host that this mapping is alive.
+    _mapped: Arc<()>,
+}
+
+impl MemoryMapping {
+    fn gfn(&self, index: usize) -> Option<Gfn> {
+        let gfn = self.frames.start.checked_add(index as u64)?;
+        self.frames.contains(gfn).then_some(gfn)
+    }
+}
+
+impl Mapping for MemoryMapping {
+    fn len(&self) -> usize {
+        self.frames.len() as usize
+    }
+
+    fn is_present(&self, index: usize) -> bool {
+        self.gfn(index).is_some_and(|gfn| self.host.is_there(gfn))
+    }
+
+    fn read(&self, index: usize, offset: usize, into: &mut [u8]) -> bool {
+        let Some(gfn) = self.gfn(index).filter(|gfn| self.host.is_there(*gfn)) else {
+            return false;
+        };
+        if self.host.scrubbed.get(gfn) {
+            into.fill(0);
+            return offset + into.len() <= PAGE_SIZE;
+        }
+        self.view.read(index, offset, into)
+    }
+
+    fn rest(&self) {
+        self.view.rest();
+    }
+
+    fn scrub(&self, index: usize) {
+        let Some(gfn) = self.gfn(index) else { return };
+        if self.access == Access::Scrub {
+            self.host.scrubbed.set(gfn);
+        } else {
+            let mut world = self.host.world();
+            world
+                .violations
+                .push(format!("{gfn}: scrubbed through a read-only mapping"));
+        }
+    }
+}
+
+impl CrashedDomain for MemoryHost {
+    fn ram(&self) -> &[GfnRange] {
+        self.image.ram()
+    }
+
+    fn vcpus(&self) -> Result<Vec<VcpuState>, HostError> {
+        Ok((0..u64::from(self.vcpus))
+            .map(|number| VcpuState {
+                rip: 0xffff_ffff_8100_0000 + number,
+                ..VcpuState::default()
+            })
+            .collect())
+    }
+
+    fn map(&self, frames: GfnRange, access: Access) -> Result<Box<dyn Mapping>, HostError> {
+        let mapped = Arc::new(());
+        let view = self.image.view(frames);
+        let mapping = Box::new(MemoryMapping {
+            host: self.clone(),
+            view: view.map_err(|error| HostError::new("map", error.to_string()))?,
+            frames,
+            access,
+            _mapped: mapped.clone(),
+        });
+        let mut world = self.world();
+        if world.faults.map {
+            return Err(HostError::new("map", "refused as asked for"));
+        }
+        world
+            .mappings
+            .retain(|(_, mapping)| mapping.strong_count() > 0);
+        world.mappings.push((frames, Arc::downgrade(&mapped)));
+        Ok(mapping)
+    }
+
+    fn release(&self, frames: &[Gfn]) -> Result<u64, HostError> {
+        let mut world = self.world();
+        world
+            .mappings
+            .retain(|(_, mapping)| mapping.strong_count() > 0);
+        for gfn in frames {
+            if !self.is_ram(*gfn) || !self.released.set(*gfn) {
+                world
+                    .violations
+                    .push(format!("{gfn}: released but not there"));
+                continue;
+            }
+            if !self.scrubbed.get(*gfn) {
+                world
+                    .violations
+                    .push(format!("{gfn}: released with its bytes"));
+            }
+            if world.mappings.iter().any(|(range, _)| range.contains(*gfn)) {
+                world
+                    .violations
+                    .push(format!("{gfn}: released while mapped"));
+            }
+            world.free_pages += 1;
+            world.events.push(Event::Released(*gfn));
+        }
+        Ok(frames.len() as u64)
+    }
+}
+
+impl Toolstack for MemoryHost {
+    fn detach(&mut self) -> Result<(), HostError> {
+        let mut world = self.world();
+        if world.faults.detach {
+            return Err(HostError::new("detach", "refused as asked for"));
+        }
+        world.events.push(Event::Detached);
+        Ok(())
+    }
+
+    fn requirement(&mut self) -> Result<Requirement, HostError> {
+        Ok(Requirement {
+            free_pages: self.thin_pages,
+            backed_pages: self.thin_pages,
+            full_pages: self.pages,
+        })
+    }
+
+    fn create(&mut self) -> Result<Arc<dyn RecoveryDomain>, HostError> {
+        let mut world = self.world();
+        if world.faults.creations > 0 {
+            world.faults.creations -= 1;
+            return Err(HostError::new("create", "refused as asked for"));
+        }
+        let Some(left) = world.free_pages.checked_sub(self.thin_pages) else {
+            return Err(HostError::new("create", "not enough free memory"));
+        };
+        world.free_pages = left;
+        world.backing = Backing {
+            total: self.thin_pages,
+            cache: self.thin_pages,
+            outstanding: self.pages,
+        };
+        world.events.push(Event::Created);
+        Ok(Arc::new(self.clone()))
+    }
+
+    fn start(&mut self, recovery: &dyn RecoveryDomain) -> Result<(), HostError> {
+        recovery.unpause()
+    }
+
+    fn discard(&mut self, _recovery: &dyn RecoveryDomain) -> Result<(), HostError> {
+        let mut world = self.world();
+        world.free_pages += world.backing.total;
+        world.backing = Backing::default();
+        world.events.push(Event::Discarded);
+        Ok(())
+    }
+
+    fn destroy_crashed(&mut self) -> Result<(), HostError> {
+        let mut world = self.world();
+        world.free_pages += self.pages - self.released.count();
+        world.events.push(Event::Destroyed);
+        Ok(())
+    }
+
+    fn settle(&mut self, recovery: &dyn RecoveryDomain) -> Result<(), HostError> {
+        recovery.grow(u64::MAX)?;
+        self.world().events.push(Event::Settled);
+        Ok(())
+    }
+
+    fn publish(&mut self, _key: &str, _value: &str) {}
+}
+
+impl RecoveryDomain for MemoryHost {
+    fn domid(&self) -> u32 {
+        0
+    }
+
+    fn exists(&self) -> bool {
+        !self.world().recovery_is_gone
+    }
+
+    fn backing(&self) -> Result<Backing, HostError> {
+        self.world().backing()
+    }
+
+    fn grow(&self, pages: u64) -> Result<Backing, HostError> {
+        let mut world = self.world();
+        world.backing()?;
+        let wanted = pages.min(self.pages - world.backing.total);
+        let granted = wanted.min(world.free_pages);
+        world.free_pages -= granted;
+        world.backing.total += granted;
+        world.backing.cache += granted;
+        Ok(world.backing)
+    }
+
+    fn pause(&self) -> Result<(), HostError> {
+        self.world().events.push(Event::Paused);
+        Ok(())
+    }
+
+    fn unpause(&self) -> Result<(), HostError> {
+        let mut world = self.world();
+        world.events.push(Event::Unpaused);
+        if world.faults.recovery_lost {
+            world.free_pages += world.backing.total;
+            world.recovery_is_gone = true;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,213 @@
+//! The host seam: what a crash needs from the machine that the guest ran on.
+//!
+//! Two implementations: [`memory`], over an image or a synthetic guest in this
+//! process, and `xen`, over libxl, libxenctrl and libxenforeignmemory. Neither
+//! knows Linux or dump formats.
+//!
+//! Threads: a [`CrashedDomain`] and a [`RecoveryDomain`] are used from several
+//! threads at once; a [`Toolstack`] belongs to one thread.
+
+use std::sync::Arc;
+
+use crate::addr::{Gfn, GfnRange, Page};
+
+pub mod images;
+pub mod memory;
+#[cfg(feature = "xen")]
+pub mod xen;
+
+/// A request that the host refused.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{call}: {what}")]
+pub struct HostError {
+    /// The call that failed, as its own documentation names it.
+    pub call: &'static str,
+    /// What it said, with the errno text or libxl status.
+    pub what: String,
+    /// The system's error number; zero when it gave none.
+    pub errno: i32,
+}
+
+impl HostError {
+    /// An error of `call` with a text that says what was wrong.
+    pub fn new(call: &'static str, what: impl Into<String>) -> Self {
+        Self {
+            call,
+            what: what.into(),
+            errno: 0,
+        }
+    }
+
+    /// An error of `call` for which the system has just set `errno`.
+    pub fn last_os_error(call: &'static str) -> Self {
+        let error = std::io::Error::last_os_error();
+        Self {
+            call,
+            what: error.to_string(),
+            errno: error.raw_os_error().unwrap_or(0),
+        }
+    }
+}
+
+/// Whether a mapping may be written, which scrubbing needs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// Only read.
+    Read,
+    /// Read and scrub.
+    Scrub,
+}
+
+/// Registers of one virtual CPU at the moment of the crash.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VcpuState {
+    /// r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi:
+    /// the order of Linux's `struct user_regs_struct`.
+    pub general: [u64; 15],
+    /// Instruction pointer.
+    pub rip: u64,
+    /// Stack pointer.
+    pub rsp: u64,
+    /// Flags.
+    pub rflags: u64,
+    /// cs, ss, ds, es, fs, gs.
+    pub selectors: [u64; 6],
+    /// Base of fs.
+    pub fs_base: u64,
+    /// Base of gs as the kernel uses it.
+    pub gs_base: u64,
+    /// Page-table root.
+    pub cr3: u64,
+    /// Control register 4; bit 12 (LA57) tells 5-level paging.
+    pub cr4: u64,
+}
+
+/// Memory and registers of the domain that crashed.
+pub trait CrashedDomain: Send + Sync {
+    /// Where the guest has RAM, ascending, without the pages that the
+    /// toolstack or the hypervisor keep for themselves.
+    fn ram(&self) -> &[GfnRange];
+
+    /// Registers, one entry for each virtual CPU.
+    fn vcpus(&self) -> Result<Vec<VcpuState>, HostError>;
+
+    /// Maps consecutive frames. Frames that are not there are absent from the
+    /// mapping, not an error.
+    fn map(&self, frames: GfnRange, access: Access) -> Result<Box<dyn Mapping>, HostError>;
+
+    /// Gives frames back to the hypervisor and returns how many it accepted.
+    /// The caller has unmapped and scrubbed them.
+    fn release(&self, frames: &[Gfn]) -> Result<u64, HostError>;
+}
+
+/// Some mapped frames of the crashed domain. Never handed out as a slice: the
+/// memory is shared with whoever else maps it.
+pub trait Mapping: Send + Sync {
+    /// Frames in the mapping, present or not.
+    fn len(&self) -> usize;
+
+    /// Whether it maps nothing.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether frame `index` is there.
+    fn is_present(&self, index: usize) -> bool;
+
+    /// Copies part of frame `index` out; false when it is not there.
+    fn read(&self, index: usize, offset: usize, into: &mut [u8]) -> bool;
+
+    /// Copies a whole frame out; false when it is not there.
+    fn copy(&self, index: usize, into: &mut Page) -> bool {
+        self.read(index, 0, into)
+    }
+
+    /// Nobody reads for a while: what the mapping has of this process's own
+    /// memory may go. Reading brings it back.
+    fn rest(&self) {}
+
+    /// Overwrites frame `index` with zeroes. Needs [`Access::Scrub`].
+    fn scrub(&self, index: usize);
+}
+
+/// What a recovery domain costs before it can be built.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Requirement {
+    /// Pages that must be free in the hypervisor, paging pool included.
+    pub free_pages: u64,
+    /// Of these, pages of RAM that back the domain when it starts.
+    pub backed_pages: u64,
+    /// Pages of RAM that it has in the end.
+    pub full_pages: u64,
+}
+
+/// Acts on domains as a whole. Used by one thread.
+pub trait Toolstack: Send {
+    /// Makes way for a successor: the crashed domain gets another name and
+    /// loses its disks and interfaces. Returns when none of them can write any
+    /// more. After a failure some may be gone.
+    fn detach(&mut self) -> Result<(), HostError>;
+
+    /// What [`Toolstack::create`] will need.
+    fn requirement(&mut self) -> Result<Requirement, HostError>;
+
+    /// Builds the recovery domain, paused and thinly backed.
+    fn create(&mut self) -> Result<Arc<dyn RecoveryDomain>, HostError>;
+
+    /// Lets a new recovery domain run for the first time.
+    fn start(&mut self, recovery: &dyn RecoveryDomain) -> Result<(), HostError>;
+
+    /// Destroys a recovery domain that did not come to life.
+    fn discard(&mut self, recovery: &dyn RecoveryDomain) -> Result<(), HostError>;
+
+    /// Removes what is left of the crashed domain.
+    fn destroy_crashed(&mut self) -> Result<(), HostError>;
+
+    /// Turns the recovery domain into an ordinary one: full memory, ordinary
+    /// targets.
+    fn settle(&mut self, recovery: &dyn RecoveryDomain) -> Result<(), HostError>;
+
+    /// Tells observers outside the process where the job is.
+    fn publish(&mut self, key: &str, value: &str);
+}
+
+/// How a thinly backed domain stands: populate-on-demand bookkeeping, in pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Backing {
+    /// Pages allocated to the domain.
+    pub total: u64,
+    /// Of these, not yet given to a guest address.
+    pub cache: u64,
+    /// Guest addresses that have no page yet.
+    pub outstanding: u64,
+}
+
+impl Backing {
+    /// Pages still missing: zero when whatever the guest touches is covered.
+    pub fn missing(&self) -> u64 {
+        self.outstanding.saturating_sub(self.cache)
+    }
+}
+
+/// The recovery domain once it is built.
+pub trait RecoveryDomain: Send + Sync {
+    /// Its number in the hypervisor; zero in the in-memory host.
+    fn domid(&self) -> u32;
+
+    /// Whether it has not ended: neither destroyed, nor shut down for good, which
+    /// its own policy answers by destroying it.
+    fn exists(&self) -> bool;
+
+    /// Where its memory stands.
+    fn backing(&self) -> Result<Backing, HostError>;
+
+    /// Raises what backs it by `pages`, at most to its full memory; returns
+    /// what it then has.
+    fn grow(&self, pages: u64) -> Result<Backing, HostError>;
+
+    /// Stops its processors.
+    fn pause(&self) -> Result<(), HostError>;
+
+    /// Lets its processors run.
+    fn unpause(&self) -> Result<(), HostError>;
+}

@@ -1,0 +1,202 @@
+//! The crashed domain's libxl configuration: what we take from it and what it
+//! must not contain.
+#![allow(unsafe_code)]
+
+use std::ffi::CStr;
+use std::ptr::NonNull;
+
+use super::sys;
+use crate::addr::{Gfn, GfnRange, PAGE_SIZE};
+use crate::host::HostError;
+
+/// Pages in one KiB-counted amount of libxl.
+pub(super) const KIB_PER_PAGE: u64 = (PAGE_SIZE / 1024) as u64;
+
+/// libxl's "no domain": `~0` in C, which bindgen reads as a signed number.
+pub(super) const INVALID_DOMID: u32 = sys::INVALID_DOMID as u32;
+
+/// Where PVH RAM below 4 GiB ends (`LAPIC_BASE_ADDRESS` minus the special
+/// pages: Xen 4.17, `tools/libs/light/libxl_dom.c:1089-1095`).
+const PVH_LOW_RAM_END: u64 = 0xfc00_0000;
+const FOUR_GIB: u64 = 1 << 32;
+
+/// The caller's libxl context. The caller keeps it alive until the job is done.
+#[derive(Clone, Copy)]
+pub struct LibxlContext(NonNull<sys::libxl_ctx>);
+
+// SAFETY: libxl locks its context; any thread may use it (see the module's head).
+unsafe impl Send for LibxlContext {}
+// SAFETY: as above.
+unsafe impl Sync for LibxlContext {}
+
+impl LibxlContext {
+    /// Takes the pointer of a C caller, who guarantees that it stays valid
+    /// until the job is done; `None` when it is null.
+    pub fn new<T>(ctx: *mut T) -> Option<Self> {
+        NonNull::new(ctx.cast()).map(Self)
+    }
+
+    pub(super) fn raw(self) -> *mut sys::libxl_ctx {
+        self.0.as_ptr()
+    }
+}
+
+/// Text for a libxl status.
+pub(super) fn libxl_error(call: &'static str, rc: i32) -> HostError {
+    HostError::new(
+        call,
+        format!("libxl status {rc} (details in the caller's log)"),
+    )
+}
+
+/// Our own copy of a `libxl_domain_config`.
+pub struct CrashConfig {
+    config: Box<sys::libxl_domain_config>,
+}
+
+// SAFETY: a deep copy that nobody else points into.
+unsafe impl Send for CrashConfig {}
+
+impl CrashConfig {
+    /// Copies a configuration deeply.
+    ///
+    /// # Safety
+    /// `config` points to an initialised `libxl_domain_config`.
+    pub unsafe fn copy<T>(ctx: LibxlContext, config: NonNull<T>) -> Self {
+        let mut copy = Box::<sys::libxl_domain_config>::default();
+        // SAFETY: the target is ours; the caller vouches for the source.
+        unsafe {
+            sys::libxl_domain_config_init(&mut *copy);
+            sys::libxl_domain_config_copy(ctx.raw(), &mut *copy, config.cast().as_ptr());
+        }
+        Self { config: copy }
+    }
+
+    /// Another deep copy.
+    pub(super) fn duplicate(&self, ctx: LibxlContext) -> Self {
+        // SAFETY: our own configuration is initialised.
+        unsafe { Self::copy(ctx, NonNull::from(&*self.config)) }
+    }
+
+    pub(super) fn get(&self) -> &sys::libxl_domain_config {
+        &self.config
+    }
+
+    pub(super) fn get_mut(&mut self) -> &mut sys::libxl_domain_config {
+        &mut self.config
+    }
+
+    /// The largest memory the guest can have, in KiB.
+    pub(super) fn max_kib(&self) -> u64 {
+        self.config.b_info.max_memkb
+    }
+
+    /// The uuid as xenstore and xl print it.
+    pub(super) fn uuid_text(&self) -> String {
+        let mut text = String::new();
+        for (index, byte) in self.config.c_info.uuid.uuid.iter().enumerate() {
+            if matches!(index, 4 | 6 | 8 | 10) {
+                text.push('-');
+            }
+            text.push_str(&format!("{byte:02x}"));
+        }
+        text
+    }
+
+    /// Where a PVH guest of this configuration has RAM.
+    pub(super) fn ram(&self) -> Vec<GfnRange> {
+        let bytes = self.max_kib().saturating_mul(1024);
+        let page = PAGE_SIZE as u64;
+        let low = bytes.min(PVH_LOW_RAM_END);
+        let mut ranges = vec![GfnRange::new(Gfn(0), Gfn(low / page))];
+        if bytes > low {
+            let high_end = FOUR_GIB.saturating_add(bytes - low);
+            ranges.push(GfnRange::new(Gfn(FOUR_GIB / page), Gfn(high_end / page)));
+        }
+        ranges
+    }
+
+    /// Bytes of the kernel and of the ramdisk that recovery boots from.
+    pub(super) fn boot_file_bytes(&self) -> (u64, u64) {
+        let size = |path| {
+            text_of(path)
+                .and_then(|path| std::fs::metadata(path).ok())
+                .map_or(0, |metadata| metadata.len())
+        };
+        (
+            size(self.config.b_info.kernel),
+            size(self.config.b_info.ramdisk),
+        )
+    }
+
+    fn disks(&self) -> &[sys::libxl_device_disk] {
+        match usize::try_from(self.config.num_disks) {
+            // SAFETY: libxl keeps `num_disks` disks in an array of our copy.
+            Ok(count) if count > 0 => unsafe {
+                std::slice::from_raw_parts(self.config.disks, count)
+            },
+            _ => &[],
+        }
+    }
+
+    /// Says why this guest cannot be recovered by us, before anything is touched.
+    pub fn refusal(&self) -> Option<String> {
+        let config = self.get();
+        if config.c_info.type_ != sys::LIBXL_DOMAIN_TYPE_PVH {
+            return Some("only PVH guests are supported (type=\"pvh\")".into());
+        }
+        let others = [
+            ("pci", config.num_pcidevs),
+            ("rdm", config.num_rdms),
+            ("dtdev", config.num_dtdevs),
+            ("vfb", config.num_vfbs),
+            ("vkb", config.num_vkbs),
+            ("vtpm", config.num_vtpms),
+            ("p9", config.num_p9s),
+            ("pvcalls", config.num_pvcallsifs),
+            ("vdispl", config.num_vdispls),
+            ("vsnd", config.num_vsnds),
+            ("channel", config.num_channels),
+            ("usbctrl", config.num_usbctrls),
+            ("usbdev", config.num_usbdevs),
+        ];
+        if let Some((kind, count)) = others.iter().find(|(_, count)| *count != 0) {
+            return Some(format!(
+                "the guest has {count} device(s) of kind {kind}; only disks and network interfaces can move"
+            ));
+        }
+        if let Some(disk) = self.disks().iter().find(|disk| !is_ours(disk)) {
+            return Some(format!(
+                "disk {} is not served by blkback in this domain, so nobody can tell when its last write is done",
+                text_of(disk.vdev).unwrap_or_default()
+            ));
+        }
+        if config.b_info.num_vnuma_nodes != 0 {
+            return Some("vNUMA excludes populate-on-demand, which recovery needs".into());
+        }
+        None
+    }
+}
+
+/// A string of a configuration; none when it is not set or not UTF-8.
+fn text_of<'a>(text: *const std::os::raw::c_char) -> Option<&'a str> {
+    if text.is_null() {
+        return None;
+    }
+    // SAFETY: libxl's strings are terminated, and live as long as the
+    // configuration, which every caller here holds.
+    unsafe { CStr::from_ptr(text) }.to_str().ok()
+}
+
+/// Whether a disk is served by blkback in the domain that we run in.
+fn is_ours(disk: &sys::libxl_device_disk) -> bool {
+    let phy = [sys::LIBXL_DISK_BACKEND_PHY, sys::LIBXL_DISK_BACKEND_UNKNOWN];
+    disk.backend_domid == 0 && disk.backend_domname.is_null() && phy.contains(&disk.backend)
+}
+
+impl Drop for CrashConfig {
+    fn drop(&mut self) {
+        // SAFETY: initialised in `copy`, disposed of once.
+        unsafe { sys::libxl_domain_config_dispose(&mut *self.config) };
+    }
+}

@@ -1,0 +1,187 @@
+//! Memory of the crashed domain: mapping, scrubbing and releasing its frames.
+#![allow(unsafe_code)]
+
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use xenctrl_sys as xc;
+
+use super::config::CrashConfig;
+use super::control::{failed, Control};
+use super::{registers, sys};
+use crate::addr::{Gfn, GfnRange, PAGE_SIZE};
+use crate::host::{Access, CrashedDomain, HostError, Mapping, VcpuState};
+
+/// Most frames that one hypercall gives back, so that a refused frame costs
+/// little to find.
+const RELEASE_BATCH: usize = 512;
+
+struct ForeignMemory(NonNull<sys::xenforeignmemory_handle>);
+
+// SAFETY: only a file descriptor (see the module's head).
+unsafe impl Send for ForeignMemory {}
+// SAFETY: as above.
+unsafe impl Sync for ForeignMemory {}
+
+impl Drop for ForeignMemory {
+    fn drop(&mut self) {
+        // SAFETY: opened by us; mappings hold an `Arc` of this, so none is left.
+        unsafe { sys::xenforeignmemory_close(self.0.as_ptr()) };
+    }
+}
+
+/// The crashed domain as the hypervisor shows it.
+pub struct XenDomain {
+    domid: u32,
+    ram: Vec<GfnRange>,
+    control: Control,
+    foreign: Arc<ForeignMemory>,
+}
+
+impl XenDomain {
+    /// Opens handles of our own on the domain. Called after xl has become a
+    /// daemon.
+    pub fn open(domid: u32, config: &CrashConfig) -> Result<Self, HostError> {
+        let control = Control::open()?;
+        let info = control.domain_info(domid)?;
+        if info.flags & xc::XEN_DOMINF_shutdown == 0 {
+            return Err(HostError::new(
+                "xc_domain_getinfolist",
+                format!("domain {domid} has not shut down"),
+            ));
+        }
+        // SAFETY: a null logger is allowed (xenforeignmemory.h).
+        let handle = unsafe { sys::xenforeignmemory_open(std::ptr::null_mut(), 0) };
+        let foreign = NonNull::new(handle).ok_or_else(|| failed("xenforeignmemory_open"))?;
+        Ok(Self {
+            domid,
+            ram: config.ram(),
+            control,
+            foreign: Arc::new(ForeignMemory(foreign)),
+        })
+    }
+}
+
+impl CrashedDomain for XenDomain {
+    fn ram(&self) -> &[GfnRange] {
+        &self.ram
+    }
+
+    fn vcpus(&self) -> Result<Vec<VcpuState>, HostError> {
+        registers::read_all(&self.control, self.domid)
+    }
+
+    fn map(&self, frames: GfnRange, access: Access) -> Result<Box<dyn Mapping>, HostError> {
+        let names: Vec<sys::xen_pfn_t> = frames.iter().map(|gfn| gfn.0).collect();
+        let mut errors = vec![0; names.len()];
+        let protection = match access {
+            Access::Read => libc::PROT_READ,
+            Access::Scrub => libc::PROT_READ | libc::PROT_WRITE,
+        };
+        // SAFETY: both arrays hold as many elements as we say. With an error
+        // array, frames that cannot be mapped fail one by one.
+        let start = unsafe {
+            sys::xenforeignmemory_map(
+                self.foreign.0.as_ptr(),
+                self.domid,
+                protection,
+                names.len(),
+                names.as_ptr(),
+                errors.as_mut_ptr(),
+            )
+        };
+        let start = NonNull::new(start.cast()).ok_or_else(|| failed("xenforeignmemory_map"))?;
+        Ok(Box::new(ForeignMapping {
+            foreign: self.foreign.clone(),
+            start,
+            present: errors.iter().map(|error| *error == 0).collect(),
+            writable: access == Access::Scrub,
+        }))
+    }
+
+    fn release(&self, frames: &[Gfn]) -> Result<u64, HostError> {
+        let mut accepted = 0;
+        for batch in frames.chunks(RELEASE_BATCH) {
+            let mut rest = batch;
+            while !rest.is_empty() {
+                let done = self.control.decrease_reservation(self.domid, rest);
+                accepted += done as u64;
+                // Xen stops at the first frame it refuses, a hole for example:
+                // go on behind it.
+                rest = rest.get(done + 1..).unwrap_or(&[]);
+            }
+        }
+        Ok(accepted)
+    }
+}
+
+/// Frames of the crashed domain in our address space.
+struct ForeignMapping {
+    foreign: Arc<ForeignMemory>,
+    start: NonNull<u8>,
+    present: Vec<bool>,
+    writable: bool,
+}
+
+// SAFETY: the mapping is ours until it is dropped, and is only touched through
+// raw copies that tolerate any content.
+unsafe impl Send for ForeignMapping {}
+// SAFETY: concurrent raw copies out of it are fine; scrubbing a frame while
+// another thread copies it would only garble that copy, and the drain scrubs a
+// frame only after it has been saved.
+unsafe impl Sync for ForeignMapping {}
+
+impl ForeignMapping {
+    fn frame(&self, index: usize) -> Option<*mut u8> {
+        self.is_present(index).then(|| {
+            // SAFETY: `index` is below the number of frames mapped at `start`.
+            unsafe { self.start.as_ptr().add(index * PAGE_SIZE) }
+        })
+    }
+}
+
+impl Mapping for ForeignMapping {
+    fn len(&self) -> usize {
+        self.present.len()
+    }
+
+    fn is_present(&self, index: usize) -> bool {
+        self.present.get(index) == Some(&true)
+    }
+
+    fn read(&self, index: usize, offset: usize, into: &mut [u8]) -> bool {
+        let fits = offset
+            .checked_add(into.len())
+            .is_some_and(|end| end <= PAGE_SIZE);
+        let Some(frame) = self.frame(index).filter(|_| fits) else {
+            return false;
+        };
+        // SAFETY: the frame is mapped (a frame that failed to map would raise
+        // SIGBUS) and the range lies inside it; source and target are distinct
+        // memory. No reference to guest memory is made.
+        unsafe { std::ptr::copy_nonoverlapping(frame.add(offset), into.as_mut_ptr(), into.len()) };
+        true
+    }
+
+    fn scrub(&self, index: usize) {
+        if let Some(frame) = self.frame(index).filter(|_| self.writable) {
+            // SAFETY: mapped writable, one whole frame. `write_bytes` may be
+            // elided only if the memory were dead, which the unmapping call
+            // that takes the pointer prevents.
+            unsafe { std::ptr::write_bytes(frame, 0, PAGE_SIZE) };
+        }
+    }
+}
+
+impl Drop for ForeignMapping {
+    fn drop(&mut self) {
+        // SAFETY: mapped by us with this length, unmapped once.
+        unsafe {
+            sys::xenforeignmemory_unmap(
+                self.foreign.0.as_ptr(),
+                self.start.as_ptr().cast(),
+                self.present.len(),
+            )
+        };
+    }
+}

@@ -1,0 +1,5 @@
+/* What the Xen host needs beside libxenctrl (which xenctrl-sys binds). */
+#include <libxl.h>
+#include <libxl_utils.h>
+#include <xenforeignmemory.h>
+#include <xenstore.h>

@@ -1,0 +1,95 @@
+//! The recovery domain's memory while it is thinly backed.
+
+use xenctrl_sys as xc;
+
+use super::config::KIB_PER_PAGE;
+use super::control::Control;
+use crate::host::{Backing, HostError, RecoveryDomain};
+
+/// What libxl adds to a domain's limit (`LIBXL_MAXMEM_CONSTANT`, Xen 4.17
+/// `tools/libs/light/libxl_internal.h`), in KiB.
+const LIMIT_SLACK_KIB: u64 = 1024;
+/// The same in pages: special pages count as the domain's, and Xen never backs
+/// more than the guest has addresses for.
+const LIMIT_SLACK_PAGES: u64 = LIMIT_SLACK_KIB / KIB_PER_PAGE;
+
+/// A recovery domain, built and thinly backed.
+pub(super) struct XenRecovery {
+    domid: u32,
+    most_pages: u64,
+    control: Control,
+}
+
+impl XenRecovery {
+    /// Takes charge of a domain that was just created. Its limit is raised to
+    /// the full memory at once; what backs it follows page by page.
+    pub(super) fn new(domid: u32, full_pages: u64) -> Result<Self, HostError> {
+        let control = Control::open()?;
+        control.set_max_memory(domid, full_pages * KIB_PER_PAGE + LIMIT_SLACK_KIB)?;
+        Ok(Self {
+            domid,
+            most_pages: full_pages + LIMIT_SLACK_PAGES,
+            control,
+        })
+    }
+}
+
+impl RecoveryDomain for XenRecovery {
+    fn domid(&self) -> u32 {
+        self.domid
+    }
+
+    fn exists(&self) -> bool {
+        self.control
+            .domain_info(self.domid)
+            .is_ok_and(|info| !has_ended(info.flags))
+    }
+
+    fn backing(&self) -> Result<Backing, HostError> {
+        self.control.backing(self.domid)
+    }
+
+    fn grow(&self, pages: u64) -> Result<Backing, HostError> {
+        let now = self.control.backing(self.domid)?;
+        let target = now.total.saturating_add(pages).min(self.most_pages);
+        if target <= now.total {
+            return Ok(now);
+        }
+        self.control.set_backing(self.domid, target)
+    }
+
+    fn pause(&self) -> Result<(), HostError> {
+        self.control.pause(self.domid)
+    }
+
+    fn unpause(&self) -> Result<(), HostError> {
+        self.control.unpause(self.domid)
+    }
+}
+
+/// From a domain's `XEN_DOMINF_*` flags. Xen reports "dying" only at the very
+/// end (4.17, `xen/common/domctl.c`, `getdomaininfo`), "shut down" from the
+/// start. A suspended domain comes back, or leaves for a save file.
+fn has_ended(flags: u32) -> bool {
+    let reason = flags >> xc::XEN_DOMINF_shutdownshift & xc::XEN_DOMINF_shutdownmask;
+    let shut_down = flags & xc::XEN_DOMINF_shutdown != 0;
+    flags & xc::XEN_DOMINF_dying != 0 || shut_down && reason != xc::SHUTDOWN_suspend
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shut_down(reason: u32) -> u32 {
+        xc::XEN_DOMINF_shutdown | reason << xc::XEN_DOMINF_shutdownshift
+    }
+
+    #[test]
+    fn crashed_and_dying_domains_have_ended_suspended_ones_have_not() {
+        assert!(!has_ended(xc::XEN_DOMINF_running));
+        assert!(!has_ended(xc::XEN_DOMINF_paused));
+        assert!(has_ended(xc::XEN_DOMINF_dying));
+        assert!(has_ended(shut_down(xc::SHUTDOWN_crash)));
+        assert!(!has_ended(shut_down(xc::SHUTDOWN_suspend)));
+    }
+}

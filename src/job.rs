@@ -1,0 +1,344 @@
+//! A job as its caller sees it: where it is, how it ended, and how to stop it.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::error::{panic_text, Error};
+use crate::joblog::JobLog;
+use crate::throttle::Pace;
+
+/// Where a job is. Only ever goes forward.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Phase {
+    /// Nothing done yet.
+    Starting,
+    /// Reading registers and memory.
+    Understand,
+    /// Disks and interfaces leave the dead guest.
+    Detach,
+    /// Freeing what recovery needs to be built.
+    Seed,
+    /// Building the recovery domain.
+    Recover,
+    /// Recovery runs, the dump goes on.
+    Drain,
+    /// Finishing file and domains.
+    Close,
+    /// No thread of the job is left.
+    Done,
+}
+
+impl Phase {
+    /// The phase in one word, for onlookers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Understand => "understand",
+            Self::Detach => "detach",
+            Self::Seed => "seed",
+            Self::Recover => "recover",
+            Self::Drain => "drain",
+            Self::Close => "close",
+            Self::Done => "done",
+        }
+    }
+}
+
+/// How a crash ended for the caller.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// Too early to tell, or nothing to recover.
+    Undecided,
+    /// The recovery domain runs.
+    Adopted,
+    /// Nothing was changed.
+    Untouched,
+    /// The crashed domain lost devices or memory, and nothing replaced it.
+    Dirty,
+}
+
+/// Numbers that grow while a job runs.
+#[derive(Default)]
+pub struct Counters {
+    /// Pages of RAM that the guest had.
+    pub total: AtomicU64,
+    /// Of these, to be dumped.
+    pub planned: AtomicU64,
+    /// Of these, written.
+    pub dumped: AtomicU64,
+    /// Pages given back to the hypervisor.
+    pub released: AtomicU64,
+    /// Bytes of the dump so far.
+    pub dump_bytes: AtomicU64,
+}
+
+struct State {
+    phase: Phase,
+    outcome: Outcome,
+    recovery_domid: u32,
+    failure: Option<Error>,
+    dump_path: Option<PathBuf>,
+}
+
+/// What the job's threads and its caller share.
+pub struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    cancelled: AtomicBool,
+    started: Instant,
+    /// Progress in pages and bytes.
+    pub counters: Counters,
+    /// The job's log.
+    pub log: JobLog,
+    /// The dump's pace.
+    pub(crate) pace: Arc<Pace>,
+}
+
+/// A snapshot of a job.
+#[derive(Clone, Copy, Debug)]
+pub struct Snapshot {
+    /// Where it is.
+    pub phase: Phase,
+    /// How the crash ended.
+    pub outcome: Outcome,
+    /// The recovery domain, zero until there is one.
+    pub recovery_domid: u32,
+    /// Time since the start.
+    pub elapsed: Duration,
+}
+
+impl Shared {
+    /// The state of a job that starts now.
+    pub fn new(log: JobLog) -> Self {
+        Self {
+            state: Mutex::new(State {
+                phase: Phase::Starting,
+                outcome: Outcome::Undecided,
+                recovery_domid: 0,
+                failure: None,
+                dump_path: None,
+            }),
+            changed: Condvar::new(),
+            cancelled: AtomicBool::new(false),
+            started: Instant::now(),
+            counters: Counters::default(),
+            log,
+            pace: Arc::default(),
+        }
+    }
+
+    /// A thread that panicked while holding the lock left plain values behind,
+    /// each valid by itself.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn update(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state());
+        self.changed.notify_all();
+    }
+
+    /// Enters a phase; an earlier one than the current is ignored.
+    pub fn enter(&self, phase: Phase) {
+        self.update(|state| state.phase = state.phase.max(phase));
+    }
+
+    /// Settles how the crash ended. The first word stands.
+    pub fn decide(&self, outcome: Outcome, recovery_domid: u32) {
+        self.update(|state| {
+            if state.outcome == Outcome::Undecided {
+                state.outcome = outcome;
+                state.recovery_domid = recovery_domid;
+            }
+        });
+    }
+
+    /// Names the dump.
+    pub fn set_dump_path(&self, path: PathBuf) {
+        self.update(|state| state.dump_path = Some(path));
+    }
+
+    /// The job is over.
+    pub fn finish(&self, result: Result<(), Error>) {
+        self.update(|state| {
+            state.failure = result.err();
+            state.phase = Phase::Done;
+        });
+    }
+
+    /// Asks the dump to stop.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+        self.pace.cancel();
+    }
+
+    /// Whether somebody asked to stop.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Time since the job was started.
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Where the job is.
+    pub fn snapshot(&self) -> Snapshot {
+        let state = self.state();
+        Snapshot {
+            phase: state.phase,
+            outcome: state.outcome,
+            recovery_domid: state.recovery_domid,
+            elapsed: self.elapsed(),
+        }
+    }
+
+    /// Path of the dump, once there is one.
+    pub fn dump_path(&self) -> Option<PathBuf> {
+        self.state().dump_path.clone()
+    }
+
+    /// Looks at the failure of a finished job.
+    pub fn with_failure<T>(&self, look: impl FnOnce(Option<&Error>) -> T) -> T {
+        look(self.state().failure.as_ref())
+    }
+
+    /// Waits until `reached` holds; false when `timeout` passed first.
+    pub fn wait(&self, timeout: Option<Duration>, reached: impl Fn(&Snapshot) -> bool) -> bool {
+        let deadline = timeout.map(|t| Instant::now() + t);
+        let mut state = self.state();
+        loop {
+            let snapshot = Snapshot {
+                phase: state.phase,
+                outcome: state.outcome,
+                recovery_domid: state.recovery_domid,
+                elapsed: self.elapsed(),
+            };
+            if reached(&snapshot) {
+                return true;
+            }
+            state = match deadline {
+                None => self
+                    .changed
+                    .wait(state)
+                    .unwrap_or_else(|poisoned| poisoned.into_inner()),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return false;
+                    }
+                    self.changed
+                        .wait_timeout(state, left)
+                        .unwrap_or_else(|poisoned| poisoned.into_inner())
+                        .0
+                }
+            };
+        }
+    }
+}
+
+/// A job and the thread that runs it.
+pub struct Job {
+    /// What caller and threads share.
+    pub shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Job {
+    /// Runs `work` in a thread of its own. A panic in it becomes the job's
+    /// failure; when nothing had been decided about the crash, it is dirty.
+    pub fn start(
+        log: JobLog,
+        work: impl FnOnce(&Shared) -> Result<(), Error> + Send + 'static,
+    ) -> Result<Self, Error> {
+        let shared = Arc::new(Shared::new(log));
+        let inside = shared.clone();
+        let thread = std::thread::Builder::new()
+            .name("vicover-job".into())
+            .spawn(move || {
+                let result =
+                    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&inside)))
+                        .unwrap_or_else(|panic| Err(Error::Internal(panic_text(&*panic))));
+                if result.is_err() && inside.snapshot().phase > Phase::Understand {
+                    inside.decide(Outcome::Dirty, 0);
+                }
+                inside.decide(Outcome::Untouched, 0);
+                inside.finish(result);
+            })
+            .map_err(|source| Error::Io {
+                doing: "starting the job's thread".into(),
+                source,
+            })?;
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
+    }
+
+    /// Waits for the thread of a job that is done.
+    pub fn join(mut self) {
+        if let Some(thread) = self.thread.take() {
+            // The thread catches its own panics: there is nothing to learn here.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quiet() -> JobLog {
+        JobLog::new("test", Some(Box::new(|_, _| {})))
+    }
+
+    #[test]
+    fn a_panic_becomes_the_jobs_failure() {
+        let job = Job::start(quiet(), |shared| {
+            shared.enter(Phase::Detach);
+            panic!("broken on purpose")
+        })
+        .unwrap();
+        assert!(job.shared.wait(None, |s| s.phase == Phase::Done));
+        let text = job.shared.with_failure(|f| f.unwrap().chain());
+        assert_eq!(text, "internal error: broken on purpose");
+        assert_eq!(job.shared.snapshot().outcome, Outcome::Dirty);
+        job.join();
+    }
+
+    #[test]
+    fn failing_before_the_point_of_no_return_leaves_the_guest_untouched() {
+        let job = Job::start(quiet(), |shared| {
+            shared.enter(Phase::Understand);
+            Err(Error::Cancelled)
+        })
+        .unwrap();
+        assert!(job.shared.wait(None, |s| s.phase == Phase::Done));
+        assert_eq!(job.shared.snapshot().outcome, Outcome::Untouched);
+        job.join();
+    }
+
+    #[test]
+    fn the_first_decision_stands_and_phases_only_go_forward() {
+        let shared = Shared::new(quiet());
+        shared.decide(Outcome::Adopted, 7);
+        shared.decide(Outcome::Dirty, 0);
+        shared.enter(Phase::Drain);
+        shared.enter(Phase::Detach);
+        let snapshot = shared.snapshot();
+        assert_eq!(snapshot.outcome, Outcome::Adopted);
+        assert_eq!(snapshot.recovery_domid, 7);
+        assert_eq!(snapshot.phase, Phase::Drain);
+    }
+
+    #[test]
+    fn waiting_ends_at_its_deadline() {
+        let shared = Shared::new(quiet());
+        assert!(!shared.wait(Some(Duration::ZERO), |s| s.phase == Phase::Done));
+    }
+}

@@ -1,0 +1,455 @@
+//! The options of a job, as an operator writes them in `vicover="key=value,..."`.
+
+use std::path::PathBuf;
+
+/// How page data is compressed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Compression {
+    /// As it is.
+    None,
+    /// zlib: every reader opens it.
+    Zlib,
+    /// Zstandard: faster and smaller; needs a reader from 2021 or later.
+    Zstd,
+}
+
+/// What the dump looks like.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DumpFormat {
+    /// kdump-compressed.
+    Kdump,
+    /// ELF core, uncompressed.
+    Elf,
+}
+
+/// How much of the disk the dump takes once recovery runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Io {
+    /// All that it can get.
+    Unlimited,
+    /// This much and no more.
+    Fixed {
+        /// From 1 KiB to 1 TiB a second.
+        bytes_per_s: u64,
+    },
+}
+
+/// Every option, with its default where the text does not say.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// What the dump looks like.
+    pub format: DumpFormat,
+    /// Codec of page data.
+    pub compress: Compression,
+    /// The codec's own level; `None` is the fastest that is still useful.
+    pub compress_level: Option<u8>,
+    /// Compressing threads; `None` is half the online processors, at least one.
+    pub threads: Option<u16>,
+    /// Bytes that may wait between memory and disk.
+    pub buffer_bytes: u64,
+    /// Which pages are left out: makedumpfile's bits.
+    pub dump_level: u8,
+    /// Bytes that the dump may have; `None`: as many as there is room for.
+    pub max_dump_bytes: Option<u64>,
+    /// Bytes to leave free on the dump's file system.
+    pub reserve_bytes: u64,
+    /// A block device or FIFO to write to, instead of a file of its own.
+    pub sink: Option<PathBuf>,
+    /// Disk I/O policy of the dump.
+    pub io: Io,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            format: DumpFormat::Kdump,
+            compress: Compression::Zlib,
+            compress_level: None,
+            threads: None,
+            buffer_bytes: 64 << 20,
+            dump_level: 31,
+            max_dump_bytes: None,
+            reserve_bytes: 64 << 20,
+            sink: None,
+            io: Io::Unlimited,
+        }
+    }
+}
+
+/// An option text that was refused; says what was allowed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OptionError {
+    /// No option has this name.
+    #[error("unknown option '{key}'; allowed: {allowed}")]
+    Unknown {
+        /// The name that was given.
+        key: String,
+        /// Every name there is.
+        allowed: String,
+    },
+    /// The option exists, its value does not.
+    #[error("option '{key}': bad value '{value}'; allowed: {allowed}")]
+    BadValue {
+        /// The option.
+        key: &'static str,
+        /// The value that was given.
+        value: String,
+        /// What it could have been.
+        allowed: &'static str,
+    },
+    /// The option stands there twice.
+    #[error("option '{key}' given twice")]
+    Twice {
+        /// The option.
+        key: &'static str,
+    },
+    /// An item without `=`.
+    #[error("'{item}': expected key=value")]
+    NoValue {
+        /// The item as written.
+        item: String,
+    },
+}
+
+/// One row of the option table: the only place that knows a key.
+pub struct OptionSpec {
+    /// Name in the option text.
+    pub key: &'static str,
+    /// The values it takes, for people.
+    pub allowed: &'static str,
+    /// The default, as it would be written.
+    pub default: &'static str,
+    /// What it does, in a sentence.
+    pub help: &'static str,
+    set: fn(&mut Options, &str) -> Option<()>,
+}
+
+/// Every option, in the order in which the documentation lists them.
+pub const TABLE: &[OptionSpec] = &[
+    OptionSpec {
+        key: "dump_level",
+        allowed: "0 to 31",
+        default: "31",
+        help: "Pages left out, as makedumpfile's sum: 1 zero, 2 cache, 4 private cache, 8 user, 16 free.",
+        set: |options, value| {
+            options.dump_level = number(value, 0, 31)? as u8;
+            Some(())
+        },
+    },
+    OptionSpec {
+        key: "format",
+        allowed: "kdump, elf",
+        default: "kdump",
+        help: "Format of the dump; elf is not compressed.",
+        set: |options, value| {
+            options.format = match value {
+                "kdump" => DumpFormat::Kdump,
+                "elf" => DumpFormat::Elf,
+                _ => return None,
+            };
+            Some(())
+        },
+    },
+    OptionSpec {
+        key: "compress",
+        allowed: "none, zlib, zstd",
+        default: "zlib",
+        help: "Codec of the dump.",
+        set: |options, value| {
+            options.compress = match value {
+                "none" => Compression::None,
+                "zlib" => Compression::Zlib,
+                "zstd" => Compression::Zstd,
+                _ => return None,
+            };
+            Some(())
+        },
+    },
+    OptionSpec {
+        key: "compress_level",
+        allowed: "1 to 19 (zlib: at most 9)",
+        default: "1",
+        help: "The codec's own level; higher is smaller and slower.",
+        set: |options, value| {
+            options.compress_level = Some(number(value, 1, 19)? as u8);
+            Some(())
+        },
+    },
+    OptionSpec {
+        key: "threads",
+        allowed: "1 to 256",
+        default: "half the online processors",
+        help: "Compressing threads.",
+        set: |options, value| {
+            options.threads = Some(number(value, 1, 256)? as u16);
+            Some(())
+        },
+    },
+    OptionSpec {
+        key: "buffer",
+        allowed: "a size from 8M to 4G",
+        default: "64M",
+        help: "Memory between mapping and disk.",
+        set: |options, value| {
+            let bytes = size(value)?;
+            (8 << 20..=4 << 30).contains(&bytes).then_some(())?;
+            options.buffer_bytes = bytes;
+            Some(())
+        },
+    },
+    OptionSpec {
+        key: "max_dump_size",
+        allowed: "a size; 0: what there is room for",
+        default: "0",
+        help: "A dump forecast to be larger leaves out more: first by level, then the least useful pages.",
+        set: |options, value| {
+            options.max_dump_bytes = Some(size(value)?).filter(|&bytes| bytes > 0);
+            Some(())
+        },
+    },
+    OptionSpec {
+        key: "reserve",
+        allowed: "a size",
+        default: "64M",
+        help: "Space to leave free on the dump's file system.",
+        set: |options, value| {
+            options.reserve_bytes = size(value)?;
+            Some(())
+        },
+    },
+    OptionSpec {
+        key: "sink",
+        allowed: "the absolute path of a block device or FIFO",
+        default: "a new file",
+        help: "Where to write instead; what is on the device is lost, a FIFO gets a flattened stream.",
+        set: |options, value| {
+            options.sink = Some(PathBuf::from(value)).filter(|path| path.is_absolute());
+            options.sink.is_some().then_some(())
+        },
+    },
+    OptionSpec {
+        key: "io",
+        allowed: "unlimited, fixed:RATE (bytes a second, 1K to 1T)",
+        default: "unlimited",
+        help: "Pace of the dump once recovery runs; it never holds up recovery's memory.",
+        set: |options, value| {
+            options.io = match value {
+                "unlimited" => Io::Unlimited,
+                _ => {
+                    let bytes_per_s = size(value.strip_prefix("fixed:")?)?;
+                    (1 << 10..=1 << 40).contains(&bytes_per_s).then_some(())?;
+                    Io::Fixed { bytes_per_s }
+                }
+            };
+            Some(())
+        },
+    },
+];
+
+fn number(text: &str, least: u64, most: u64) -> Option<u64> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let value: u64 = digits.then(|| text.parse().ok())??;
+    (least..=most).contains(&value).then_some(value)
+}
+
+/// Bytes from `64M`, `1G`, `4096`: binary multiples, as xl.cfg uses them.
+fn size(text: &str) -> Option<u64> {
+    let (digits, shift) = match text.as_bytes().last()? {
+        b'K' | b'k' => (&text[..text.len() - 1], 10),
+        b'M' | b'm' => (&text[..text.len() - 1], 20),
+        b'G' | b'g' => (&text[..text.len() - 1], 30),
+        b'T' | b't' => (&text[..text.len() - 1], 40),
+        _ => (text, 0),
+    };
+    number(digits, 0, u64::MAX >> shift).map(|value| value << shift)
+}
+
+impl Options {
+    /// Reads `key=value,key=value`. White space around items is ignored; an
+    /// empty text gives the defaults.
+    pub fn parse(text: &str) -> Result<Self, OptionError> {
+        let mut options = Self::default();
+        let mut seen: Vec<&str> = Vec::new();
+        for item in text.split(',').map(str::trim).filter(|i| !i.is_empty()) {
+            let Some((key, value)) = item.split_once('=') else {
+                return Err(OptionError::NoValue { item: item.into() });
+            };
+            let (key, value) = (key.trim(), value.trim());
+            let spec = TABLE.iter().find(|s| s.key == key).ok_or_else(|| {
+                let names: Vec<&str> = TABLE.iter().map(|s| s.key).collect();
+                OptionError::Unknown {
+                    key: key.into(),
+                    allowed: names.join(", "),
+                }
+            })?;
+            if seen.contains(&spec.key) {
+                return Err(OptionError::Twice { key: spec.key });
+            }
+            seen.push(spec.key);
+            (spec.set)(&mut options, value).ok_or_else(|| OptionError::BadValue {
+                key: spec.key,
+                value: value.into(),
+                allowed: spec.allowed,
+            })?;
+        }
+        options.check_together(&seen)
+    }
+
+    /// Values that are each allowed but not with each other.
+    fn check_together(self, seen: &[&str]) -> Result<Self, OptionError> {
+        if self.format == DumpFormat::Elf {
+            if seen.contains(&"compress") && self.compress != Compression::None {
+                return Err(OptionError::BadValue {
+                    key: "format",
+                    value: "elf".into(),
+                    allowed: "kdump with compress=zlib or compress=zstd",
+                });
+            }
+            if let Some(level) = self.compress_level {
+                return Err(OptionError::BadValue {
+                    key: "compress_level",
+                    value: level.to_string(),
+                    allowed: "none with format=elf",
+                });
+            }
+        }
+        match (self.compress, self.compress_level) {
+            (Compression::Zlib, Some(level)) if level > 9 => Err(OptionError::BadValue {
+                key: "compress_level",
+                value: level.to_string(),
+                allowed: "1 to 9 with compress=zlib",
+            }),
+            _ => Ok(self),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_said_is_the_default() {
+        assert_eq!(Options::parse("").unwrap(), Options::default());
+        assert_eq!(Options::parse(" , ").unwrap(), Options::default());
+    }
+
+    #[test]
+    fn values_arrive() {
+        let options = Options::parse(
+            "compress=zstd, compress_level=3,threads=4,buffer=128M,dump_level=17,\
+                            max_dump_size=3G,reserve=0,sink=/dev/vg/dump,io=fixed:80M",
+        )
+        .unwrap();
+        assert_eq!(
+            options,
+            Options {
+                compress: Compression::Zstd,
+                compress_level: Some(3),
+                threads: Some(4),
+                buffer_bytes: 128 << 20,
+                dump_level: 17,
+                format: DumpFormat::Kdump,
+                max_dump_bytes: Some(3 << 30),
+                reserve_bytes: 0,
+                sink: Some("/dev/vg/dump".into()),
+                io: Io::Fixed {
+                    bytes_per_s: 80 << 20,
+                },
+            }
+        );
+    }
+
+    #[test]
+    fn every_refusal_names_key_value_and_what_is_allowed() {
+        let text = |spec: &str| Options::parse(spec).unwrap_err().to_string();
+        assert_eq!(
+            text("compres=zlib"),
+            "unknown option 'compres'; allowed: dump_level, format, compress, compress_level, \
+             threads, buffer, max_dump_size, reserve, sink, io"
+        );
+        assert_eq!(
+            text("compress=lzma"),
+            "option 'compress': bad value 'lzma'; allowed: none, zlib, zstd"
+        );
+        assert_eq!(
+            text("format=vmcore"),
+            "option 'format': bad value 'vmcore'; allowed: kdump, elf"
+        );
+        assert_eq!(
+            text("max_dump_size=lots"),
+            "option 'max_dump_size': bad value 'lots'; allowed: a size; 0: what there is room for"
+        );
+        assert_eq!(
+            text("sink=dump"),
+            "option 'sink': bad value 'dump'; allowed: the absolute path of a block device or FIFO"
+        );
+        assert_eq!(
+            text("compress=zlib,format=elf"),
+            "option 'format': bad value 'elf'; allowed: kdump with compress=zlib or compress=zstd"
+        );
+        assert_eq!(
+            text("compress_level=1,format=elf"),
+            "option 'compress_level': bad value '1'; allowed: none with format=elf"
+        );
+        assert_eq!(text("threads=2,threads=3"), "option 'threads' given twice");
+        assert_eq!(text("zstd"), "'zstd': expected key=value");
+        assert_eq!(
+            text("compress_level=12"),
+            "option 'compress_level': bad value '12'; allowed: 1 to 9 with compress=zlib"
+        );
+    }
+
+    #[test]
+    fn numbers_and_sizes_out_of_range_are_refused() {
+        for bad in [
+            "threads=0",
+            "threads=-1",
+            "threads=+1",
+            "threads=",
+            "threads=999999999999999999999",
+            "buffer=1M",
+            "buffer=5G",
+            "buffer=M",
+            "buffer=64Q",
+            "buffer=99999999999999G",
+            "dump_level=32",
+            "reserve=-1",
+            "max_dump_size=",
+            "io=",
+            "io=fixed",
+            "io=fixed:",
+            "io=fixed:1",
+            "io=fixed:2T",
+            "io=80M",
+        ] {
+            assert!(
+                matches!(Options::parse(bad), Err(OptionError::BadValue { .. })),
+                "{bad} was accepted"
+            );
+        }
+    }
+
+    #[test]
+    fn the_stated_defaults_are_the_real_ones() {
+        for spec in TABLE
+            .iter()
+            .filter(|s| !["threads", "sink"].contains(&s.key))
+        {
+            let stated = Options::parse(&format!("{}={}", spec.key, spec.default)).unwrap();
+            let level = stated.compress_level.or(Some(1));
+            assert_eq!(
+                Options {
+                    compress_level: level,
+                    ..stated
+                },
+                Options {
+                    compress_level: Some(1),
+                    ..Options::default()
+                },
+                "{}",
+                spec.key
+            );
+        }
+    }
+}

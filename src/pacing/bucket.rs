@@ -1,0 +1,178 @@
+//! A token bucket: what may be written by now at a steady rate.
+
+use std::time::Duration;
+
+use crate::addr::PAGE_SIZE;
+
+/// How smooth it is: what adds up while nobody writes is at most this long's
+/// worth, so another user of the disk never waits much longer for his turn.
+pub const SMOOTH: Duration = Duration::from_millis(10);
+
+const NANOS_PER_S: u128 = 1_000_000_000;
+
+/// Grants bytes at a rate. In any span of time it grants no more than the rate
+/// times the span, and [`Bucket::burst`] once.
+#[derive(Clone, Debug)]
+pub struct Bucket {
+    bytes_per_s: u64,
+    /// What may be granted now, in bytes times 10^9: exact, so that nothing is
+    /// lost to rounding however often it is asked.
+    credit: u128,
+    /// When that was worked out.
+    at: Duration,
+}
+
+impl Bucket {
+    /// Starts full at the time `now`. A rate of zero counts as one byte a second.
+    pub fn new(bytes_per_s: u64, now: Duration) -> Self {
+        let mut bucket = Self {
+            bytes_per_s: bytes_per_s.max(1),
+            credit: 0,
+            at: now,
+        };
+        bucket.credit = bucket.full();
+        bucket
+    }
+
+    /// The most that is granted at once, in bytes: [`SMOOTH`]'s worth in whole
+    /// pages, at least one, because disks take no less.
+    pub fn burst(&self) -> u64 {
+        let page = PAGE_SIZE as u128;
+        let smooth = u128::from(self.bytes_per_s) * SMOOTH.as_nanos() / NANOS_PER_S;
+        // A hundredth of a 64-bit number fits in one.
+        (smooth / page * page).max(page) as u64
+    }
+
+    fn full(&self) -> u128 {
+        u128::from(self.burst()) * NANOS_PER_S
+    }
+
+    /// Grants at the time `now` all of `wanted` bytes, or whole pages of them
+    /// when that is more than [`Bucket::burst`]. Refused, it says how long it
+    /// takes until the same request is granted.
+    ///
+    /// # Errors
+    /// That time.
+    pub fn take(&mut self, now: Duration, wanted: u64) -> Result<u64, Duration> {
+        let passed = now.saturating_sub(self.at).as_nanos();
+        let earned = passed.saturating_mul(u128::from(self.bytes_per_s));
+        self.credit = self.credit.saturating_add(earned).min(self.full());
+        self.at = self.at.max(now);
+        let part = wanted.min(self.burst());
+        let price = u128::from(part) * NANOS_PER_S;
+        match self.credit.checked_sub(price) {
+            Some(rest) => {
+                self.credit = rest;
+                Ok(part)
+            }
+            None => {
+                let nanos = (price - self.credit).div_ceil(u128::from(self.bytes_per_s));
+                Err(Duration::from_nanos(
+                    u64::try_from(nanos).unwrap_or(u64::MAX),
+                ))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MIB: u64 = 1 << 20;
+
+    /// Grants as (time, bytes) to a writer that always wants `wanted` bytes and
+    /// comes back `late` after it was told to.
+    fn grants(rate: u64, wanted: u64, late: &[Duration]) -> (Bucket, Vec<(Duration, u64)>) {
+        let mut now = Duration::ZERO;
+        let mut bucket = Bucket::new(rate, now);
+        let mut grants = Vec::new();
+        for late in late {
+            match bucket.take(now, wanted) {
+                Ok(bytes) => grants.push((now, bytes)),
+                Err(wait) => now += wait,
+            }
+            now += *late;
+        }
+        (bucket, grants)
+    }
+
+    #[test]
+    fn a_steady_writer_gets_the_rate_in_small_pieces() {
+        let (bucket, grants) = grants(80 * MIB, MIB, &[Duration::ZERO; 1000]);
+        let piece = bucket.burst();
+        assert!(piece <= 80 * MIB / 100, "{piece} bytes are more than 10 ms");
+        assert!(grants.iter().all(|(_, bytes)| *bytes == piece));
+        let (end, last) = *grants.last().unwrap();
+        let total: u64 = grants.iter().map(|(_, bytes)| bytes).sum();
+        let rate = (total - last) as f64 / end.as_secs_f64();
+        assert!((rate / (80 * MIB) as f64 - 1.0).abs() < 0.01, "{rate}");
+    }
+
+    #[test]
+    fn a_wait_is_long_enough_and_not_longer() {
+        let mut bucket = Bucket::new(4096, Duration::ZERO);
+        assert_eq!(bucket.take(Duration::ZERO, 4096), Ok(4096));
+        assert_eq!(
+            bucket.take(Duration::ZERO, 4096),
+            Err(Duration::from_secs(1))
+        );
+        let early = Duration::from_millis(999);
+        assert_eq!(bucket.take(early, 4096), Err(Duration::from_millis(1)));
+        assert_eq!(bucket.take(Duration::from_secs(1), 4096), Ok(4096));
+    }
+
+    #[test]
+    fn small_writes_are_granted_whole_and_large_ones_in_pages() {
+        let mut bucket = Bucket::new(100 * MIB, Duration::ZERO);
+        assert_eq!(bucket.take(Duration::ZERO, 17), Ok(17));
+        let mut bucket = Bucket::new(100 * MIB, Duration::ZERO);
+        assert_eq!(bucket.take(Duration::ZERO, MIB + 17), Ok(MIB));
+        assert_eq!(bucket.burst() % PAGE_SIZE as u64, 0);
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_earns_nothing() {
+        let mut bucket = Bucket::new(4096, Duration::from_secs(5));
+        assert_eq!(bucket.take(Duration::from_secs(5), 4096), Ok(4096));
+        assert!(bucket.take(Duration::from_secs(1), 4096).is_err());
+        assert!(bucket.take(Duration::from_secs(5), 4096).is_err());
+    }
+
+    proptest! {
+        /// The promise, for every window that begins at a grant: others hold
+        /// no more than the one that begins at their first grant.
+        #[test]
+        fn no_window_holds_more_than_rate_and_burst(
+            rate in 1024u64..1 << 40,
+            wanted in 1u64..8 << 20,
+            late in prop::collection::vec(0u64..50_000_000, 1..200),
+        ) {
+            let late: Vec<_> = late.into_iter().map(Duration::from_nanos).collect();
+            let (bucket, grants) = grants(rate, wanted, &late);
+            for (first, (begin, _)) in grants.iter().enumerate() {
+                let mut sum = 0u128;
+                for (at, bytes) in &grants[first..] {
+                    sum += u128::from(*bytes);
+                    let span = (*at - *begin).as_nanos();
+                    let most = u128::from(rate) * span / NANOS_PER_S + u128::from(bucket.burst());
+                    prop_assert!(sum <= most + 1, "{sum} bytes in {span} ns, allowed {most}");
+                }
+            }
+        }
+
+        /// Whoever waits as long as he was told is served.
+        #[test]
+        fn a_wait_is_never_in_vain(rate in 1024u64..1 << 40, wanted in 1u64..8 << 20) {
+            let mut now = Duration::ZERO;
+            let mut bucket = Bucket::new(rate, now);
+            for _ in 0..20 {
+                if let Err(wait) = bucket.take(now, wanted) {
+                    now += wait;
+                    prop_assert!(bucket.take(now, wanted).is_ok());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Progress of the dump in the log: every tenth of it, and not more often than
+//! people can read.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use crate::job::Shared;
+use crate::joblog::job_log;
+
+const AT_MOST_EVERY: Duration = Duration::from_secs(1);
+
+/// Remembers what was told.
+pub(crate) struct ProgressLog<'a> {
+    shared: &'a Shared,
+    told_tenths: u64,
+    told_at: Option<Instant>,
+}
+
+impl<'a> ProgressLog<'a> {
+    /// Nothing told yet.
+    pub(crate) fn new(shared: &'a Shared) -> Self {
+        Self {
+            shared,
+            told_tenths: 0,
+            told_at: None,
+        }
+    }
+
+    /// Writes a line when another tenth is done.
+    pub(crate) fn tell(&mut self) {
+        let counters = &self.shared.counters;
+        let (planned, dumped) = (
+            counters.planned.load(Relaxed),
+            counters.dumped.load(Relaxed),
+        );
+        let tenths = dumped * 10 / planned.max(1);
+        let too_soon = self.told_at.is_some_and(|at| at.elapsed() < AT_MOST_EVERY);
+        if tenths == self.told_tenths || too_soon {
+            return;
+        }
+        self.told_tenths = tenths;
+        self.told_at = Some(Instant::now());
+        job_log!(
+            self.shared.log,
+            Info,
+            "dump {} %: {dumped} of {planned} pages, {} MiB written, {} pages released",
+            tenths * 10,
+            counters.dump_bytes.load(Relaxed) >> 20,
+            counters.released.load(Relaxed)
+        );
+    }
+}

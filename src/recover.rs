@@ -1,0 +1,279 @@
+//! One crash, from the guest's last instruction to its successor's ordinary
+//! life, told in order: understand, detach, seed, recover, drain, close.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use crate::drain::{self, Work};
+use crate::dump::{Sink, Summary};
+use crate::error::{panic_text, Error};
+use crate::guarding;
+use crate::handover::Handover;
+use crate::host::{CrashedDomain, HostError, RecoveryDomain, Requirement, Toolstack};
+use crate::job::{Outcome, Phase, Shared};
+use crate::joblog::job_log;
+use crate::options::Options;
+use crate::start_dump::start_dump;
+use crate::understand::{read_registers, understand, Understanding};
+
+/// Where the dump goes and how it is made.
+pub struct Target {
+    /// The job's options.
+    pub options: Options,
+    /// The guest's name.
+    pub name: String,
+    /// Directory for the dump; it exists.
+    pub dump_dir: PathBuf,
+    /// Where the dump goes instead, if anywhere; taken when the dump starts.
+    pub sink: Mutex<Option<Box<dyn Sink>>>,
+}
+
+/// Dumps a domain's memory and changes nothing else.
+pub fn dump_only(
+    domain: &dyn CrashedDomain,
+    target: &Target,
+    shared: &Shared,
+) -> Result<(), Error> {
+    shared.enter(Phase::Understand);
+    let vcpus = read_registers(domain, shared)?;
+    let mut known = understand(domain, &vcpus, &target.options, shared)?;
+    let dump = start_dump(domain, target, &mut known, shared)?;
+    shared.enter(Phase::Drain);
+    let drained = drain::run(domain, &known, Work::DumpOnly, Ok(dump), shared);
+    shared.enter(Phase::Close);
+    report_dump(drained, shared)
+}
+
+/// Dumps a crashed domain while its successor is built and runs on the memory
+/// that the dump gives back.
+pub fn recover(
+    domain: &dyn CrashedDomain,
+    mut toolstack: Box<dyn Toolstack>,
+    target: &Target,
+    shared: &Shared,
+) -> Result<(), Error> {
+    let toolstack = &mut *toolstack;
+    // Until recovery runs it waits for the dump, and nothing holds that back.
+    shared.pace.hurry(true);
+    enter(toolstack, shared, Phase::Understand);
+    let vcpus = read_registers(domain, shared)?;
+    let requirement = toolstack
+        .requirement()
+        .map_err(Error::host("sizing the recovery domain"))?;
+
+    // The point of no return. Reading memory changes nothing, so it is not
+    // waited for: whatever it finds, the devices have to go.
+    enter(toolstack, shared, Phase::Detach);
+    let (detached, known) = thread::scope(|scope| {
+        let known = scope.spawn(|| understand(domain, &vcpus, &target.options, shared));
+        let detached = toolstack.detach();
+        let known = known
+            .join()
+            .unwrap_or_else(|panic| Err(Error::Internal(panic_text(&*panic))));
+        (detached, known)
+    });
+    let mut known = known?;
+    // A dump that cannot be written is no reason to keep the service down.
+    let dump = start_dump(domain, target, &mut known, shared);
+    if let Err(error) = detached {
+        return stay_down(domain, &known, dump, error, shared);
+    }
+    job_log!(
+        shared.log,
+        Info,
+        "detached: no disk of the crashed guest can write any more"
+    );
+
+    enter(toolstack, shared, Phase::Seed);
+    let handover = Handover::default();
+    let (drained, recovery) = thread::scope(|scope| {
+        let drain = scope.spawn(|| {
+            let work = Work::HandOver(&handover);
+            drain::run(domain, &known, work, dump, shared)
+        });
+        let recovery = bring_up(toolstack, &handover, requirement, shared);
+        let stop_guard = Arc::new(AtomicBool::new(false));
+        let guard = recovery.as_ref().ok().map(|recovery| {
+            enter(toolstack, shared, Phase::Drain);
+            let (recovery, stop) = (recovery.clone(), stop_guard.clone());
+            scope.spawn(move || guarding::watch(&*recovery, &stop, &shared.pace, &shared.log))
+        });
+        let drained = drain
+            .join()
+            .unwrap_or_else(|panic| Err(Error::Internal(panic_text(&*panic))));
+        enter(toolstack, shared, Phase::Close);
+        if let Ok(recovery) = &recovery {
+            close(toolstack, &**recovery, shared);
+        }
+        stop_guard.store(true, Relaxed);
+        if let Some(Ok(guarded)) = guard.map(|guard| guard.join()) {
+            guarded.tell(&shared.log);
+        }
+        (drained, recovery)
+    });
+    let dumped = report_dump(drained, shared);
+    match recovery {
+        Ok(_) => dumped,
+        Err(error) => {
+            shared.decide(Outcome::Dirty, 0);
+            dumped.and(Err(error))
+        }
+    }
+}
+
+fn enter(toolstack: &mut dyn Toolstack, shared: &Shared, phase: Phase) {
+    shared.enter(phase);
+    toolstack.publish("phase", phase.name());
+}
+
+/// Builds the recovery domain as soon as there is memory for it, and starts it.
+/// Meanwhile the drain rests: processor and disk are recovery's.
+fn bring_up(
+    toolstack: &mut dyn Toolstack,
+    handover: &Handover,
+    requirement: Requirement,
+    shared: &Shared,
+) -> Result<Arc<dyn RecoveryDomain>, Error> {
+    let mut need = requirement.free_pages;
+    let mut tries_left = 2;
+    let recovery = loop {
+        if !handover.wait_released(need) {
+            return Err(Error::Host {
+                step: "freeing memory for the recovery domain",
+                source: HostError::new(
+                    "release",
+                    format!("fewer than the {need} pages that recovery needs could be freed"),
+                ),
+            });
+        }
+        handover.hold(true);
+        enter(toolstack, shared, Phase::Recover);
+        job_log!(
+            shared.log,
+            Info,
+            "seeded: {} pages released, building the recovery domain with {} MiB of {} MiB",
+            shared.counters.released.load(Relaxed),
+            requirement.backed_pages >> 8,
+            requirement.full_pages >> 8
+        );
+        tries_left -= 1;
+        match toolstack.create() {
+            Ok(recovery) => break recovery,
+            Err(error) => {
+                handover.hold(false);
+                let error = Error::host("creating the recovery domain")(error);
+                if tries_left == 0 {
+                    return Err(error);
+                }
+                job_log!(
+                    shared.log,
+                    Warn,
+                    "{}; once more with more memory",
+                    error.chain()
+                );
+                need += need / 4;
+            }
+        }
+    };
+    job_log!(
+        shared.log,
+        Info,
+        "recovery created: domain {}",
+        recovery.domid()
+    );
+    handover.adopt(recovery.clone(), need);
+    let started = toolstack.start(&*recovery);
+    handover.hold(false);
+    if let Err(error) = started {
+        handover.abandon();
+        if let Err(error) = toolstack.discard(&*recovery) {
+            job_log!(shared.log, Error, "discarding the recovery domain: {error}");
+        }
+        return Err(Error::host("starting the recovery domain")(error));
+    }
+    shared.decide(Outcome::Adopted, recovery.domid());
+    job_log!(
+        shared.log,
+        Info,
+        "recovery unpaused: domain {}",
+        recovery.domid()
+    );
+    Ok(recovery)
+}
+
+/// The devices did not let go: a successor would share the disk with requests
+/// still on their way. The dump is finished, and the caller restarts the hard
+/// way.
+fn stay_down(
+    domain: &dyn CrashedDomain,
+    known: &Understanding,
+    dump: Result<drain::Dump, Error>,
+    error: HostError,
+    shared: &Shared,
+) -> Result<(), Error> {
+    let error = Error::host("detaching the crashed domain's devices")(error);
+    job_log!(
+        shared.log,
+        Error,
+        "no recovery while dumping: {}",
+        error.chain()
+    );
+    shared.enter(Phase::Drain);
+    let drained = drain::run(domain, known, Work::DumpOnly, dump, shared);
+    let dumped = report_dump(drained, shared);
+    shared.decide(Outcome::Dirty, 0);
+    dumped.and(Err(error))
+}
+
+/// The crashed domain goes, the recovery domain becomes an ordinary one. What
+/// fails here does not touch the service, so it is told and left.
+fn close(toolstack: &mut dyn Toolstack, recovery: &dyn RecoveryDomain, shared: &Shared) {
+    if let Err(error) = toolstack.destroy_crashed() {
+        job_log!(shared.log, Error, "destroying the crashed domain: {error}");
+    }
+    if !recovery.exists() {
+        job_log!(
+            shared.log,
+            Info,
+            "recovery domain {} is gone: {} pages released for what comes after it",
+            recovery.domid(),
+            shared.counters.released.load(Relaxed)
+        );
+        return;
+    }
+    match toolstack.settle(recovery) {
+        Ok(()) => job_log!(
+            shared.log,
+            Info,
+            "settled: recovery has its full memory, {} pages released",
+            shared.counters.released.load(Relaxed)
+        ),
+        Err(error) => job_log!(shared.log, Error, "settling the recovery domain: {error}"),
+    }
+}
+
+fn report_dump(drained: Result<Summary, Error>, shared: &Shared) -> Result<(), Error> {
+    let summary = drained.inspect_err(|error| {
+        job_log!(shared.log, Error, "dump incomplete: {}", error.chain());
+    })?;
+    shared
+        .counters
+        .dumped
+        .store(summary.progress.pages, Relaxed);
+    shared.counters.dump_bytes.store(summary.length, Relaxed);
+    let path = summary.path.unwrap_or_default();
+    job_log!(
+        shared.log,
+        Info,
+        "dump complete: {} pages ({} zero, {} unreadable), {} bytes, {}",
+        summary.progress.pages,
+        summary.progress.zero_pages,
+        summary.progress.unreadable_pages,
+        summary.length,
+        path.display()
+    );
+    shared.set_dump_path(path);
+    Ok(())
+}

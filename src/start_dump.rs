@@ -1,0 +1,88 @@
+//! Opening the dump's sink, making the dump fit it, and starting the engine.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::PoisonError;
+
+use crate::budget;
+use crate::drain::Dump;
+use crate::dump::{Codec, Engine, EngineConfig, FileSink, Format, OpenSink, Sink};
+use crate::error::Error;
+use crate::host::CrashedDomain;
+use crate::job::Shared;
+use crate::joblog::job_log;
+use crate::options::{Compression, DumpFormat, Io, Options};
+use crate::recover::Target;
+use crate::understand::Understanding;
+
+/// The level that compresses fastest while it is still worth it, for each codec.
+const FAST_LEVEL: i32 = 1;
+
+/// Opens where the guest's dump goes and starts the engine. Where there is not
+/// room enough, `known` afterwards wants fewer pages.
+pub(crate) fn start_dump(
+    domain: &dyn CrashedDomain,
+    target: &Target,
+    known: &mut Understanding,
+    shared: &Shared,
+) -> Result<Dump, Error> {
+    let config = config(&target.options, shared);
+    let sink = open_sink(target, known.facts.timestamp_s, config.format)?;
+    match sink.path() {
+        Some(path) => {
+            job_log!(shared.log, Info, "dumping to {}", path.display());
+            shared.set_dump_path(path);
+        }
+        None => job_log!(shared.log, Info, "dumping to a stream"),
+    }
+    let limits = [
+        sink.room(target.options.reserve_bytes),
+        target.options.max_dump_bytes,
+    ];
+    if let Some(room) = limits.into_iter().flatten().min() {
+        budget::fit(domain, known, config.format, room, shared)?;
+    }
+    shared
+        .counters
+        .planned
+        .store(known.bitmaps.wanted_total(), Relaxed);
+    Engine::start(sink, &known.facts, known.bitmaps.clone(), config).map_err(Error::DumpStart)
+}
+
+fn open_sink(target: &Target, timestamp_s: u64, format: Format) -> Result<Box<dyn Sink>, Error> {
+    let mut given = target.sink.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(sink) = given.take() {
+        return Ok(sink);
+    }
+    match &target.options.sink {
+        Some(path) => OpenSink::open(path),
+        None => FileSink::create(&target.dump_dir, &target.name, timestamp_s, format)
+            .map(|sink| Box::new(sink) as Box<dyn Sink>),
+    }
+    .map_err(Error::DumpStart)
+}
+
+fn config(options: &Options, shared: &Shared) -> EngineConfig {
+    shared.pace.limit(match options.io {
+        Io::Unlimited => None,
+        Io::Fixed { bytes_per_s } => Some(bytes_per_s),
+    });
+    let level = options.compress_level.map_or(FAST_LEVEL, i32::from);
+    let codec = match options.compress {
+        Compression::None => Codec::None,
+        Compression::Zlib => Codec::Zlib { level },
+        Compression::Zstd => Codec::Zstd { level },
+    };
+    let mut config = EngineConfig {
+        format: match options.format {
+            DumpFormat::Kdump => Format::Kdump(codec),
+            DumpFormat::Elf => Format::Elf,
+        },
+        buffer_bytes: usize::try_from(options.buffer_bytes).unwrap_or(usize::MAX),
+        throttle: Some(shared.pace.clone()),
+        ..EngineConfig::default()
+    };
+    if let Some(threads) = options.threads {
+        config.threads = usize::from(threads);
+    }
+    config
+}

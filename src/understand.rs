@@ -1,0 +1,308 @@
+//! Understanding a crashed guest from its registers and memory, without
+//! changing anything: what it says about itself, and which pages to dump.
+
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::addr::{Gfn, GfnRange, GuestVirt};
+use crate::dump::{Bitmap, Bitmaps, Facts, Utsname, VcpuRegisters};
+use crate::error::{panic_text, Error};
+use crate::guest::doubt::Doubt;
+use crate::guest::identity::Processor;
+use crate::guest::kernel::Kernel;
+use crate::guest::locate::locate;
+use crate::guest::plan::{self, Limits, Plan};
+use crate::guest::verdict::{DumpLevel, Verdict};
+use crate::host::{CrashedDomain, VcpuState};
+use crate::job::Shared;
+use crate::joblog::job_log;
+use crate::mapped::MappedMemory;
+use crate::options::Options;
+
+/// Frames of a chunk: 2 MiB. A mapping cannot be released in part, so this is
+/// also what is given back at once.
+const CHUNK_FRAMES: u64 = 512;
+
+/// What is known about the guest before anything is changed.
+pub(crate) struct Understanding {
+    /// What the dump says beside memory.
+    pub facts: Facts,
+    /// Which pages there are and which to dump.
+    pub bitmaps: Arc<Bitmaps>,
+    /// All of RAM in pieces, in the order in which it is dumped.
+    pub chunks: Vec<GfnRange>,
+    /// The verdict on every page.
+    pub(crate) plan: Plan,
+}
+
+impl Understanding {
+    /// Pages of `range` that are to be dumped.
+    pub(crate) fn wanted_in(&self, range: GfnRange) -> u64 {
+        self.bitmaps
+            .wanted()
+            .count_range(range.start.as_pfn(), range.end.as_pfn())
+    }
+
+    /// Leaves out what these parts of a dump level name as well.
+    pub(crate) fn raise_level(&mut self, parts: u8) -> Result<(), Error> {
+        self.plan.raise_level(parts);
+        self.facts.dump_level = u32::from(self.plan.level().get());
+        let mut wanted = self.bitmaps.wanted().clone();
+        for range in self.plan.excluded() {
+            wanted.clear_range(range.start.as_pfn(), range.end.as_pfn());
+        }
+        self.want(wanted)
+    }
+
+    /// Dumps no more than so many pages, those that come first.
+    pub(crate) fn keep_most_useful(&mut self, pages: u64) -> Result<(), Error> {
+        let before = self.bitmaps.wanted();
+        let mut wanted = Bitmap::new(before.limit());
+        let in_order = self
+            .plan
+            .kept()
+            .flat_map(|range| before.iter_range(range.start.as_pfn(), range.end.as_pfn()));
+        let count = usize::try_from(pages).unwrap_or(usize::MAX);
+        in_order.take(count).for_each(|pfn| wanted.set(pfn));
+        self.want(wanted)
+    }
+
+    fn want(&mut self, wanted: Bitmap) -> Result<(), Error> {
+        let present = self.bitmaps.present().clone();
+        self.bitmaps = Arc::new(Bitmaps::new(present, wanted).map_err(Error::DumpStart)?);
+        Ok(())
+    }
+}
+
+/// Reads the registers of `domain`: what can only be had while nothing is
+/// changed.
+pub(crate) fn read_registers(
+    domain: &dyn CrashedDomain,
+    shared: &Shared,
+) -> Result<Vec<VcpuState>, Error> {
+    let vcpus = domain.vcpus().map_err(Error::host("reading registers"))?;
+    let total: u64 = domain.ram().iter().map(GfnRange::len).sum();
+    shared.counters.total.store(total, Relaxed);
+    job_log!(
+        shared.log,
+        Info,
+        "crash: {} vCPUs, {} MiB of memory",
+        vcpus.len(),
+        total >> 8
+    );
+    Ok(vcpus)
+}
+
+/// Reads the memory of `domain` and decides what to dump. Whatever goes wrong,
+/// the answer is to dump more.
+pub(crate) fn understand(
+    domain: &dyn CrashedDomain,
+    vcpus: &[VcpuState],
+    options: &Options,
+    shared: &Shared,
+) -> Result<Understanding, Error> {
+    let asked = DumpLevel::new(options.dump_level).unwrap_or(DumpLevel::ALL_PAGES);
+    // The windows of this view are unmapped before anything is released.
+    let memory = MappedMemory::new(domain);
+    let looking = AssertUnwindSafe(|| make_plan(&memory, vcpus, asked, shared));
+    let (kernel, plan) = catch_unwind(looking).unwrap_or_else(|panic| {
+        let doubt = Doubt::Failed(panic_text(&*panic));
+        (None, Plan::everything(&memory, asked, doubt))
+    });
+    drop(memory);
+
+    let ram = domain.ram();
+    let end = ram.last().map_or(Gfn(0), |range| range.end);
+    let mut present = Bitmap::new(end.as_pfn());
+    for range in ram {
+        present.set_range(range.start.as_pfn(), range.end.as_pfn());
+    }
+    let mut wanted = present.clone();
+    for range in plan.excluded() {
+        wanted.clear_range(range.start.as_pfn(), range.end.as_pfn());
+    }
+    let bitmaps = Bitmaps::new(present, wanted).map_err(Error::DumpStart)?;
+    tell_plan(&plan, &bitmaps, shared);
+    Ok(Understanding {
+        facts: facts(kernel.as_ref(), vcpus, &plan),
+        bitmaps: Arc::new(bitmaps),
+        chunks: in_order(ram, &plan),
+        plan,
+    })
+}
+
+/// Finds the guest's kernel and gives every page its verdict. Any doubt makes
+/// the plan keep more.
+fn make_plan(
+    memory: &MappedMemory<'_>,
+    vcpus: &[VcpuState],
+    asked: DumpLevel,
+    shared: &Shared,
+) -> (Option<Kernel>, Plan) {
+    let processors: Vec<Processor> = vcpus.iter().map(processor).collect();
+    let located = match locate(memory, &processors) {
+        Ok(located) => located,
+        Err(error) => {
+            let doubt = Doubt::NoKernel(error);
+            return (None, Plan::everything(memory, asked, doubt));
+        }
+    };
+    let places: Vec<String> = located
+        .copies
+        .iter()
+        .map(|copy| copy.gfn.to_string())
+        .collect();
+    job_log!(
+        shared.log,
+        Info,
+        "guest runs Linux {} (VMCOREINFO at gfn {}; {} pages probed)",
+        located.kernel.name.release,
+        places.join(", "),
+        located.pages_probed
+    );
+    let limits = Limits {
+        give_up: &|| shared.is_cancelled(),
+    };
+    let plan = plan::build(memory, &located, &processors, asked, &limits);
+    (Some(located.kernel), plan)
+}
+
+fn tell_plan(plan: &Plan, bitmaps: &Bitmaps, shared: &Shared) {
+    for doubt in plan.doubts() {
+        job_log!(shared.log, Warn, "{doubt}");
+    }
+    job_log!(
+        shared.log,
+        Info,
+        "plan: {} pages, {} to dump, level {}",
+        plan.pages(),
+        bitmaps.wanted_total(),
+        plan.level().get()
+    );
+    let verdicts: Vec<String> = Verdict::ALL
+        .into_iter()
+        .filter(|verdict| plan.count_of(*verdict) > 0)
+        .map(|verdict| format!("{} {}", verdict.name(), plan.count_of(verdict)))
+        .collect();
+    job_log!(shared.log, Info, "verdicts: {}", verdicts.join(", "));
+}
+
+/// All chunks of RAM: those with pages to dump in the plan's order, then the
+/// rest.
+fn in_order(ram: &[GfnRange], plan: &Plan) -> Vec<GfnRange> {
+    let all: Vec<GfnRange> = ram.iter().flat_map(|range| chunks_of(*range)).collect();
+    let chunk_of = |gfn: Gfn| all.partition_point(|chunk| chunk.end <= gfn);
+    let mut taken = vec![false; all.len()];
+    let mut order = Vec::with_capacity(all.len());
+    let mut take = |index: usize| {
+        if !std::mem::replace(&mut taken[index], true) {
+            order.push(all[index]);
+        }
+    };
+    for kept in plan.kept().filter(|kept| !kept.is_empty()) {
+        (chunk_of(kept.start)..=chunk_of(Gfn(kept.end.0 - 1))).for_each(&mut take);
+    }
+    (0..all.len()).for_each(&mut take);
+    order
+}
+
+fn processor(state: &VcpuState) -> Processor {
+    Processor {
+        cr3: state.cr3,
+        rip: GuestVirt(state.rip),
+        rsp: GuestVirt(state.rsp),
+        gs_base: GuestVirt(state.gs_base),
+    }
+}
+
+/// Cuts a range at multiples of the chunk size.
+fn chunks_of(range: GfnRange) -> impl Iterator<Item = GfnRange> {
+    let first = range.start.0 / CHUNK_FRAMES;
+    let last = range.end.0.div_ceil(CHUNK_FRAMES);
+    (first..last).map(move |chunk| {
+        let start = (chunk * CHUNK_FRAMES).max(range.start.0);
+        let end = (chunk * CHUNK_FRAMES + CHUNK_FRAMES).min(range.end.0);
+        GfnRange::new(Gfn(start), Gfn(end))
+    })
+}
+
+fn facts(kernel: Option<&Kernel>, vcpus: &[VcpuState], plan: &Plan) -> Facts {
+    let timestamp_s = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    Facts {
+        vmcoreinfo: kernel.map_or_else(Vec::new, |kernel| kernel.info.text().to_vec()),
+        utsname: kernel.map_or_else(unknown_name, |kernel| Utsname {
+            sysname: kernel.name.sysname.clone(),
+            nodename: kernel.name.nodename.clone(),
+            release: kernel.name.release.clone(),
+            version: kernel.name.version.clone(),
+            machine: kernel.name.machine.clone(),
+            domainname: kernel.name.domainname.clone(),
+        }),
+        phys_base: kernel.map_or(0, |kernel| kernel.phys_base),
+        vcpus: vcpus.iter().map(registers).collect(),
+        timestamp_s,
+        dump_level: u32::from(plan.level().get()),
+    }
+}
+
+/// What readers need of a guest that does not say who it is.
+fn unknown_name() -> Utsname {
+    Utsname {
+        machine: "x86_64".into(),
+        ..Utsname::default()
+    }
+}
+
+fn registers(state: &VcpuState) -> VcpuRegisters {
+    let [r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi] = state.general;
+    let [cs, ss, ds, es, fs, gs] = state.selectors;
+    VcpuRegisters {
+        r15,
+        r14,
+        r13,
+        r12,
+        rbp,
+        rbx,
+        r11,
+        r10,
+        r9,
+        r8,
+        rax,
+        rcx,
+        rdx,
+        rsi,
+        rdi,
+        // Not in a system call, as far as a dump's reader is concerned.
+        orig_rax: u64::MAX,
+        rip: state.rip,
+        cs,
+        eflags: state.rflags,
+        rsp: state.rsp,
+        ss,
+        fs_base: state.fs_base,
+        gs_base: state.gs_base,
+        ds,
+        es,
+        fs,
+        gs,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_cover_a_range_exactly_once() {
+        let range = GfnRange::new(Gfn(100), Gfn(1500));
+        let chunks: Vec<GfnRange> = chunks_of(range).collect();
+        assert_eq!(chunks.first().unwrap().start, range.start);
+        assert_eq!(chunks.last().unwrap().end, range.end);
+        assert!(chunks.windows(2).all(|pair| pair[0].end == pair[1].start));
+        assert_eq!(chunks.len(), 3);
+    }
+}

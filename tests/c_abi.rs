@@ -1,0 +1,37 @@
+//! The C programs of `c-tests/`, built by the system's C compiler against
+//! `include/vicover.h` and the shared library.
+#![allow(missing_docs)]
+
+mod support;
+
+use std::path::Path;
+
+use support::c_program::build_and_run;
+
+fn run(name: &str, directory: &Path) -> String {
+    let programs = Path::new(env!("CARGO_MANIFEST_DIR")).join("c-tests");
+    build_and_run(&programs.join(format!("{name}.c")), directory)
+}
+
+#[test]
+fn structs_lie_where_compiled_programs_expect_them() {
+    run("layout", tempfile::tempdir().unwrap().path());
+}
+
+#[test]
+fn misuse_is_answered() {
+    run("misuse", tempfile::tempdir().unwrap().path());
+}
+
+#[test]
+fn a_caller_hands_in_descriptors_and_verifies_dumps() {
+    run("sinks", tempfile::tempdir().unwrap().path());
+}
+
+#[test]
+fn a_c_program_dumps_a_guest() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = run("dump_image", directory.path());
+    let bytes = std::fs::read(path.trim()).expect("the dump is where it says");
+    assert_eq!(&bytes[..8], b"KDUMP   ");
+}

@@ -1,0 +1,245 @@
+//! The whole story on the in-memory host, and its invariants.
+#![allow(missing_docs)]
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use vicover::error::Error;
+use vicover::host::images::SyntheticImage;
+use vicover::host::memory::{Event, Faults, MemoryHost};
+use vicover::job::{Outcome, Shared};
+use vicover::joblog::JobLog;
+use vicover::options::Options;
+use vicover::recover::{recover, Target};
+
+const FRAMES: u64 = 16 * 512;
+
+struct Told {
+    host: MemoryHost,
+    shared: Shared,
+    result: Result<(), Error>,
+    log: Arc<Mutex<Vec<String>>>,
+    directory: tempfile::TempDir,
+}
+
+impl Told {
+    fn log(&self) -> String {
+        self.log.lock().unwrap().join("\n")
+    }
+
+    fn position(&self, wanted: Event) -> usize {
+        let events = self.host.events();
+        events
+            .iter()
+            .position(|event| *event == wanted)
+            .unwrap_or_else(|| panic!("no {wanted:?}; log:\n{}", self.log()))
+    }
+
+    /// Complete dumps in the directory.
+    fn dumps(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.directory.path()).unwrap();
+        entries
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|e| e == "kdump"))
+            .collect()
+    }
+}
+
+/// Runs a crash through `faults`; `missing` takes the dump directory away.
+fn tell(faults: Faults, missing: bool) -> Told {
+    tell_with("", faults, missing)
+}
+
+fn tell_with(options: &str, faults: Faults, missing: bool) -> Told {
+    let directory = tempfile::tempdir().unwrap();
+    let host = MemoryHost::new(Arc::new(SyntheticImage::new(FRAMES)), 2, faults);
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let sink = log.clone();
+    let shared = Shared::new(JobLog::new(
+        "guest",
+        Some(Box::new(move |_, line| {
+            sink.lock().unwrap().push(line.into())
+        })),
+    ));
+    let target = Target {
+        options: Options::parse(options).unwrap(),
+        name: "guest".into(),
+        dump_dir: match missing {
+            true => directory.path().join("missing"),
+            false => directory.path().into(),
+        },
+        sink: Mutex::default(),
+    };
+    let result = recover(&host, Box::new(host.clone()), &target, &shared);
+    Told {
+        host,
+        shared,
+        result,
+        log,
+        directory,
+    }
+}
+
+#[test]
+fn a_crash_ends_with_a_dump_and_a_successor() {
+    let told = tell(Faults::default(), false);
+    told.result.as_ref().unwrap();
+    assert_eq!(told.shared.snapshot().outcome, Outcome::Adopted);
+    assert_eq!(told.host.violations(), Vec::<String>::new());
+    assert_eq!(told.host.released(), FRAMES);
+    let backing = vicover::host::RecoveryDomain::backing(&told.host).unwrap();
+    assert_eq!(backing.total, FRAMES, "recovery has its full memory");
+    let order = [
+        Event::Detached,
+        Event::Created,
+        Event::Unpaused,
+        Event::Destroyed,
+        Event::Settled,
+    ]
+    .map(|event| told.position(event));
+    assert!(order.is_sorted(), "{order:?}; log:\n{}", told.log());
+    assert_eq!(told.dumps().len(), 1);
+}
+
+#[test]
+fn recovery_runs_before_half_of_the_memory_is_released() {
+    let told = tell(Faults::default(), false);
+    let unpaused = told.position(Event::Unpaused) as u64;
+    assert!(unpaused < FRAMES / 2, "after {unpaused} events");
+}
+
+#[test]
+fn no_page_is_released_before_the_disks_are_detached() {
+    let told = tell(Faults::default(), false);
+    let detached = told.position(Event::Detached);
+    let events = told.host.events();
+    let released = events.iter().position(|e| matches!(e, Event::Released(_)));
+    assert!(detached < released.unwrap());
+}
+
+#[test]
+fn a_dump_that_cannot_be_written_does_not_stop_recovery() {
+    let told = tell(Faults::default(), true);
+    let text = told.result.as_ref().unwrap_err().chain();
+    assert!(text.contains("missing: No such file"), "{text}");
+    assert_eq!(told.shared.snapshot().outcome, Outcome::Adopted);
+    assert_eq!(told.host.released(), FRAMES);
+    assert_eq!(told.host.violations(), Vec::<String>::new());
+}
+
+#[test]
+fn disks_that_do_not_let_go_mean_a_dump_and_no_successor() {
+    let faults = Faults {
+        detach: true,
+        ..Faults::default()
+    };
+    let told = tell(faults, false);
+    assert!(told.result.is_err());
+    assert_eq!(told.shared.snapshot().outcome, Outcome::Dirty);
+    assert_eq!(told.host.released(), 0, "one writer to the disk");
+    assert!(!told.host.events().contains(&Event::Created));
+    assert_eq!(told.dumps().len(), 1);
+}
+
+#[test]
+fn creating_the_successor_is_tried_twice() {
+    let told = tell(
+        Faults {
+            creations: 1,
+            ..Faults::default()
+        },
+        false,
+    );
+    told.result.as_ref().unwrap();
+    assert_eq!(told.shared.snapshot().outcome, Outcome::Adopted);
+    assert!(told.log().contains("once more with more memory"));
+}
+
+#[test]
+fn a_successor_that_cannot_be_created_still_leaves_a_dump() {
+    let told = tell(
+        Faults {
+            creations: 2,
+            ..Faults::default()
+        },
+        false,
+    );
+    let text = told.result.as_ref().unwrap_err().chain();
+    assert!(
+        text.starts_with("creating the recovery domain: create"),
+        "{text}"
+    );
+    assert_eq!(told.shared.snapshot().outcome, Outcome::Dirty);
+    assert_eq!(told.dumps().len(), 1);
+}
+
+#[test]
+fn a_successor_that_dies_at_once_does_not_disturb_the_dump() {
+    let told = tell(
+        Faults {
+            recovery_lost: true,
+            ..Faults::default()
+        },
+        false,
+    );
+    told.result.as_ref().unwrap();
+    assert_eq!(told.shared.snapshot().outcome, Outcome::Adopted);
+    assert_eq!(told.host.released(), FRAMES);
+    assert_eq!(told.host.violations(), Vec::<String>::new());
+    assert_eq!(told.dumps().len(), 1);
+    told.position(Event::Destroyed);
+    assert!(!told.host.events().contains(&Event::Settled));
+    let log = told.log();
+    assert!(log.contains("is gone"), "{log}");
+    assert!(!log.contains("error") && !log.contains("settl"), "{log}");
+}
+
+#[test]
+fn a_limited_dump_holds_back_neither_recovery_nor_those_who_come_after_it() {
+    // At this rate the headers alone would take hours.
+    let slow = "io=fixed:1K,dump_level=0";
+    let lost = Faults {
+        recovery_lost: true,
+        ..Faults::default()
+    };
+    let told = tell_with(slow, lost, false);
+    told.result.as_ref().unwrap();
+    assert_eq!(told.host.released(), FRAMES);
+}
+
+#[test]
+fn a_cancelled_dump_stays_incomplete_and_recovery_completes() {
+    let directory = tempfile::tempdir().unwrap();
+    let host = MemoryHost::new(Arc::new(SyntheticImage::new(FRAMES)), 1, Faults::default());
+    let shared = Shared::new(JobLog::new("guest", Some(Box::new(|_, _| {}))));
+    shared.cancel();
+    let target = Target {
+        options: Options::default(),
+        name: "guest".into(),
+        dump_dir: directory.path().into(),
+        sink: Mutex::default(),
+    };
+    let result = recover(&host, Box::new(host.clone()), &target, &shared);
+    assert!(matches!(result, Err(Error::Cancelled)));
+    assert_eq!(shared.snapshot().outcome, Outcome::Adopted);
+    assert_eq!(host.released(), FRAMES);
+    assert_eq!(host.violations(), Vec::<String>::new());
+    let path = shared.dump_path().unwrap();
+    assert_eq!(path.extension().unwrap(), "incomplete");
+}
+
+#[test]
+fn pages_that_are_not_there_are_neither_dumped_nor_released() {
+    let told = tell(
+        Faults {
+            absent_every: Some(7),
+            ..Faults::default()
+        },
+        false,
+    );
+    told.result.as_ref().unwrap();
+    assert_eq!(told.host.released(), FRAMES - FRAMES.div_ceil(7));
+    assert!(told
+        .log()
+        .contains(&format!("{} unreadable", FRAMES.div_ceil(7))));
+}
