@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A libvicover.so.0 that decides what the test says, and reports on stdout
+ * what it was asked. It dumps nothing.
+ *
+ *   DOUBLE_OUTCOME    "adopted", "untouched", "dirty" or "declined"
+ *   DOUBLE_BUSY       how often a wait with a timeout finds the job running;
+ *                     a wait without one always ends it
+ *
+ * -DDOUBLE_ABI=... builds it with another ABI version.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <libxl.h>
+#include <vicover.h>
+
+#ifndef DOUBLE_ABI
+#define DOUBLE_ABI VICOVER_ABI_VERSION
+#endif
+
+#define JOB 7
+
+static vicover_outcome outcome;
+static uint32_t next_recovery = 101;
+static int busy;
+
+uint32_t vicover_abi_version(void) { return DOUBLE_ABI; }
+const char *vicover_last_error(void) { return "the double's reason"; }
+
+vicover_status vicover_check_options(const char *spec)
+{
+    printf("library: check %s\n", spec);
+    fflush(stdout);
+    return strstr(spec, "bad") ? VICOVER_ERR_OPTION : VICOVER_OK;
+}
+
+static vicover_outcome wanted_outcome(const char *text)
+{
+    return !strcmp(text, "adopted") ? VICOVER_OUTCOME_ADOPTED :
+           !strcmp(text, "untouched") ? VICOVER_OUTCOME_UNTOUCHED :
+                                        VICOVER_OUTCOME_DIRTY;
+}
+
+vicover_status vicover_recover(const struct vicover_options *options,
+                               const struct vicover_crash *crash,
+                               vicover_job *job)
+{
+    const char *text = getenv("DOUBLE_OUTCOME");
+
+    if (options->struct_size != sizeof(*options) ||
+        crash->struct_size != sizeof(*crash) || !crash->ctx)
+        return VICOVER_ERR_STRUCT_SIZE;
+
+    printf("library: recover %s, domain %u with %d disk(s), options %s, to %s\n",
+           options->name, crash->domid, crash->config->num_disks,
+           options->spec ? options->spec : "(none)", options->dump_dir);
+    fflush(stdout);
+    if (!strcmp(text, "declined"))
+        return VICOVER_ERR_UNSUPPORTED;
+
+    options->log(options->log_user, VICOVER_LOG_DEBUG, "not for everyone");
+    options->log(options->log_user, VICOVER_LOG_WARN, "only a double");
+    outcome = wanted_outcome(text);
+    busy = getenv("DOUBLE_BUSY") ? atoi(getenv("DOUBLE_BUSY")) : 0;
+    *job = JOB;
+    return VICOVER_OK;
+}
+
+vicover_status vicover_wait(vicover_job job, vicover_until until,
+                            int64_t timeout_ms)
+{
+    if (job != JOB)
+        return VICOVER_ERR_HANDLE;
+    if (until == VICOVER_UNTIL_DONE && timeout_ms != VICOVER_FOREVER && busy) {
+        busy--;
+        return VICOVER_ERR_TIMEOUT;
+    }
+    return VICOVER_OK;
+}
+
+vicover_status vicover_poll(vicover_job job, struct vicover_progress *progress)
+{
+    progress->outcome = outcome;
+    if (outcome == VICOVER_OUTCOME_ADOPTED)
+        progress->recovery_domid = next_recovery++;
+    return job == JOB ? VICOVER_OK : VICOVER_ERR_HANDLE;
+}
+
+vicover_status vicover_job_error(vicover_job job, char *buffer, size_t size)
+{
+    snprintf(buffer, size, "%s",
+             outcome == VICOVER_OUTCOME_ADOPTED ? "" : "it is a double");
+    return VICOVER_OK;
+}
+
+vicover_status vicover_dump_path(vicover_job job, char *buffer, size_t size)
+{
+    snprintf(buffer, size, "%s",
+             outcome == VICOVER_OUTCOME_UNTOUCHED ? "" : "/dump");
+    return VICOVER_OK;
+}
+
+vicover_status vicover_free(vicover_job job)
+{
+    printf("library: free job %u\n", (unsigned)job);
+    fflush(stdout);
+    return job == JOB ? VICOVER_OK : VICOVER_ERR_HANDLE;
+}
