@@ -1,0 +1,63 @@
+# make demo   a real Xen guest crashes, is dumped and recovers, in QEMU
+# make test   everything that must hold
+# make bench-dump   the speed of dumping (RUNS=5 rounds), against makedumpfile
+# make bench-plan   the speed of looking at page descriptors, against memory's
+# make compare-makedumpfile   which pages are left out, against makedumpfile
+# All install the Debian packages they need, and say so first.
+
+prefix ?= /usr
+libdir ?= $(prefix)/lib/$(shell $(CC) -print-multiarch)
+includedir ?= $(prefix)/include
+INSTALL ?= install
+built = $(or $(CARGO_TARGET_DIR),target)/release
+version = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+
+.PHONY: all demo bench-dump bench-plan compare-makedumpfile test check install clean
+
+all:
+	cargo build --release --locked
+
+demo:
+	@tests/install-deps
+	@tests/demo
+
+bench-dump:
+	@tests/install-deps
+	@tests/bench/dump
+
+bench-plan:
+	@tests/install-deps
+	cargo bench --locked --no-default-features --bench plan
+
+compare-makedumpfile:
+	@tests/install-deps
+	@tests/compare/run
+
+test:
+	@tests/install-deps
+	@tests/all
+
+# The fast part of the tests: no Xen, seconds.
+check:
+	cargo test --locked
+
+install: all
+	$(INSTALL) -D -m 755 $(built)/libvicover.so $(DESTDIR)$(libdir)/libvicover.so.0
+	ln -sf libvicover.so.0 $(DESTDIR)$(libdir)/libvicover.so
+	$(INSTALL) -D -m 644 $(built)/libvicover.a $(DESTDIR)$(libdir)/libvicover.a
+	$(INSTALL) -D -m 644 include/vicover.h $(DESTDIR)$(includedir)/vicover.h
+	$(INSTALL) -d $(DESTDIR)$(libdir)/pkgconfig
+	printf '%s\n' $(pc_lines) > $(DESTDIR)$(libdir)/pkgconfig/vicover.pc
+
+# What the static library needs besides: Xen's libraries, as pkg-config names
+# them, and the system's.
+pc_lines = 'prefix=$(prefix)' 'libdir=$(libdir)' 'includedir=$(includedir)' '' \
+    'Name: vicover' 'Version: $(version)' \
+    'Description: Dumps a crashed Xen guest while its replacement already boots' \
+    'Requires.private: xenlight xencontrol xenforeignmemory xenstore' \
+    'Libs: -L$${libdir} -lvicover' \
+    'Libs.private: -lgcc_s -lutil -lrt -lpthread -lm -ldl' \
+    'Cflags: -I$${includedir}'
+
+clean:
+	cargo clean

@@ -1,0 +1,142 @@
+# What the driver can ask dom0 to do. step_NAME's exit status goes back to it.
+
+guest_config=/etc/xen/guest.cfg
+
+# Every line of xl's log for the guest becomes an event the moment it is written.
+step_follow_log() {
+    tail -n +1 -F /var/log/xen/xl-guest.log 2>/dev/null | while read -r line; do
+        case $line in
+        vicover:*) name=log ;;
+        *) name=xl ;;
+        esac
+        event "$name" "{\"line\":$(printf '%s\n' "$line" | json_string)}"
+    done &
+}
+
+# Creating the guest, as an operator would; xl's daemon stays behind.
+step_create() {
+    xl create "$guest_config" > /out/xl-create.log 2>&1 3>&-
+    status=$?
+    event create "{\"status\":$status,\"free_mib\":$(free_mib),\"output\":$(
+        json_string < /out/xl-create.log)}"
+}
+
+step_destroy() {
+    xl destroy guest 3>&-
+}
+
+step_remove_library() {
+    rm -f /usr/lib/x86_64-linux-gnu/libvicover.so* /usr/lib/libvicover.so* \
+        /usr/local/lib/libvicover.so*
+}
+
+# Before the guest exists: its domid and everything after are seen from birth.
+step_watch() {
+    watch --csv /out/watch.csv >&3 &
+    watch_pid=$!
+}
+
+step_client() {
+    client run "$GUEST_ADDRESS" "$GUEST_PORT" >&3 &
+    client_pid=$!
+}
+
+# request SECONDS WORD...: one request to the service, and its answer.
+step_request() {
+    client request "$GUEST_ADDRESS" "$GUEST_PORT" "$@" 3>&-
+}
+
+# The service does not answer this one: the kernel panics.
+step_crash() {
+    event crash_requested
+    client request "$GUEST_ADDRESS" "$GUEST_PORT" 1 crash > /dev/null 2>&1 3>&-
+    return 0
+}
+
+step_verify() {
+    kill -TERM "$client_pid" && wait "$client_pid"
+}
+
+step_report() {
+    kill -USR1 "$watch_pid"
+}
+
+# Nodes and backends that belong to no living domain.
+step_leftovers() {
+    living=$(xl list | awk 'NR > 1 { print $2 }')
+    for domid in $(xenstore-list /local/domain) ; do
+        is_living "$domid" || xenstore-ls -f "/local/domain/$domid"
+    done > /tmp/leftovers
+    for domid in $(xenstore-list /libxl); do
+        is_living "$domid" || xenstore-ls -f "/libxl/$domid"
+    done >> /tmp/leftovers
+    for kind in $(xenstore-list /local/domain/0/backend); do
+        for domid in $(xenstore-list "/local/domain/0/backend/$kind"); do
+            is_living "$domid" || xenstore-ls -f "/local/domain/0/backend/$kind/$domid"
+        done
+    done >> /tmp/leftovers
+    for vm in $(xenstore-list /vm); do
+        for domid in $living; do
+            [ "$(xenstore-read "/local/domain/$domid/vm" 2>/dev/null)" != "/vm/$vm" ] || continue 2
+        done
+        xenstore-ls -f "/vm/$vm"
+    done >> /tmp/leftovers
+    for device in /sys/bus/xen-backend/devices/*; do
+        domid=${device##*/}
+        domid=${domid#*-}
+        [ ! -e "$device" ] || is_living "${domid%%-*}" || echo "${device##*/}"
+    done > /tmp/backends
+    event leftovers "{\"xenstore\":$(json_lines < /tmp/leftovers),\"backends\":$(
+        json_lines < /tmp/backends)}"
+}
+
+is_living() {
+    for one in $living; do
+        [ "$one" != "$1" ] || return 0
+    done
+    return 1
+}
+
+step_list() {
+    event domains "{\"list\":$(xl list -v 2>&1 | json_lines),\"dumps\":$(
+        cd /out/dump && find . -type f -printf '%f %s\n' | json_lines)}"
+}
+
+step_mem_set() {
+    xl mem-set guest "$1" 3>&-
+}
+
+# wait_memory DOMID MIB SECONDS: until xl's list shows it, give or take 2 MiB.
+step_wait_memory() {
+    end=$(($(cut -d. -f1 /proc/uptime) + $3))
+    while [ "$(cut -d. -f1 /proc/uptime)" -lt "$end" ]; do
+        now=$(xl list "$1" 3>&- | awk 'NR == 2 { print $3 }')
+        [ "$now" -lt $(($2 - 2)) ] || [ "$now" -gt $(($2 + 2)) ] || return 0
+        sleep 0.5
+    done
+    return 1
+}
+
+step_save() {
+    xl save guest /out/guest.save > /out/xl-save.log 2>&1 3>&-
+}
+
+# The restored guest is watched by a daemon of its own, with the same log.
+step_restore() {
+    xl restore /out/guest.save > /out/xl-restore.log 2>&1 3>&- || return
+    event restored "{\"domid\":$(xl domid guest 3>&-)}"
+    rm /out/guest.save
+}
+
+# All to the out disk, so that it can be read from outside.
+step_finish() {
+    [ -z "$watch_pid" ] || { kill -TERM "$watch_pid" && wait "$watch_pid"; }
+    xl dmesg > /out/xen/xl-dmesg.log 3>&-
+    dmesg > /out/xen/dom0-dmesg.log
+    xenstore-ls -f > /out/xen/xenstore.log
+    xl info > /out/xen/xl-info.log 3>&-
+    umount /var/lib/xen/dump
+    sync -f /out
+    event finished
+    busybox poweroff -f
+}

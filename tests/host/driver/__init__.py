@@ -1,0 +1,1 @@
+"""The emulated Xen host's driver: builds, starts, watches and measures it."""

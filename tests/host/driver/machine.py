@@ -1,0 +1,288 @@
+"""One QEMU that runs Xen: its command line, its event port, its end."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import shutil
+import socket
+import subprocess
+import threading
+import time
+
+from . import cpio, outdisk, xlcfg
+from .pieces import HERE, EmulatorFault, HostError, Pieces
+
+DOM0_MIB = 512
+# Measured with Debian 12's Xen in this machine.
+XEN_FIXED_MIB = 9
+GUEST_EXTRA_MIB = 1
+
+# A guest's virtual processor that holds Xen's own code segment and address:
+# QEMU's emulation of VMRUN now and then enters the guest with the host's
+# registers, and the guest ends in a triple fault at once. No guest can load
+# Xen's selector with such an address in it, so nothing else looks like this.
+EMULATOR_FAULT = re.compile(
+    r"RIP: +e008:\[<ffff82d0[0-9a-f]+>\]\s+\(XEN\) RFLAGS: \w+ +CONTEXT: hvm guest"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """Static addresses of dom0's bridge."""
+
+    dom0: str = "10.77.0.1"
+    guest: str = "10.77.0.2"
+    guest_mac: str = "00:16:3e:77:00:02"
+    port: int = 7000
+
+
+@dataclasses.dataclass(frozen=True)
+class Event:
+    """A line of the event port."""
+
+    at_s: float  # dom0's CLOCK_MONOTONIC
+    name: str
+    data: dict
+    arrived_s: float  # this machine's, since QEMU was started
+
+
+def machine_mib(guest_mib: int, vcpus: int, slack_mib: int) -> int:
+    """QEMU's memory, such that about `slack_mib` stay free once the guest runs.
+
+    Xen takes a fixed part, and 32 bytes for each page's descriptor. libxl gives
+    a guest 4 KiB a MiB plus 1 MiB a vCPU for its p2m beside the memory itself
+    (libxl_get_required_paging_memory), and Xen some for its own structures.
+    """
+    guest = guest_mib + guest_mib * 4 // 1024 + vcpus + GUEST_EXTRA_MIB
+    total = DOM0_MIB + guest + slack_mib + XEN_FIXED_MIB
+    return total + total // 128
+
+
+# Without KVM, QEMU 7.2 loses the upper vector registers when Xen switches domains:
+# programs in dom0 that use AVX then crash. So there is none, nor what saves it.
+CPU = ("EPYC,+svm,+npt,-smap,-smep,-monitor,"
+       "-avx,-avx2,-fma,-f16c,-xsave,-xsaveopt,-xsavec,-xsaves")
+
+
+class Machine:
+    """A fresh Xen host. Use as a context manager: its QEMU always ends."""
+
+    def __init__(self, pieces: Pieces, options, directory: pathlib.Path):
+        self._pieces, self._options, self._directory = pieces, options, directory
+        self._network = Network()
+        self._patience = options.patience
+        self._changed = threading.Condition()
+        self._listeners = []
+        self.events = []
+        self.qemu = None
+        self.memory_mib = options.machine_memory or machine_mib(
+            options.memory, options.vcpus, options.slack
+        )
+
+    def __enter__(self):
+        try:
+            self._prepare()
+            self._start()
+        except BaseException:
+            self._clean()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self._clean()
+
+    def on_event(self, listener) -> None:
+        """Calls `listener(event)` for each event, from the reading thread."""
+        self._listeners.append(listener)
+
+    def wait(self, name: str, deadline_s: float, missing: str, where=None, after=None):
+        """The first event `name` (after event `after`) for which `where(data)`.
+
+        Raises HostError saying what was `missing` when the deadline passes or
+        the machine ends.
+        """
+        return self.wait_any((name,), deadline_s, missing, where, after)
+
+    def wait_any(self, names, deadline_s: float, missing: str, where=None, after=None):
+        """The same for the first event whose name is one of `names`."""
+        end = time.monotonic() + deadline_s * self._patience
+        seen = self.events.index(after) + 1 if after else 0
+        with self._changed:
+            while True:
+                for event in self.events[seen:]:
+                    seen += 1
+                    if event.name == "domain_shutdown":
+                        self._check_emulator()
+                    if event.name in names and (where is None or where(event.data)):
+                        return event
+                left = end - time.monotonic()
+                if self.qemu.poll() is not None:
+                    raise self._failure(f"{missing}: the emulated machine ended")
+                if left <= 0:
+                    limit = deadline_s * self._patience
+                    raise self._failure(f"{missing} within {limit:.0f} s")
+                self._changed.wait(min(left, 1))
+
+    def step(self, line: str, deadline_s: float = 30, check: bool = True) -> int:
+        """Has dom0 do a step (dom0/steps.sh); its exit status."""
+        before = self.events[-1] if self.events else None
+        self._port.sendall(line.encode() + b"\n")
+        name = line.split()[0]
+        done = self.wait(
+            "step_done", deadline_s, f'dom0 did not finish the step "{line}"',
+            where=lambda data: data.get("step") == name, after=before,
+        )
+        if check and done.data["status"] != 0:
+            status = done.data["status"]
+            raise self._failure(f'dom0\'s step "{line}" failed with status {status}')
+        return done.data["status"]
+
+    def finish(self, deadline_s: float = 60) -> None:
+        """Has dom0 write out its files and waits for the machine's end."""
+        self._port.sendall(b"finish\n")
+        self.wait("finished", deadline_s, "dom0 did not write its files out")
+        try:
+            self.qemu.wait(10 * self._patience)
+        except subprocess.TimeoutExpired:
+            self._end_qemu()
+
+    def collect(self, into: pathlib.Path) -> None:
+        """dom0's files; call after the machine ended."""
+        self._end_qemu()
+        outdisk.extract(self._directory / "out.ext4", into)
+
+    def _prepare(self) -> None:
+        outdisk.create(self._directory / "out.ext4")
+        shutil.copyfile(self._pieces.guest / "disk.ext4", self._directory / "guest.ext4")
+        archive = cpio.Archive("overlay")
+        for script in ("init", "lib.sh", "steps.sh"):
+            data = (HERE / "dom0" / script).read_bytes()
+            archive.add_file(f"usr/lib/vhost/{script}", data, 0o755)
+        for tool in sorted((self._pieces.tools / "bin").iterdir()):
+            archive.add_file(f"usr/lib/vhost/bin/{tool.name}", tool.read_bytes(), 0o755)
+        net = self._network
+        settings = {
+            "DOM0_ADDRESS": net.dom0, "GUEST_ADDRESS": net.guest,
+            "GUEST_MAC": net.guest_mac, "GUEST_PORT": net.port,
+        }
+        text = "".join(f"{key}={value}\n" for key, value in settings.items())
+        archive.add_file("etc/vhost.conf", text.encode())
+        config = xlcfg.guest_config(self._options, net)
+        archive.add_file("etc/xen/guest.cfg", config.encode())
+        (self._directory / "guest.cfg").write_text(config)
+        if self._options.overlay:
+            archive.add_tree(self._options.overlay)
+        base = (self._pieces.dom0 / "initrd.cpio").read_bytes()
+        initrd = base + b"\0" * (-len(base) % 512) + archive.finish()
+        (self._directory / "initrd").write_bytes(initrd)
+
+    def _command(self, port: int, monitor: int) -> list:
+        xen = (
+            f"console=com1 com1=115200,8n1 dom0_mem={DOM0_MIB}M,max:{DOM0_MIB}M "
+            f"dom0_max_vcpus={self._options.dom0_vcpus} sched=credit ucode=no cpuidle=0 mwait-idle=0 "
+            "max_cstate=0 noreboot=1 loglvl=warning guest_loglvl=warning "
+            + self._options.xen_args
+        )
+        dom0 = (
+            "console=hvc0 rdinit=/init quiet mitigations=off clocksource=tsc "
+            "tsc=reliable random.trust_cpu=on"
+        )
+        modules = f"{self._pieces.dom0 / 'vmlinuz'} {dom0},{self._directory / 'initrd'}"
+        command = [
+            "qemu-system-x86_64", "-name", "vhost", "-nodefaults", "-no-reboot",
+            "-display", "none", "-machine", "q35",
+            "-accel", "tcg,thread=multi,tb-size=1024",
+            "-cpu", CPU,
+            "-smp", "2", "-m", f"{self.memory_mib}M",
+            "-kernel", str(self._pieces.dom0 / "xen.elf"), "-append", xen,
+            "-initrd", modules,
+            "-chardev", f"file,id=console,path={self._directory / 'console.log'}",
+            "-serial", "chardev:console",
+            "-chardev", f"socket,id=events,fd={port}",
+            "-device", "virtio-serial-pci",
+            "-device", "virtserialport,chardev=events,name=events",
+            "-chardev", f"socket,id=monitor,fd={monitor}",
+            "-mon", "chardev=monitor,mode=control",
+        ]
+        # dom0's initrd takes the first as its root.
+        for name, path, snapshot in (
+            ("root", self._pieces.dom0 / "root.ext4", "on"),
+            ("files", self._pieces.guest / "files.ext4", "on"),
+            ("out", self._directory / "out.ext4", "off"),
+            ("guest", self._directory / "guest.ext4", "off"),
+        ):
+            command += [
+                "-drive",
+                f"if=none,id={name},format=raw,cache=unsafe,discard=unmap,"
+                f"snapshot={snapshot},file={path}",
+                "-device", f"virtio-blk-pci,drive={name},serial={name}",
+            ]
+        return command
+
+    def _start(self) -> None:
+        self._port, port = socket.socketpair()
+        self.monitor, monitor = socket.socketpair()
+        with port, monitor, open(self._directory / "qemu.log", "wb") as log:
+            command = self._command(port.fileno(), monitor.fileno())
+            self._started = time.monotonic()
+            self.qemu = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                pass_fds=(port.fileno(), monitor.fileno()),
+                # Snapshots go where there is room.
+                env=dict(os.environ, TMPDIR=str(self._directory)),
+                start_new_session=True,
+            )
+        threading.Thread(target=self._read_events, daemon=True).start()
+
+    def _read_events(self) -> None:
+        with self._port.makefile("r", encoding="utf-8", errors="replace") as lines:
+            try:
+                for line in lines:
+                    self._take(line)
+            except OSError:
+                pass  # the machine ended
+        with self._changed:
+            self._changed.notify_all()
+
+    def _take(self, line: str) -> None:
+        words = line.rstrip("\n").split(" ", 3)
+        try:
+            at_s, data = float(words[1]), json.loads(words[3])
+        except (IndexError, ValueError):
+            words, at_s, data = ["EVT", "0", "garbled"], 0.0, {"line": line}
+        event = Event(at_s, words[2], data, time.monotonic() - self._started)
+        with self._changed:
+            self.events.append(event)
+            self._changed.notify_all()
+        for listener in self._listeners:
+            listener(event)
+
+    def _check_emulator(self) -> None:
+        console = (self._directory / "console.log").read_text(errors="replace")
+        if EMULATOR_FAULT.search(console):
+            raise EmulatorFault("QEMU entered a guest with the host's registers")
+
+    def _failure(self, text: str) -> HostError:
+        console = self._directory / "console.log"
+        tail = ""
+        if console.exists():
+            lines = console.read_text(errors="replace").splitlines()[-12:]
+            tail = "".join(f"\n    {line}" for line in lines)
+        return HostError(f"{text}\nThe console ({console}) ends:{tail}")
+
+    def _end_qemu(self) -> None:
+        if self.qemu is None or self.qemu.poll() is not None:
+            return
+        self.qemu.terminate()
+        try:
+            self.qemu.wait(5)
+        except subprocess.TimeoutExpired:
+            self.qemu.kill()
+            self.qemu.wait()
+
+    def _clean(self) -> None:
+        self._end_qemu()
+        for name in ("initrd", "guest.ext4"):
+            (self._directory / name).unlink(missing_ok=True)

@@ -1,0 +1,155 @@
+"""What may befall a recovery domain: too little memory while the dump is slow,
+a crash of its own, and the ordinary life of a guest afterwards."""
+
+import re
+
+from .pieces import HostError
+from .scenarios import crash, recovered, scenario, settled, start
+
+# Everything is dumped, and slowly once recovery runs: memory stays short.
+SLOW = 'vicover="dump_level=0,io=fixed:256K"'
+PAGES_PER_MIB = 256
+
+
+def said(host, text: str, deadline_s: float, after, event: str = "log"):
+    """Waits for a line of xl's log with `text` in it."""
+    return host.wait(event, deadline_s, f"xl's log does not say '{text}'", after=after,
+                     where=lambda data: text in data["line"])
+
+
+def keep_log(host, run, crashed) -> None:
+    """The library's lines go into the result, with their time since the crash."""
+    run.result["vicover_log"] = [
+        [round(event.at_s - crashed.at_s, 3), event.data["line"]]
+        for event in host.events if event.name == "log"
+    ]
+
+
+def no_error(host) -> None:
+    """Nothing the library wrote is an error."""
+    errors = [event.data["line"] for event in host.events
+              if event.name == "log" and "vicover: error" in event.data["line"]]
+    if errors:
+        raise HostError("errors in xl's log:\n" + "\n".join(errors))
+
+
+def one_complete_dump(run) -> None:
+    """There is a dump, it is complete, and it is the only one."""
+    dumps = [name.split()[0] for name in run.result["dumps"]]
+    kept = [name for name in dumps if not name.endswith(".sums")]
+    if len(kept) != 1 or not kept[0].endswith(".kdump"):
+        raise HostError(f"expected one complete dump, found {dumps}")
+
+
+def figures_of(host, domid: int) -> dict:
+    """What the hypervisor says of a domain now."""
+    last = host.events[-1]
+    host.step("report")
+    return host.wait("domain_info", 5, f"no figures of domain {domid}", after=last,
+                     where=lambda data: data["domid"] == domid).data
+
+
+@scenario('on_crash="vicover"', SLOW)
+def memory_guard(host, run):
+    """Recovery wants nearly all its memory at once while the dump is slow."""
+    start(host, run)
+    crashed = crash(host, run)
+    recovered(host, run, crashed, 600)
+    domid = run.result["recovery_domid"]
+    before = figures_of(host, domid)
+    memory = run.options.memory * PAGES_PER_MIB
+    if before["tot_pages"] * 2 > memory:
+        raise HostError(f"memory is not short when the service is back: {before}")
+    host.step(f"request 240 load {run.options.memory * 11 // 16} 0 0", 260)
+    loaded = host.events[-1]
+    host.wait("acked", 60, "the service acknowledges no writes", after=loaded)
+    line = said(host, "memory guard:", 900, crashed).data["line"]
+    figures = re.search(r"(\d+) pauses, (\d+) ms in all, lowest cache (\d+) pages", line)
+    if not figures:
+        raise HostError(f"the guard's line says too little: {line}")
+    run.result["guard_pauses"], run.result["guard_paused_ms"], \
+        run.result["guard_lowest_cache_pages"] = map(int, figures.groups())
+    run.result["load_done_s"] = loaded.at_s - crashed.at_s
+    said(host, "dump complete:", 900, crashed)
+    settled(host, run, crashed, 60)
+    keep_log(host, run, crashed)
+    no_error(host)
+    one_complete_dump(run)
+    if run.result["guard_pauses"] < 1:
+        raise HostError("the guard had nothing to do: memory was not short")
+    if run.result["recovery"]["tot_pages"] < memory:
+        raise HostError("the recovery domain lacks memory")
+
+
+@scenario('on_crash="vicover"', SLOW)
+def second_crash(host, run):
+    """Recovery crashes while the first dump is still being written."""
+    start(host, run)
+    crashed = crash(host, run)
+    recovered(host, run, crashed, 600)
+    first, domid = crashed.data["domid"], run.result["recovery_domid"]
+    if any("dump complete:" in event.data["line"] for event in host.events
+           if event.name == "log"):
+        raise HostError("the first dump was complete before the second crash")
+    run.result["first_down_s"] = run.result.pop("service_down_s")
+    last = host.events[-1]
+    host.step("crash", 10)
+    again = host.wait("domain_crashed", 60, "the recovery domain did not crash",
+                      after=last, where=lambda data: data["domid"] == domid)
+    without = said(host, "is restarted without a dump", 60, again)
+    run.result["second_handled_s"] = without.at_s - again.at_s
+    gone = host.wait("domain_gone", 300, f"domain {domid} was not destroyed",
+                     after=again, where=lambda data: data["domid"] == domid)
+    host.wait("domain_gone", 900, f"the crashed domain {first} did not go away",
+              after=crashed, where=lambda data: data["domid"] == first)
+    said(host, "dump complete:", 60, crashed)
+    keep_log(host, run, crashed)
+    recovered(host, run, again, 300)
+    run.result["second_gone_s"] = gone.at_s - again.at_s
+    run.result["host_free_pages_before"] = crashed.data["free_pages_before"]
+    settled(host, run, crashed, 60)
+    keep_log(host, run, crashed)
+    no_error(host)
+    one_complete_dump(run)
+    if run.result["recovery"]["tot_pages"] < run.options.memory * PAGES_PER_MIB:
+        raise HostError("the restarted domain lacks memory")
+
+
+def reaches(host, domid: int, mib: int, what: str) -> None:
+    """Waits for a change of memory; the guest's balloon moves page by page."""
+    host.step(f"mem_set {mib}", 30)
+    host.step(f"wait_memory {domid} {mib} 90", 100, check=False)
+    pages = figures_of(host, domid)["tot_pages"]
+    if abs(pages - mib * PAGES_PER_MIB) > 2 * PAGES_PER_MIB:
+        raise HostError(f"{what}: {pages} pages instead of {mib} MiB after 90 s")
+
+
+@scenario('on_crash="vicover"')
+def bookkeeping(host, run):
+    """A recovered guest is as any other for xl: memory, save and restore."""
+    start(host, run)
+    crashed = crash(host, run)
+    recovered(host, run, crashed, 300)
+    for text in ("settled:", "dump complete:"):
+        said(host, text, 900, crashed)
+    memory, domid = run.options.memory, run.result["recovery_domid"]
+    host.step("list")
+    listed = host.wait("domains", 1, "no list of domains", after=crashed).data["list"]
+    row = next(line.split() for line in listed if line.startswith("guest "))
+    if int(row[2]) != memory:
+        raise HostError(f"xl list says {row[2]} MiB, the configuration {memory}")
+    info = figures_of(host, domid)
+    run.result["pod"] = [info["pod_entries"], info["pod_cache_pages"]]
+    if info["pod_entries"] != info["pod_cache_pages"]:
+        raise HostError(f"entries without a page behind them: {info}")
+    reaches(host, domid, memory * 3 // 4, "xl mem-set down")
+    reaches(host, domid, memory, "xl mem-set up")
+    host.step("save", 300)
+    host.step("restore", 300)
+    restored = host.wait("restored", 1, "no domid of the restored guest")
+    run.result["recovery_domid"] = restored.data["domid"]
+    host.wait("acked", 60, "the restored guest's service does not answer", after=restored)
+    settled(host, run, crashed, 60)
+    keep_log(host, run, crashed)
+    no_error(host)
+    one_complete_dump(run)

@@ -1,0 +1,104 @@
+"""One run of a scenario, from a fresh host to its result on disk."""
+
+import dataclasses
+import json
+import pathlib
+
+from . import machine, pieces, scenarios
+from .timeline import Timeline
+
+
+ATTEMPTS = 3
+
+
+class Run:
+    """Options, figures so far, and the directory everything goes to."""
+
+    def __init__(self, options):
+        self.options = options
+        self.directory = pathlib.Path(options.out).resolve()
+        self.result = {}
+        self.timeline = Timeline()
+
+    def go(self) -> bool:
+        """Runs the scenario; True when its story was right.
+
+        A run that the emulator itself spoiled is repeated on a fresh host.
+        """
+        _, xlcfg = scenarios.SCENARIOS[self.options.scenario]
+        self.options.xlcfg = [*xlcfg, *self.options.xlcfg]
+        built = pieces.build()
+        self._check_directory()
+        for attempt in range(1, ATTEMPTS + 1):
+            self.result = {"scenario": self.options.scenario, "ok": False,
+                           "emulator_faults": attempt - 1}
+            try:
+                self._attempt(built)
+                break
+            except pieces.EmulatorFault as fault:
+                self.result["failure"] = str(fault)
+                self.timeline.say(f"attempt {attempt} says nothing: {fault}")
+                self._keep_console(attempt)
+        return self.result["ok"]
+
+    def _attempt(self, built) -> None:
+        function, _ = scenarios.SCENARIOS[self.options.scenario]
+        self.timeline = Timeline()
+        host = machine.Machine(built, self.options, self.directory)
+        host.on_event(self.timeline.show)
+        self.timeline.say(f"{self.options.scenario}: {self.options.memory} MiB guest, "
+                          f"{host.memory_mib} MiB machine")
+        try:
+            with host:
+                try:
+                    function(host, self)
+                    self.result["ok"] = True
+                except pieces.EmulatorFault:
+                    raise
+                except pieces.HostError as error:
+                    self._failed(error)
+                self._put_away(host)
+        finally:
+            self._write(host)
+
+    def _keep_console(self, attempt: int) -> None:
+        """Only the console of a spoiled attempt is worth keeping."""
+        (self.directory / "out.ext4").unlink(missing_ok=True)
+        console = self.directory / "console.log"
+        console.rename(self.directory / f"console-attempt-{attempt}.log")
+
+    def _put_away(self, host) -> None:
+        try:
+            if host.qemu.poll() is None:
+                host.finish()
+        except pieces.HostError as error:
+            self._failed(error)
+        try:
+            host.collect(self.directory)
+        except pieces.HostError as error:
+            self._failed(error)
+
+    def _failed(self, error) -> None:
+        self.result["ok"] = False
+        self.result.setdefault("failure", str(error))
+        self.timeline.say("FAILED: " + str(error).splitlines()[0])
+        for line in str(error).splitlines()[1:]:
+            print(line, flush=True)
+
+    def _check_directory(self) -> None:
+        """A run's files never mix with an older run's."""
+        if self.directory.exists() and any(self.directory.iterdir()):
+            raise pieces.HostError(f"{self.directory} is not empty: "
+                                   "give --out a directory of its own")
+        self.directory.mkdir(parents=True, exist_ok=True)
+
+    def _write(self, host) -> None:
+        ready = [event for event in host.events if event.name == "dom0_ready"]
+        if ready:
+            self.result["dom0_ready_s"] = round(ready[0].arrived_s, 2)
+        self.result["machine_memory_mib"] = host.memory_mib
+        record = {
+            "result": self.result,
+            "events": [dataclasses.asdict(event) for event in list(host.events)],
+        }
+        (self.directory / "run.json").write_text(json.dumps(record, indent=1) + "\n")

@@ -1,0 +1,198 @@
+"""What can be run. A scenario is a function (host, run): it makes dom0 do steps,
+waits for events, and leaves figures in `run.result`; it raises HostError when
+the story goes wrong. Add one with @scenario(xl.cfg keys...)."""
+
+from .pieces import HostError
+
+SCENARIOS = {}
+
+
+def scenario(*xlcfg: str):
+    """Registers a function under its name, with keys for the guest's xl.cfg."""
+
+    def register(function):
+        SCENARIOS[function.__name__.replace("_", "-")] = (function, xlcfg)
+        return function
+
+    return register
+
+
+def start(host, run) -> None:
+    """Brings the guest up, gives it work to do and a client that counts."""
+    host.wait("dom0_ready", 180, "dom0 did not come up")
+    host.step("watch")
+    host.step("follow_log")
+    host.step("create", 180)
+    created = host.wait("create", 1, "no result of xl create")
+    run.result["create_status"] = created.data["status"]
+    if created.data["status"] != 0:
+        raise HostError("xl create failed:\n" + created.data["output"])
+    host.step("client")
+    host.wait("first_ack", 180, "the guest's service did not answer")
+    memory = run.options.memory
+    host.step(f"request 60 load {memory // 4} {memory // 16} 64", 90)
+    host.wait("acked", 60, "the service does not acknowledge writes",
+              where=lambda data: data["number"] >= 100)
+
+
+def crash(host, run):
+    """Crashes the guest; the event that tells it."""
+    host.step("report")
+    before = host.wait("free_min", 5, "no memory report")
+    run.result["host_free_mib_running"] = before.data["free_pages"] // 256
+    host.step("crash", 10)
+    return host.wait("domain_crashed", 20, "the guest did not crash")
+
+
+def recovered(host, run, crashed, deadline_s: float) -> None:
+    """The service is back, in another domain, with all it had promised."""
+    old = crashed.data["domid"]
+    up = host.wait("up", deadline_s, "the service did not come back", after=crashed)
+    unpaused = host.wait(
+        "domain_unpaused", 1, "no other domain was started",
+        where=lambda data: data["domid"] != old, after=crashed,
+    )
+    created = host.wait(
+        "domain_created", 1, "no other domain was created",
+        where=lambda data: data["domid"] == unpaused.data["domid"], after=crashed,
+    )
+    run.result.update(
+        service_down_s=up.data["down_s"],
+        recovery_domid=unpaused.data["domid"],
+        recovery_created_s=created.at_s - crashed.at_s,
+        recovery_unpaused_s=unpaused.at_s - crashed.at_s,
+        host_free_pages_before=crashed.data["free_pages_before"],
+    )
+
+
+def settled(host, run, crashed, deadline_s: float) -> None:
+    """The crashed domain is gone; what remains is what should remain."""
+    old = crashed.data["domid"]
+    gone = host.wait(
+        "domain_gone", deadline_s, f"the crashed domain {old} did not go away",
+        where=lambda data: data["domid"] == old, after=crashed,
+    )
+    last = [event for event in host.events if event.name == "acked"][-1]
+    host.wait("acked", 60, "the service acknowledges no more writes", after=last)
+    host.step("report")
+    least = host.wait("free_min", 5, "no memory report", after=gone)
+    host.step("verify", 60, check=False)
+    verified = host.wait("verified", 1, "the client did not report")
+    host.step("leftovers")
+    left = host.wait("leftovers", 1, "no list of leftovers")
+    host.step("list")
+    listed = host.wait("domains", 1, "no list of domains")
+    info = host.wait(
+        "domain_info", 1, "no figures of the recovery domain", after=gone,
+        where=lambda data: data["domid"] == run.result["recovery_domid"],
+    )
+    run.result.update(
+        crashed_domain_gone_s=gone.at_s - crashed.at_s,
+        host_free_pages_min=least.data["free_pages_min"],
+        xl_peak_rss_bytes=least.data["xl_peak_rss_bytes"],
+        durable_writes_acked=verified.data["acked"],
+        durable_writes_lost=verified.data["lost"],
+        leftovers=left.data,
+        recovery=info.data,
+        domains=listed.data["list"],
+        dumps=listed.data["dumps"],
+    )
+    if verified.data["lost"] or not verified.data["list_complete"]:
+        raise HostError(f"acknowledged writes were lost: {verified.data}")
+    if left.data["xenstore"] or left.data["backends"]:
+        raise HostError(f"left behind: {left.data}")
+
+
+@scenario('on_crash="restart"')
+def stock_restart(host, run):
+    """xl's own restart, the time to compare with."""
+    start(host, run)
+    crashed = crash(host, run)
+    recovered(host, run, crashed, 120)
+    settled(host, run, crashed, 10)
+
+
+def coredump_story(host, run):
+    """From start to end, with a dump of xl's own in it.
+
+    xl tries every gfn of a PVH guest up to its special pages below 4 GiB, a
+    million of them however small the guest, so this takes minutes here.
+    """
+    start(host, run)
+    crashed = crash(host, run)
+    recovered(host, run, crashed, 1800)
+    settled(host, run, crashed, 10)
+    if not run.result["dumps"]:
+        raise HostError("xl left no dump")
+
+
+@scenario('on_crash="coredump-restart"')
+def stock_coredump_restart(host, run):
+    """xl's own dump, then its restart."""
+    coredump_story(host, run)
+
+
+@scenario('on_crash="vicover"')
+def vicover_no_library(host, run):
+    """Patched xl without the library: its own dump, then its restart."""
+    host.wait("dom0_ready", 180, "dom0 did not come up")
+    host.step("remove_library")
+    coredump_story(host, run)
+
+
+@scenario('on_crash="vicover"', 'vicover="no_such_key=1"')
+def vicover_bad_option(host, run):
+    """Patched xl refuses a guest whose vicover options are wrong."""
+    host.wait("dom0_ready", 180, "dom0 did not come up")
+    host.step("create", 180)
+    created = host.wait("create", 1, "no result of xl create")
+    run.result["create_status"] = created.data["status"]
+    run.result["create_output"] = created.data["output"]
+    if created.data["status"] == 0:
+        raise HostError("xl created a guest with a wrong vicover option")
+    if "no_such_key" not in created.data["output"]:
+        raise HostError("xl's refusal does not name the option")
+
+
+@scenario('on_crash="vicover"')
+def vicover(host, run):
+    """The dump and the recovery at once, on the dead guest's memory."""
+    start(host, run)
+    crashed = crash(host, run)
+    recovered(host, run, crashed, 300)
+    for said in ("settled:", "dump complete:"):
+        host.wait("log", 900, f"xl's log does not say '{said}'", after=crashed,
+                  where=lambda data: f"vicover: {said}" in data["line"])
+    settled(host, run, crashed, 10)
+    done = [event for event in host.events if event.name == "log"]
+    run.result["vicover_log"] = [
+        [round(event.at_s - crashed.at_s, 3), event.data["line"]] for event in done
+    ]
+    if not run.result["dumps"]:
+        raise HostError("there is no dump")
+    result = run.result
+    if result["host_free_pages_min"] < result["host_free_pages_before"]:
+        raise HostError("the host's free memory fell below what it was before")
+    if result["recovery"]["tot_pages"] < run.options.memory * 256:
+        raise HostError("the recovery domain lacks memory")
+
+
+@scenario()
+def boots(host, run):
+    """The guest boots ten times: how sound the emulation itself is."""
+    host.wait("dom0_ready", 180, "dom0 did not come up")
+    host.step("watch")
+    host.step("client")
+    last, failures = host.events[-1], 0
+    for _ in range(10):
+        host.step("create", 180)
+        up = host.wait_any(
+            ("first_ack", "up", "domain_shutdown", "domain_crashed"), 90,
+            "the guest neither came up nor died", after=last,
+        )
+        failures += up.name.startswith("domain")
+        host.step("destroy", 60)
+        last = host.events[-1]
+    run.result["boot_failures"] = failures
+    if failures:
+        raise HostError(f"{failures} of 10 boots failed")

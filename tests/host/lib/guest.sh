@@ -1,0 +1,60 @@
+# guest: kernel, initrd and disk of the guest, on an image dom0 mounts.
+
+guest_sources=(private-apt lib/guest.sh lib/dom0.sh lib/unpack-vmlinux
+    guest/init guest/service.c)
+
+guest_modules=(xen-blkfront xen-netfront ext4 crc32c_generic)
+
+make_guest() {
+    step "fetch packages" fetch_guest
+    step "service" guest_service
+    step "kernel" guest_kernel
+    step "initrd" guest_initrd
+    step "disk image" guest_disk
+    step "files image" guest_files
+    rm -rf "$work/debs" "$work/kernel" "$work/early" "$work/files" "$work/service"
+}
+
+fetch_guest() {
+    fetch_kernel "$work/debs"
+    unpack_debs "$work/debs" "$work/kernel"
+}
+
+guest_service() {
+    sdk_cc -static -o "$work/service" "$here/guest/service.c"
+}
+
+# Uncompressed: xl would otherwise spend five emulated seconds unpacking it at
+# every create.
+guest_kernel() {
+    mkdir -p "$work/files"
+    "$here/lib/unpack-vmlinux" "$work"/kernel/boot/vmlinuz-* "$work/files/vmlinux"
+}
+
+guest_initrd() {
+    local early=$work/early
+    mkdir -p "$early"/{bin,dev,proc,sys,data,tmp}
+    cp "$sdk/busybox" "$early/bin/"
+    install -m 755 "$work/service" "$early/bin/service"
+    install -m 755 "$here/guest/init" "$early/init"
+    copy_modules "$work/kernel" "$early" "${guest_modules[@]}"
+    pack_initrd "$early" "$work/files/initrd"
+}
+
+# 64 MiB of varied bytes give the guest something to fill its page cache with.
+guest_disk() {
+    local data=$work/data
+    mkdir "$data"
+    openssl enc -aes-128-ctr -K 00112233445566778899aabbccddeeff \
+        -iv 00000000000000000000000000000000 -in /dev/zero 2>/dev/null |
+        head -c 64M > "$data/cache" || [ "$(stat -c %s "$data/cache")" = 67108864 ]
+    mke2fs -q -t ext4 -m 0 -L data -E root_owner=0:0 -d "$data" \
+        "$work/disk.ext4" 256M
+    rm -r "$data"
+}
+
+guest_files() {
+    mke2fs -q -t ext4 -m 0 -L guest -O ^has_journal -d "$work/files" \
+        "$work/files.ext4" \
+        "$(($(du -sm "$work/files" | cut -f1) * 5 / 4 + 16))M"
+}

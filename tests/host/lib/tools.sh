@@ -1,0 +1,10 @@
+# tools: our C programs that run in dom0.
+
+tools_sources=(lib/tools.sh lib/sdk.sh tools/client.c tools/watch.c tools/event.h)
+
+make_tools() {
+    mkdir "$work/bin"
+    step "client" sdk_cc -o "$work/bin/client" "$here/tools/client.c"
+    step "watch" sdk_cc -o "$work/bin/watch" "$here/tools/watch.c" \
+        -lxenctrl
+}
