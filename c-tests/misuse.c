@@ -97,7 +97,12 @@ static void handles(const char *dir)
     CHECK(vicover_dump_image(&options, &image, &job) == VICOVER_OK);
     CHECK(job != 0);
     REFUSED(vicover_wait(job, 99, 0), VICOVER_ERR_OPTION, "until is 99");
+    REFUSED(vicover_set_io(job, NULL), VICOVER_ERR_NULL, "policy");
+    REFUSED(vicover_set_io(job, "share:0"), VICOVER_ERR_OPTION,
+            "'io': bad value 'share:0'; allowed: unlimited, fixed:RATE");
+    REFUSED(vicover_set_io(1000, "unlimited"), VICOVER_ERR_HANDLE, "1000");
     CHECK(vicover_wait(job, VICOVER_UNTIL_DONE, VICOVER_FOREVER) == VICOVER_OK);
+    CHECK(vicover_set_io(job, "adaptive") == VICOVER_OK); /* too late: no harm */
     REFUSED(vicover_poll(job, NULL), VICOVER_ERR_NULL, "vicover_progress");
     progress.struct_size = 1;
     REFUSED(vicover_poll(job, &progress), VICOVER_ERR_STRUCT_SIZE, "is 1");

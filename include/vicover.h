@@ -41,7 +41,7 @@ extern "C" {
 /* The ABI this header describes. The low 16 bits grow with every addition; a
  * library is usable when its high 16 bits are equal and its low ones are not
  * smaller. */
-#define VICOVER_ABI_VERSION 0x00000002u
+#define VICOVER_ABI_VERSION 0x00000003u
 
 /* Status codes: never reused, never renumbered. */
 typedef int32_t vicover_status;
@@ -220,6 +220,13 @@ vicover_status vicover_wait(vicover_job job, vicover_until until,
 /* Asks the job to stop dumping. What was written stays readable and marked
  * incomplete; memory is still given back and recovery still completes. */
 vicover_status vicover_cancel(vicover_job job);
+
+/* Changes the disk I/O policy of a running job: policy is what the option io
+ * takes, such as "fixed:80M". It holds within a tenth of a second once recovery
+ * runs; until then nothing holds the dump back anyway. ERR_OPTION with a text
+ * that says what is allowed; then nothing changes. OK, and nothing to do, when
+ * the job is over. Since 3. */
+vicover_status vicover_set_io(vicover_job job, const char *policy);
 
 /* Why a job's dump failed, causes included, into buffer (always terminated
  * when size > 0); empty when it did not. */

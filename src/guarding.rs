@@ -116,6 +116,7 @@ pub(crate) fn watch(
 mod tests {
     use super::*;
     use crate::dump::Throttle;
+    use crate::pacing::sample::Order;
     use std::collections::VecDeque;
     use std::sync::{Arc, Mutex};
     use std::thread;
@@ -187,7 +188,10 @@ mod tests {
         let domain = Arc::new(Scripted::default());
         caches.iter().for_each(|cache| domain.push(*cache));
         let pace = Arc::new(Pace::default());
-        pace.limit(Some(1));
+        pace.obey(Order {
+            limit: Some(1),
+            ..Order::FREE
+        });
         let stop = Arc::new(AtomicBool::new(false));
         let log = Arc::new(Mutex::new(Vec::new()));
         let (guarded, paced, until) = (domain.clone(), pace.clone(), stop.clone());

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::error::{panic_text, Error};
 use crate::joblog::JobLog;
+use crate::pacing::policy::Policy;
+use crate::steering::Steering;
 use crate::throttle::Pace;
 
 /// Where a job is. Only ever goes forward.
@@ -95,6 +97,8 @@ pub struct Shared {
     pub log: JobLog,
     /// The dump's pace.
     pub(crate) pace: Arc<Pace>,
+    /// Who sets it while recovery runs.
+    pub(crate) steering: Steering,
 }
 
 /// A snapshot of a job.
@@ -127,6 +131,7 @@ impl Shared {
             counters: Counters::default(),
             log,
             pace: Arc::default(),
+            steering: Steering::default(),
         }
     }
 
@@ -175,6 +180,11 @@ impl Shared {
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::Relaxed);
         self.pace.cancel();
+    }
+
+    /// Changes the disk I/O policy, whatever the options said.
+    pub fn set_io(&self, policy: Policy) {
+        self.steering.choose(policy, &self.pace);
     }
 
     /// Whether somebody asked to stop.

@@ -21,5 +21,6 @@ pub mod pacing;
 mod progress;
 pub mod recover;
 mod start_dump;
+mod steering;
 mod throttle;
 mod understand;

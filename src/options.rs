@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::pacing::policy::{self, Policy};
+
 /// How page data is compressed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Compression {
@@ -20,18 +22,6 @@ pub enum DumpFormat {
     Kdump,
     /// ELF core, uncompressed.
     Elf,
-}
-
-/// How much of the disk the dump takes once recovery runs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Io {
-    /// All that it can get.
-    Unlimited,
-    /// This much and no more.
-    Fixed {
-        /// From 1 KiB to 1 TiB a second.
-        bytes_per_s: u64,
-    },
 }
 
 /// Every option, with its default where the text does not say.
@@ -56,7 +46,7 @@ pub struct Options {
     /// A block device or FIFO to write to, instead of a file of its own.
     pub sink: Option<PathBuf>,
     /// Disk I/O policy of the dump.
-    pub io: Io,
+    pub io: Policy,
 }
 
 impl Default for Options {
@@ -71,7 +61,7 @@ impl Default for Options {
             max_dump_bytes: None,
             reserve_bytes: 64 << 20,
             sink: None,
-            io: Io::Unlimited,
+            io: Policy::Adaptive,
         }
     }
 }
@@ -229,18 +219,11 @@ pub const TABLE: &[OptionSpec] = &[
     },
     OptionSpec {
         key: "io",
-        allowed: "unlimited, fixed:RATE (bytes a second, 1K to 1T)",
-        default: "unlimited",
+        allowed: policy::ALLOWED,
+        default: "adaptive",
         help: "Pace of the dump once recovery runs; it never holds up recovery's memory.",
         set: |options, value| {
-            options.io = match value {
-                "unlimited" => Io::Unlimited,
-                _ => {
-                    let bytes_per_s = size(value.strip_prefix("fixed:")?)?;
-                    (1 << 10..=1 << 40).contains(&bytes_per_s).then_some(())?;
-                    Io::Fixed { bytes_per_s }
-                }
-            };
+            options.io = Policy::parse(value)?;
             Some(())
         },
     },
@@ -253,7 +236,7 @@ fn number(text: &str, least: u64, most: u64) -> Option<u64> {
 }
 
 /// Bytes from `64M`, `1G`, `4096`: binary multiples, as xl.cfg uses them.
-fn size(text: &str) -> Option<u64> {
+pub(crate) fn size(text: &str) -> Option<u64> {
     let (digits, shift) = match text.as_bytes().last()? {
         b'K' | b'k' => (&text[..text.len() - 1], 10),
         b'M' | b'm' => (&text[..text.len() - 1], 20),
@@ -293,6 +276,15 @@ impl Options {
             })?;
         }
         options.check_together(&seen)
+    }
+
+    /// Reads a value of the option `io` alone.
+    pub fn policy(value: &str) -> Result<Policy, OptionError> {
+        Policy::parse(value).ok_or_else(|| OptionError::BadValue {
+            key: "io",
+            value: value.into(),
+            allowed: policy::ALLOWED,
+        })
     }
 
     /// Values that are each allowed but not with each other.
@@ -353,7 +345,7 @@ mod tests {
                 max_dump_bytes: Some(3 << 30),
                 reserve_bytes: 0,
                 sink: Some("/dev/vg/dump".into()),
-                io: Io::Fixed {
+                io: Policy::Fixed {
                     bytes_per_s: 80 << 20,
                 },
             }
@@ -392,6 +384,11 @@ mod tests {
             text("compress_level=1,format=elf"),
             "option 'compress_level': bad value '1'; allowed: none with format=elf"
         );
+        assert_eq!(
+            text("io=fast"),
+            "option 'io': bad value 'fast'; allowed: unlimited, fixed:RATE (bytes a second, 1K \
+             to 1T), share:PERCENT (1 to 100), recovery-first, adaptive"
+        );
         assert_eq!(text("threads=2,threads=3"), "option 'threads' given twice");
         assert_eq!(text("zstd"), "'zstd': expected key=value");
         assert_eq!(
@@ -417,11 +414,8 @@ mod tests {
             "reserve=-1",
             "max_dump_size=",
             "io=",
-            "io=fixed",
-            "io=fixed:",
-            "io=fixed:1",
-            "io=fixed:2T",
             "io=80M",
+            "io=share:0",
         ] {
             assert!(
                 matches!(Options::parse(bad), Err(OptionError::BadValue { .. })),

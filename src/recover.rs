@@ -41,7 +41,15 @@ pub fn dump_only(
     let mut known = understand(domain, &vcpus, &target.options, shared)?;
     let dump = start_dump(domain, target, &mut known, shared)?;
     shared.enter(Phase::Drain);
-    let drained = drain::run(domain, &known, Work::DumpOnly, Ok(dump), shared);
+    let drained = thread::scope(|scope| {
+        let steering = scope.spawn(|| shared.steering.steer(&shared.pace, None, &shared.log));
+        let until = shared.steering.until_dropped();
+        let drained = drain::run(domain, &known, Work::DumpOnly, Ok(dump), shared);
+        drop(until);
+        // Without it the dump went on all the same.
+        let _ = steering.join();
+        drained
+    });
     shared.enter(Phase::Close);
     report_dump(drained, shared)
 }
@@ -100,6 +108,11 @@ pub fn recover(
             let (recovery, stop) = (recovery.clone(), stop_guard.clone());
             scope.spawn(move || guarding::watch(&*recovery, &stop, &shared.pace, &shared.log))
         });
+        let steering = recovery.as_ref().ok().map(|recovery| {
+            let (steering, recovery) = (&shared.steering, recovery.clone());
+            scope.spawn(move || steering.steer(&shared.pace, Some(&*recovery), &shared.log))
+        });
+        let until = shared.steering.until_dropped();
         let drained = drain
             .join()
             .unwrap_or_else(|panic| Err(Error::Internal(panic_text(&*panic))));
@@ -108,6 +121,9 @@ pub fn recover(
             close(toolstack, &**recovery, shared);
         }
         stop_guard.store(true, Relaxed);
+        drop(until);
+        // Without it the dump went on all the same.
+        let _ = steering.map(|steering| steering.join());
         if let Some(Ok(guarded)) = guard.map(|guard| guard.join()) {
             guarded.tell(&shared.log);
         }

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::host::CrashedDomain;
 use crate::job::Shared;
 use crate::joblog::job_log;
-use crate::options::{Compression, DumpFormat, Io, Options};
+use crate::options::{Compression, DumpFormat, Options};
 use crate::recover::Target;
 use crate::understand::Understanding;
 
@@ -62,10 +62,7 @@ fn open_sink(target: &Target, timestamp_s: u64, format: Format) -> Result<Box<dy
 }
 
 fn config(options: &Options, shared: &Shared) -> EngineConfig {
-    shared.pace.limit(match options.io {
-        Io::Unlimited => None,
-        Io::Fixed { bytes_per_s } => Some(bytes_per_s),
-    });
+    shared.steering.begin(options.io, &shared.pace);
     let level = options.compress_level.map_or(FAST_LEVEL, i32::from);
     let codec = match options.compress {
         Compression::None => Codec::None,

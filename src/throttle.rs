@@ -1,17 +1,39 @@
 //! Holding the dump back: the writer's pace while recovery uses the same disk.
 
 use std::sync::{Condvar, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::dump::Throttle;
+use crate::os::priority;
 use crate::pacing::bucket::Bucket;
+use crate::pacing::sample::{Order, WriterTotals};
 
 struct State {
+    order: Order,
     /// None: as fast as the disk takes it.
     bucket: Option<Bucket>,
     /// Recovery waits for memory that only the dump can free.
     hurry: bool,
     cancelled: bool,
+    written: WriterTotals,
+    /// When the write began that is under way.
+    writing: Option<Duration>,
+    /// What the writing thread's I/O priority is.
+    yields: bool,
+}
+
+impl State {
+    /// What may be written now of `wanted` bytes, or how long that has to wait.
+    fn grant(&mut self, now: Duration, wanted: u64) -> Result<u64, Duration> {
+        if self.hurry || self.cancelled {
+            return Ok(wanted);
+        }
+        let part = wanted.min(self.order.piece.unwrap_or(u64::MAX));
+        match &mut self.bucket {
+            Some(bucket) => bucket.take(now, part),
+            None => Ok(part),
+        }
+    }
 }
 
 /// The pace of one job's dump. Shared by the writer, which waits here, and by
@@ -28,9 +50,13 @@ impl Default for Pace {
     fn default() -> Self {
         Self {
             state: Mutex::new(State {
+                order: Order::FREE,
                 bucket: None,
                 hurry: false,
                 cancelled: false,
+                written: WriterTotals::default(),
+                writing: None,
+                yields: false,
             }),
             changed: Condvar::new(),
             started: Instant::now(),
@@ -50,10 +76,23 @@ impl Pace {
         self.changed.notify_all();
     }
 
-    /// Limits the dump to a rate in bytes per second, or to none.
-    pub(crate) fn limit(&self, bytes_per_s: Option<u64>) {
-        let bucket = bytes_per_s.map(|rate| Bucket::new(rate, self.started.elapsed()));
-        self.update(|state| state.bucket = bucket);
+    /// The writer does as `order` says from now on.
+    pub(crate) fn obey(&self, order: Order) {
+        let now = self.now();
+        self.update(|state| {
+            state.order = order;
+            state.bucket = order.limit.map(|rate| {
+                let mut bucket = state.bucket.take().unwrap_or(Bucket::new(rate, now));
+                bucket.change(rate, order.piece.unwrap_or(0), now);
+                bucket
+            });
+        });
+    }
+
+    /// What it was told last.
+    #[cfg(test)]
+    pub(crate) fn order(&self) -> Order {
+        self.state().order
     }
 
     /// While set, nothing holds the dump back: recovery waits for its memory.
@@ -62,7 +101,6 @@ impl Pace {
     }
 
     /// Whether [`Pace::hurry`] is set.
-    #[cfg(test)]
     pub(crate) fn hurries(&self) -> bool {
         self.state().hurry
     }
@@ -71,20 +109,30 @@ impl Pace {
     pub(crate) fn cancel(&self) {
         self.update(|state| state.cancelled = true);
     }
+
+    /// Time on the clock that everything here goes by.
+    pub(crate) fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// What the writer has written by now.
+    pub(crate) fn written(&self) -> WriterTotals {
+        let state = self.state();
+        let now = self.now();
+        let under_way = state.writing.map(|since| now.saturating_sub(since));
+        WriterTotals {
+            bytes: state.written.bytes,
+            busy: state.written.busy + under_way.unwrap_or_default(),
+        }
+    }
 }
 
 impl Throttle for Pace {
     fn acquire(&self, wanted: u64) -> u64 {
         let mut state = self.state();
-        loop {
-            if state.hurry || state.cancelled {
-                return wanted;
-            }
-            let Some(bucket) = &mut state.bucket else {
-                return wanted;
-            };
-            match bucket.take(self.started.elapsed(), wanted) {
-                Ok(granted) => return granted,
+        let granted = loop {
+            match state.grant(self.now(), wanted) {
+                Ok(granted) => break granted,
                 Err(wait) => {
                     state = self
                         .changed
@@ -93,6 +141,22 @@ impl Throttle for Pace {
                         .0;
                 }
             }
+        };
+        state.writing = Some(self.now());
+        let yields = state.order.yields && !state.hurry;
+        if std::mem::replace(&mut state.yields, yields) != yields {
+            // This is the writing thread. Where its disk's scheduler has no
+            // priorities, or the kernel forbids them, the pace has to do.
+            let _ = priority::yield_disk(yields);
+        }
+        granted
+    }
+
+    fn written(&self, bytes: u64) {
+        let mut state = self.state();
+        state.written.bytes += bytes;
+        if let Some(since) = state.writing.take() {
+            state.written.busy += self.now().saturating_sub(since);
         }
     }
 }
@@ -102,15 +166,20 @@ mod tests {
     use super::*;
     use std::sync::{mpsc, Arc};
     use std::thread;
-    use std::time::Duration;
-
     /// Longer than any of these tests may take.
     const NEVER: Duration = Duration::from_secs(20);
+
+    fn at_rate(bytes_per_s: u64) -> Order {
+        Order {
+            limit: Some(bytes_per_s),
+            ..Order::FREE
+        }
+    }
 
     /// One page an hour, and none left.
     fn stuck() -> Arc<Pace> {
         let pace = Arc::new(Pace::default());
-        pace.limit(Some(1));
+        pace.obey(at_rate(1));
         assert_eq!(pace.acquire(4096), 4096);
         pace
     }
@@ -153,13 +222,13 @@ mod tests {
     #[test]
     fn another_limit_holds_at_once() {
         let pace = stuck();
-        assert_eq!(granted_after(&pace, |pace| pace.limit(None)), 1 << 20);
+        assert_eq!(granted_after(&pace, |pace| pace.obey(Order::FREE)), 1 << 20);
     }
 
     #[test]
     fn a_limited_writer_takes_the_time_it_should() {
         let pace = Pace::default();
-        pace.limit(Some(4 << 20));
+        pace.obey(at_rate(4 << 20));
         let began = Instant::now();
         let mut left = 1 << 20;
         while left > 0 {
@@ -167,5 +236,44 @@ mod tests {
         }
         // The first burst is free: 10 ms of 250.
         assert!(began.elapsed() >= Duration::from_millis(240));
+    }
+
+    #[test]
+    fn orders_that_follow_each_other_grant_nothing_extra() {
+        let pace = stuck();
+        for rate in [2, 1, 3] {
+            pace.obey(at_rate(rate));
+            let writer = pace.clone();
+            assert!(writer.state().grant(pace.now(), 4096).is_err());
+        }
+    }
+
+    #[test]
+    fn writes_have_the_size_that_was_ordered_unless_recovery_waits() {
+        let pace = Pace::default();
+        pace.obey(Order {
+            piece: Some(128 << 10),
+            ..Order::FREE
+        });
+        assert_eq!(pace.acquire(1 << 20), 128 << 10);
+        assert_eq!(pace.acquire(4096), 4096);
+        pace.hurry(true);
+        assert_eq!(pace.acquire(1 << 20), 1 << 20);
+    }
+
+    #[test]
+    fn what_was_written_is_counted_and_time_runs_while_it_is_written() {
+        let pace = Pace::default();
+        assert_eq!(pace.acquire(4096), 4096);
+        let began = pace.written();
+        assert_eq!(began.bytes, 0);
+        while pace.written().busy <= began.busy {
+            thread::yield_now();
+        }
+        Throttle::written(&pace, 4096);
+        let done = pace.written();
+        assert_eq!(done.bytes, 4096);
+        assert!(done.busy > began.busy);
+        assert_eq!(pace.written(), done, "the clock stands between writes");
     }
 }

@@ -29,6 +29,11 @@ fn a_caller_hands_in_descriptors_and_verifies_dumps() {
 }
 
 #[test]
+fn the_pace_of_a_running_job_changes() {
+    run("pace", tempfile::tempdir().unwrap().path());
+}
+
+#[test]
 fn a_c_program_dumps_a_guest() {
     let directory = tempfile::tempdir().unwrap();
     let path = run("dump_image", directory.path());

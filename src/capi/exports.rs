@@ -287,6 +287,25 @@ pub extern "C" fn vicover_cancel(job: abi::vicover_job) -> abi::vicover_status {
     })
 }
 
+/// Changes a job's disk I/O policy.
+///
+/// # Safety
+/// As the header says.
+#[no_mangle]
+pub unsafe extern "C" fn vicover_set_io(
+    job: abi::vicover_job,
+    policy: *const c_char,
+) -> abi::vicover_status {
+    answer(|| {
+        let shared = handles::get(job)?;
+        // SAFETY: the caller passes null or a terminated string.
+        let policy = unsafe { input::text(policy, "policy")? }
+            .ok_or_else(|| Failure::new(abi::VICOVER_ERR_NULL, "policy must not be null"))?;
+        shared.set_io(Options::policy(&policy).map_err(Error::from)?);
+        Ok(())
+    })
+}
+
 /// Why a job's dump failed.
 ///
 /// # Safety

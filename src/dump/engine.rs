@@ -90,6 +90,11 @@ pub trait Throttle: Send + Sync {
     /// Waits until something may be written, and returns how many of `wanted`
     /// bytes: all of them, or a number of whole pages.
     fn acquire(&self, wanted: u64) -> u64;
+
+    /// What was acquired last has been written.
+    fn written(&self, bytes: u64) {
+        let _ = bytes;
+    }
 }
 
 /// How to write.

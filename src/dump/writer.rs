@@ -64,6 +64,9 @@ impl Output {
             let (part, rest) = bytes.split_at(granted.min(bytes.len()));
             write(&mut *self.sink, offset, part)?;
             let length = part.len() as u64;
+            if let Some(throttle) = &self.throttle {
+                throttle.written(length);
+            }
             self.shared
                 .counters
                 .bytes

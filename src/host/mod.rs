@@ -10,7 +10,9 @@
 use std::sync::Arc;
 
 use crate::addr::{Gfn, GfnRange, Page};
+use crate::pacing::sample::DiskTotals;
 
+pub mod disk_statistics;
 pub mod images;
 pub mod memory;
 #[cfg(feature = "xen")]
@@ -210,4 +212,9 @@ pub trait RecoveryDomain: Send + Sync {
 
     /// Lets its processors run.
     fn unpause(&self) -> Result<(), HostError>;
+
+    /// What it has asked of its disks; `None` where nobody counts that.
+    fn disk_totals(&self) -> Option<DiskTotals> {
+        None
+    }
 }

@@ -3,4 +3,5 @@
 
 pub(crate) mod file;
 pub(crate) mod map;
+pub(crate) mod priority;
 pub(crate) mod signal;

@@ -15,6 +15,8 @@ const NANOS_PER_S: u128 = 1_000_000_000;
 #[derive(Clone, Debug)]
 pub struct Bucket {
     bytes_per_s: u64,
+    /// What must be granted at once, however slow it is.
+    piece: u64,
     /// What may be granted now, in bytes times 10^9: exact, so that nothing is
     /// lost to rounding however often it is asked.
     credit: u128,
@@ -27,6 +29,7 @@ impl Bucket {
     pub fn new(bytes_per_s: u64, now: Duration) -> Self {
         let mut bucket = Self {
             bytes_per_s: bytes_per_s.max(1),
+            piece: 0,
             credit: 0,
             at: now,
         };
@@ -35,16 +38,33 @@ impl Bucket {
     }
 
     /// The most that is granted at once, in bytes: [`SMOOTH`]'s worth in whole
-    /// pages, at least one, because disks take no less.
+    /// pages, at least one, because disks take no less, and at least what
+    /// [`Bucket::change`] asked for.
     pub fn burst(&self) -> u64 {
         let page = PAGE_SIZE as u128;
         let smooth = u128::from(self.bytes_per_s) * SMOOTH.as_nanos() / NANOS_PER_S;
         // A hundredth of a 64-bit number fits in one.
-        (smooth / page * page).max(page) as u64
+        ((smooth / page * page).max(page) as u64).max(self.piece)
     }
 
     fn full(&self) -> u128 {
         u128::from(self.burst()) * NANOS_PER_S
+    }
+
+    /// Goes on at another rate from the time `now`, with a burst of `piece` bytes
+    /// at least. What was earned so far stays, up to the new [`Bucket::burst`].
+    pub fn change(&mut self, bytes_per_s: u64, piece: u64, now: Duration) {
+        self.earn(now);
+        self.bytes_per_s = bytes_per_s.max(1);
+        self.piece = piece;
+        self.credit = self.credit.min(self.full());
+    }
+
+    fn earn(&mut self, now: Duration) {
+        let passed = now.saturating_sub(self.at).as_nanos();
+        let earned = passed.saturating_mul(u128::from(self.bytes_per_s));
+        self.credit = self.credit.saturating_add(earned).min(self.full());
+        self.at = self.at.max(now);
     }
 
     /// Grants at the time `now` all of `wanted` bytes, or whole pages of them
@@ -54,10 +74,7 @@ impl Bucket {
     /// # Errors
     /// That time.
     pub fn take(&mut self, now: Duration, wanted: u64) -> Result<u64, Duration> {
-        let passed = now.saturating_sub(self.at).as_nanos();
-        let earned = passed.saturating_mul(u128::from(self.bytes_per_s));
-        self.credit = self.credit.saturating_add(earned).min(self.full());
-        self.at = self.at.max(now);
+        self.earn(now);
         let part = wanted.min(self.burst());
         let price = u128::from(part) * NANOS_PER_S;
         match self.credit.checked_sub(price) {
@@ -138,6 +155,34 @@ mod tests {
         assert_eq!(bucket.take(Duration::from_secs(5), 4096), Ok(4096));
         assert!(bucket.take(Duration::from_secs(1), 4096).is_err());
         assert!(bucket.take(Duration::from_secs(5), 4096).is_err());
+    }
+
+    #[test]
+    fn another_rate_keeps_what_was_earned_and_gives_nothing_extra() {
+        let mut bucket = Bucket::new(100 * MIB, Duration::ZERO);
+        let burst = bucket.burst();
+        assert_eq!(bucket.take(Duration::ZERO, burst), Ok(burst));
+        bucket.change(200 * MIB, 0, Duration::ZERO);
+        assert!(bucket.take(Duration::ZERO, 1).is_err());
+        bucket.change(100 * MIB, 0, Duration::from_millis(5));
+        let half = Duration::from_millis(5);
+        assert_eq!(bucket.take(half, MIB), Ok(MIB));
+        bucket.change(MIB, 0, Duration::from_millis(20));
+        let slow = bucket.burst();
+        assert_eq!(bucket.take(Duration::from_millis(20), MIB), Ok(slow));
+        assert!(bucket.take(Duration::from_millis(20), 1).is_err());
+    }
+
+    #[test]
+    fn a_slow_bucket_saves_up_for_a_piece() {
+        let mut bucket = Bucket::new(MIB, Duration::ZERO);
+        bucket.change(MIB, MIB / 2, Duration::ZERO);
+        assert_eq!(bucket.burst(), MIB / 2);
+        assert!(bucket.take(Duration::from_millis(400), MIB / 2).is_err());
+        assert_eq!(
+            bucket.take(Duration::from_millis(500), MIB / 2),
+            Ok(MIB / 2)
+        );
     }
 
     proptest! {

@@ -1,5 +1,9 @@
 //! How fast and how urgently: decisions as pure functions of samples and time.
 //! Knows neither Xen nor files.
 
+pub mod adaptive;
 pub mod bucket;
+pub mod controller;
 pub mod guard;
+pub mod policy;
+pub mod sample;

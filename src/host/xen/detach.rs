@@ -14,6 +14,7 @@ use super::config::{libxl_error, LibxlContext};
 use super::store::Store;
 use super::sys;
 use crate::error::panic_text;
+use crate::host::disk_statistics::block_numbers;
 use crate::host::HostError;
 
 /// How long backends may take to let go before recovery is given up.
@@ -124,11 +125,9 @@ fn trace(
     })
 }
 
-/// From `fe:10`, hexadecimal major and minor as blkback writes them.
+/// From a backend's `physical-device`.
 fn inflight_path(numbers: &str) -> Option<PathBuf> {
-    let (major, minor) = numbers.split_once(':')?;
-    let major = u32::from_str_radix(major, 16).ok()?;
-    let minor = u32::from_str_radix(minor, 16).ok()?;
+    let (major, minor) = block_numbers(numbers)?;
     Some(format!("/sys/dev/block/{major}:{minor}/inflight").into())
 }
 

@@ -1,10 +1,15 @@
 //! The recovery domain's memory while it is thinly backed.
 
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
 use xenctrl_sys as xc;
 
 use super::config::KIB_PER_PAGE;
 use super::control::Control;
+use crate::host::disk_statistics::DiskStatistics;
 use crate::host::{Backing, HostError, RecoveryDomain};
+use crate::pacing::sample::DiskTotals;
 
 /// What libxl adds to a domain's limit (`LIBXL_MAXMEM_CONSTANT`, Xen 4.17
 /// `tools/libs/light/libxl_internal.h`), in KiB.
@@ -18,6 +23,7 @@ pub(super) struct XenRecovery {
     domid: u32,
     most_pages: u64,
     control: Control,
+    disks: Mutex<DiskStatistics>,
 }
 
 impl XenRecovery {
@@ -30,6 +36,7 @@ impl XenRecovery {
             domid,
             most_pages: full_pages + LIMIT_SLACK_PAGES,
             control,
+            disks: Mutex::new(DiskStatistics::new(Path::new("/sys"), domid)),
         })
     }
 }
@@ -64,6 +71,11 @@ impl RecoveryDomain for XenRecovery {
 
     fn unpause(&self) -> Result<(), HostError> {
         self.control.unpause(self.domid)
+    }
+
+    fn disk_totals(&self) -> Option<DiskTotals> {
+        let disks = self.disks.lock();
+        disks.unwrap_or_else(PoisonError::into_inner).totals()
     }
 }
 

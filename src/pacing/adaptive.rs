@@ -1,0 +1,210 @@
+//! The policy that tunes itself.
+//!
+//! It watches how long recovery waits for its disks because of the dump. Where
+//! that is a small part of recovery's time, the dump goes faster; where it is
+//! more, slower. What recovery would wait without the dump is measured, not
+//! assumed: whenever recovery's requests change, and every few seconds, the dump
+//! all but rests for a moment. When recovery does not use its disks, the dump
+//! has them; when recovery is on its way to run out of memory, waiting for the
+//! disk is the lesser harm, and the dump has it, too.
+
+use std::time::Duration;
+
+use super::controller::{is_active, limit, Speed, FLOOR_SHARE, PIECE};
+use super::sample::{MemoryState, Order, Sample};
+
+/// The part of its time that recovery may lose to the dump. Half of a tenth: so
+/// much less than what anybody notices that errors of measurement do not matter.
+const HARM: f64 = 0.05;
+/// How much the rate rises in a step without any harm. From the floor to the
+/// whole disk it takes 15 steps, less than a second.
+const RISE: f64 = 1.3;
+/// How much it falls in a step at most. Faster than it rises, because recovery
+/// pays for a rate that is too high.
+const FALL: f64 = 0.5;
+
+/// A latency is the mean of so many requests at least ...
+const ENOUGH: u64 = 8;
+/// ... or of those in this time.
+const LONG_ENOUGH: Duration = Duration::from_millis(200);
+/// Recovery that asks for nothing in this time is idle: a request takes far less.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// Up to this part of its speed the dump does not count as a load on the disk.
+const LIGHT: f64 = 2.0 * FLOOR_SHARE;
+/// The unloaded latency is measured again after this long, ...
+const PROBE_SOON: Duration = Duration::from_secs(1);
+/// ... and less and less often when it stays as it was.
+const PROBE_LATE: Duration = Duration::from_secs(8);
+/// By how much it may differ and be as it was.
+const SAME: f64 = 0.25;
+
+/// Before it was seen what the dump does to recovery's requests: at full speed
+/// it makes them take twice as long.
+const USUAL_DRAG: f64 = 1.0;
+/// By how much the case for the dump's full speed must be better or worse than
+/// the one against it for a change of mind.
+const CLEAR: f64 = 0.1;
+
+/// What the dump may do now.
+#[derive(Clone, Debug, Default)]
+pub struct Adaptive {
+    last: Option<Sample>,
+    /// Where the requests begin of which the latency is being taken.
+    window: Option<Sample>,
+    speed: Speed,
+    /// The limit while recovery uses its disks and has memory.
+    rate: f64,
+    /// When recovery was last seen to use its disks.
+    active_at: Option<Duration>,
+    /// Recovery's latency without the dump, in seconds, and when it was taken.
+    unloaded: Option<(f64, Duration)>,
+    probing: bool,
+    probe_after: Duration,
+    /// How many times longer recovery waits at the dump's full speed, less one.
+    drag: Option<f64>,
+    /// The dump is to free memory, whatever recovery waits.
+    urgent: bool,
+    /// What recovery had touched when it was first seen.
+    touched_first: Option<u64>,
+}
+
+/// What was seen of recovery's requests in a window.
+struct Seen {
+    latency: f64,
+    /// The part of the time with a request on its way.
+    busy: f64,
+    /// The dump's part of what it can write.
+    load: f64,
+}
+
+impl Adaptive {
+    pub(super) fn order(&mut self, sample: &Sample) -> Order {
+        self.speed.note(sample.dump);
+        let last = self.last.replace(*sample).unwrap_or(*sample);
+        if is_active(&last, sample) {
+            self.active_at = Some(sample.at);
+        }
+        let idle = self
+            .active_at
+            .is_none_or(|at| sample.at.saturating_sub(at) >= QUIET);
+        if idle || sample.stopped {
+            self.window = None;
+            return Order::FREE;
+        }
+        if let Some(seen) = self.seen(sample) {
+            self.learn(&seen, sample.at);
+        }
+        self.weigh(sample.memory);
+        let rate = match (self.probing, self.urgent) {
+            (true, _) => limit(self.speed.floor()),
+            (false, true) => None,
+            (false, false) => limit(self.rate.max(self.speed.floor())),
+        };
+        Order {
+            limit: rate,
+            piece: Some(self.piece()),
+            yields: !self.urgent,
+        }
+    }
+
+    /// A write that takes as long as a request of recovery's own: where requests
+    /// are slow because the disk has to move, smaller writes would only make it
+    /// move more often; where they are quick, larger ones would keep them waiting.
+    fn piece(&self) -> u64 {
+        let bytes = match (self.speed.best(), self.unloaded) {
+            (Some(speed), Some((latency, _))) => speed * latency,
+            _ => 0.0,
+        };
+        (bytes as u64).clamp(PIECE.0, PIECE.1)
+    }
+
+    /// Closes the window when enough is in it.
+    fn seen(&mut self, sample: &Sample) -> Option<Seen> {
+        let now = sample.disk?;
+        let window = *self.window.get_or_insert(*sample);
+        let before = window.disk.unwrap_or_default();
+        let passed = sample.at.saturating_sub(window.at);
+        let requests = now.requests.saturating_sub(before.requests);
+        if passed.is_zero() || requests < ENOUGH && passed < LONG_ENOUGH {
+            return None;
+        }
+        self.window = Some(*sample);
+        let seconds = passed.as_secs_f64();
+        let (latency, busy) = match requests {
+            // What is on its way takes at least that long.
+            0 if now.in_flight > 0 => (seconds, 1.0),
+            0 => return None,
+            _ => (
+                now.wait.saturating_sub(before.wait).as_secs_f64() / requests as f64,
+                now.busy.saturating_sub(before.busy).as_secs_f64() / seconds,
+            ),
+        };
+        let written = sample.dump.bytes.saturating_sub(window.dump.bytes) as f64;
+        Some(Seen {
+            latency,
+            busy: busy.min(1.0),
+            load: written / seconds / self.speed.best().unwrap_or(f64::INFINITY),
+        })
+    }
+
+    fn learn(&mut self, seen: &Seen, at: Duration) {
+        if seen.load <= LIGHT {
+            let latency = match self.unloaded {
+                Some((old, _)) if !self.probing => (old + seen.latency) / 2.0,
+                Some((old, _)) if (seen.latency / old - 1.0).abs() < SAME => {
+                    self.probe_after = (self.probe_after * 2).min(PROBE_LATE);
+                    (old + seen.latency) / 2.0
+                }
+                _ => {
+                    self.probe_after = PROBE_SOON;
+                    seen.latency
+                }
+            };
+            self.unloaded = Some((latency, at));
+            self.probing = false;
+        }
+        let Some((unloaded, since)) = self.unloaded else {
+            self.probing = true;
+            return;
+        };
+        if at.saturating_sub(since) >= self.probe_after {
+            self.probing = true;
+        }
+        if seen.latency < unloaded {
+            self.unloaded = Some((seen.latency, since));
+        }
+        let harm = seen.busy * (1.0 - unloaded / seen.latency).max(0.0);
+        if seen.load > LIGHT && harm < 1.0 {
+            let drag = harm / (1.0 - harm) / seen.load.min(1.0);
+            self.drag = Some((self.drag.unwrap_or(drag) + drag) / 2.0);
+        }
+        let step = 1.0 + (RISE - 1.0) * (HARM - harm) / HARM;
+        let most = 2.0 * self.speed.best().unwrap_or(0.0);
+        let floor = self.speed.floor();
+        self.rate = (self.rate * step.clamp(FALL, RISE)).clamp(floor, most.max(floor));
+    }
+
+    /// Decides whether memory is worth more to recovery than its disk.
+    ///
+    /// A second of the dump at full speed saves recovery a second of standing still
+    /// later, if it comes to need the memory. It costs now what it makes recovery
+    /// wait. How likely the need is, nobody knows; a guest that has touched so much
+    /// is taken to be as likely to touch as much again as not (Lindy's law: the
+    /// chance to touch `left` more is `touched / (touched + left)`).
+    fn weigh(&mut self, memory: Option<MemoryState>) {
+        let Some(memory) = memory else { return };
+        let first = *self.touched_first.get_or_insert(memory.touched);
+        let touched = memory.touched.saturating_sub(first) as f64;
+        let chance = match memory.missing {
+            0 => 0.0,
+            _ => touched / (touched + memory.left as f64).max(1.0),
+        };
+        let drag = self.drag.unwrap_or(USUAL_DRAG);
+        let cost = drag / (1.0 + drag);
+        self.urgent = match self.urgent {
+            true => chance > cost - CLEAR,
+            false => chance > cost,
+        };
+    }
+}

@@ -1,0 +1,259 @@
+//! The controller at work: looks at dump and recovery, and sets the dump's pace.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use crate::addr::PAGE_SIZE;
+use crate::host::{Backing, RecoveryDomain};
+use crate::joblog::{job_log, JobLog};
+use crate::os::signal::block_all_in_this_thread;
+use crate::pacing::controller::{Controller, INTERVAL};
+use crate::pacing::guard::LOW_PAGES;
+use crate::pacing::policy::Policy;
+use crate::pacing::sample::{MemoryState, Order, Sample};
+use crate::throttle::Pace;
+
+#[derive(Default)]
+struct State {
+    /// None until somebody has said.
+    policy: Option<Policy>,
+    stopped: bool,
+}
+
+/// The policy of one job, which may change while it runs.
+#[derive(Default)]
+pub(crate) struct Steering {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Steering {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Follows `policy` from now on. Until somebody steers, `pace` is what the
+    /// policy says without having seen anything.
+    pub(crate) fn choose(&self, policy: Policy, pace: &Pace) {
+        self.state().policy = Some(policy);
+        pace.obey(unseen(policy));
+        self.changed.notify_all();
+    }
+
+    /// The same, unless a policy was chosen already.
+    pub(crate) fn begin(&self, policy: Policy, pace: &Pace) {
+        let policy = *self.state().policy.get_or_insert(policy);
+        pace.obey(unseen(policy));
+    }
+
+    /// Ends [`Steering::steer`] when it is dropped, by a panic, too.
+    pub(crate) fn until_dropped(&self) -> Until<'_> {
+        Until(self)
+    }
+
+    /// Sets `pace` by the policy until [`Steering::until_dropped`] says so; then
+    /// nothing holds the dump back. Without a recovery domain, as for one that
+    /// asks for nothing. Takes the calling thread's signals away.
+    pub(crate) fn steer(&self, pace: &Pace, recovery: Option<&dyn RecoveryDomain>, log: &JobLog) {
+        block_all_in_this_thread();
+        let _free = FreeAtEnd(pace);
+        let mut followed = Policy::Unlimited;
+        let mut controller = Controller::new(followed);
+        let mut state = self.state();
+        while !state.stopped {
+            let policy = state.policy.unwrap_or(followed);
+            drop(state);
+            if policy != followed {
+                job_log!(log, Info, "disk I/O policy: {policy}");
+                followed = policy;
+                controller = Controller::new(policy);
+            }
+            let order = match &controller {
+                Controller::Constant(order) => *order,
+                _ => controller.order(&sample(pace, recovery)),
+            };
+            pace.obey(order);
+            state = self.state();
+            let same = |state: &mut State| {
+                !state.stopped && state.policy.is_none_or(|policy| policy == followed)
+            };
+            // A constant order needs no looking after.
+            state = match controller.is_constant() {
+                true => self
+                    .changed
+                    .wait_while(state, same)
+                    .unwrap_or_else(PoisonError::into_inner),
+                false => {
+                    self.changed
+                        .wait_timeout_while(state, INTERVAL, same)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0
+                }
+            };
+        }
+    }
+}
+
+fn unseen(policy: Policy) -> Order {
+    match Controller::new(policy) {
+        Controller::Constant(order) => order,
+        _ => Order::FREE,
+    }
+}
+
+/// See [`Steering::until_dropped`].
+pub(crate) struct Until<'a>(&'a Steering);
+
+impl Drop for Until<'_> {
+    fn drop(&mut self) {
+        self.0.state().stopped = true;
+        self.0.changed.notify_all();
+    }
+}
+
+/// Nobody is left to change the last order: it must not hold for ever.
+struct FreeAtEnd<'a>(&'a Pace);
+
+impl Drop for FreeAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.obey(Order::FREE);
+    }
+}
+
+fn sample(pace: &Pace, recovery: Option<&dyn RecoveryDomain>) -> Sample {
+    let backing = recovery.and_then(|recovery| recovery.backing().ok());
+    Sample {
+        at: pace.now(),
+        disk: recovery.and_then(RecoveryDomain::disk_totals),
+        dump: pace.written(),
+        memory: backing.as_ref().map(memory),
+        stopped: pace.hurries(),
+    }
+}
+
+fn memory(backing: &Backing) -> MemoryState {
+    let bytes = |pages: u64| pages.saturating_mul(PAGE_SIZE as u64);
+    MemoryState {
+        touched: bytes(backing.total.saturating_sub(backing.cache)),
+        left: bytes(backing.cache.saturating_sub(LOW_PAGES)),
+        missing: bytes(backing.missing()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dump::Throttle;
+    use crate::host::HostError;
+    use crate::pacing::sample::DiskTotals;
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    /// Longer than any of these tests may take.
+    const NEVER: Duration = Duration::from_secs(20);
+
+    /// A recovery domain with all its memory, that asks its disk for something
+    /// whenever it is looked at.
+    #[derive(Default)]
+    struct Busy {
+        looks: AtomicU64,
+    }
+
+    impl RecoveryDomain for Busy {
+        fn domid(&self) -> u32 {
+            7
+        }
+        fn exists(&self) -> bool {
+            true
+        }
+        fn backing(&self) -> Result<Backing, HostError> {
+            Ok(Backing::default())
+        }
+        fn grow(&self, _pages: u64) -> Result<Backing, HostError> {
+            self.backing()
+        }
+        fn pause(&self) -> Result<(), HostError> {
+            Ok(())
+        }
+        fn unpause(&self) -> Result<(), HostError> {
+            Ok(())
+        }
+        fn disk_totals(&self) -> Option<DiskTotals> {
+            let looks = self.looks.fetch_add(1, Relaxed) + 1;
+            Some(DiskTotals {
+                sent: 100 * looks,
+                requests: 100 * looks,
+                wait: Duration::from_millis(looks),
+                busy: Duration::from_millis(looks),
+                in_flight: 1,
+            })
+        }
+    }
+
+    fn quiet() -> JobLog {
+        JobLog::new("test", Some(Box::new(|_, _| {})))
+    }
+
+    /// Steers `pace` while `story` goes on.
+    fn steered(recovery: Option<&dyn RecoveryDomain>, story: impl FnOnce(&Steering, &Pace)) {
+        let (steering, pace, log) = (Steering::default(), Pace::default(), quiet());
+        thread::scope(|scope| {
+            scope.spawn(|| steering.steer(&pace, recovery, &log));
+            let _until = steering.until_dropped();
+            story(&steering, &pace);
+        });
+        assert_eq!(pace.order(), Order::FREE, "nobody steers any more");
+    }
+
+    fn wait_for(pace: &Pace, wanted: impl Fn(Order) -> bool) {
+        let since = pace.now();
+        while !wanted(pace.order()) {
+            assert!(pace.now() - since < NEVER, "{:?}", pace.order());
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_waiting_writer_is_freed_by_another_policy() {
+        steered(None, |steering, pace| {
+            steering.choose(Policy::Fixed { bytes_per_s: 1024 }, pace);
+            wait_for(pace, |order| order.limit == Some(1024));
+            thread::scope(|scope| {
+                let (done, granted) = mpsc::channel();
+                scope.spawn(move || {
+                    (0..2).for_each(|_| done.send(pace.acquire(1 << 20)).unwrap());
+                });
+                assert_eq!(granted.recv_timeout(NEVER), Ok(4096), "the burst");
+                let early = granted.recv_timeout(Duration::from_millis(20));
+                assert!(early.is_err(), "the writer was not held back");
+                steering.choose(Policy::Unlimited, pace);
+                assert_eq!(granted.recv_timeout(NEVER), Ok(1 << 20));
+            });
+        });
+    }
+
+    #[test]
+    fn what_was_chosen_before_the_dump_began_stands() {
+        let (steering, pace) = (Steering::default(), Pace::default());
+        steering.choose(Policy::Fixed { bytes_per_s: 1024 }, &pace);
+        steering.begin(Policy::Unlimited, &pace);
+        assert_eq!(pace.order().limit, Some(1024));
+    }
+
+    #[test]
+    fn the_dump_gives_way_to_a_busy_recovery_and_has_the_disk_of_an_idle_one() {
+        for policy in [Policy::Adaptive, Policy::RecoveryFirst] {
+            steered(Some(&Busy::default()), |steering, pace| {
+                steering.choose(policy, pace);
+                wait_for(pace, |order| order.yields && order.limit.is_some());
+            });
+            steered(None, |steering, pace| {
+                steering.choose(Policy::Fixed { bytes_per_s: 1024 }, pace);
+                wait_for(pace, |order| order.limit == Some(1024));
+                steering.choose(policy, pace);
+                wait_for(pace, |order| order.limit.is_none());
+            });
+        }
+    }
+}
