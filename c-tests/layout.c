@@ -16,7 +16,8 @@ AT(vicover_options, log, 32);
 AT(vicover_options, log_user, 40);
 AT(vicover_options, flags, 48);
 AT(vicover_options, sink_fd, 52);
-_Static_assert(sizeof(struct vicover_options) >= 56, "vicover_options shrank");
+AT(vicover_options, dump_file, 56);
+_Static_assert(sizeof(struct vicover_options) >= 64, "vicover_options shrank");
 
 AT(vicover_image, struct_size, 0);
 AT(vicover_image, path, 8);
@@ -24,6 +25,13 @@ AT(vicover_image, memory_bytes, 16);
 AT(vicover_image, vcpus, 24);
 AT(vicover_image, reserved, 28);
 _Static_assert(sizeof(struct vicover_image) >= 32, "vicover_image shrank");
+
+AT(vicover_domain, struct_size, 0);
+AT(vicover_domain, ctx, 8);
+AT(vicover_domain, config, 16);
+AT(vicover_domain, domid, 24);
+AT(vicover_domain, reserved, 28);
+_Static_assert(sizeof(struct vicover_domain) >= 32, "vicover_domain shrank");
 
 AT(vicover_crash, struct_size, 0);
 AT(vicover_crash, ctx, 8);

@@ -30,6 +30,20 @@ static void nulls(void)
             "vicover_crash");
     struct vicover_crash crash = { .struct_size = sizeof(crash) };
     REFUSED(vicover_recover(&options, &crash, &job), VICOVER_ERR_NULL, "ctx");
+    struct vicover_domain domain = { .struct_size = sizeof(domain) };
+    REFUSED(vicover_dump_domain(&options, NULL, &job), VICOVER_ERR_NULL,
+            "vicover_domain");
+    REFUSED(vicover_dump_domain(&options, &domain, &job), VICOVER_ERR_NULL,
+            "vicover_domain.ctx");
+    domain.reserved = 1;
+    REFUSED(vicover_dump_domain(&options, &domain, &job),
+            VICOVER_ERR_STRUCT_SIZE, "vicover_domain.reserved");
+    domain.reserved = 0;
+    domain.ctx = (void *)&domain;
+    domain.config = (void *)&domain;
+    REFUSED(vicover_dump_domain(&options, &domain, &job),
+            VICOVER_ERR_UNSUPPORTED, "domid is 0");
+    CHECK(job == 0);
     REFUSED(vicover_poll(1000, NULL), VICOVER_ERR_HANDLE, "1000");
 }
 

@@ -146,6 +146,34 @@ static void elf(void)
     options.spec = NULL;
 }
 
+/* Under a name of the caller's choice, which is never taken from another. */
+static void to_a_named_file(const char *dir)
+{
+    char named[4096 + 16], incomplete[4096 + 32], text[4096 + 16];
+    struct vicover_verdict verdict = { .struct_size = sizeof(verdict) };
+    vicover_job job;
+
+    reset();
+    snprintf(named, sizeof(named), "%s/named", dir);
+    snprintf(incomplete, sizeof(incomplete), "%s.incomplete", named);
+    options.dump_file = named;
+    CHECK(vicover_dump_image(&options, &image, &job) == VICOVER_OK);
+    CHECK(vicover_wait(job, VICOVER_UNTIL_DONE, 60000) == VICOVER_OK);
+    CHECK(vicover_dump_path(job, text, sizeof(text)) == VICOVER_OK);
+    CHECK(!strcmp(text, named));
+    CHECK(vicover_free(job) == VICOVER_OK);
+    CHECK(vicover_verify(named, &verdict) == VICOVER_OK);
+    CHECK(verdict.state == VICOVER_DUMP_COMPLETE && verdict.with_manifest);
+
+    REFUSED(vicover_dump_image(&options, &image, &job), VICOVER_ERR_IO,
+            "/named: File exists");
+    CHECK(access(incomplete, F_OK) == -1);
+    options.spec = "sink=/dev/null";
+    REFUSED(vicover_dump_image(&options, &image, &job), VICOVER_ERR_OPTION,
+            "/named and sink=/dev/null are given");
+    reset();
+}
+
 static void misuse(void)
 {
     struct vicover_verdict verdict = { .struct_size = sizeof(verdict) };
@@ -189,6 +217,7 @@ int main(int argc, char **argv)
     to_a_pipe_that_nobody_reads();
     to_descriptor_zero();
     elf();
+    to_a_named_file(argc > 1 ? argv[1] : ".");
     misuse();
     return 0;
 }

@@ -84,6 +84,10 @@ struct vicover_options {
     void          *log_user;    /* handed to log unchanged */
     uint32_t       flags;       /* sum of VICOVER_OPTION_... */
     int32_t        sink_fd;     /* with VICOVER_OPTION_SINK_FD; else zero */
+    const char    *dump_file;   /* the dump's path, instead of a name of its own
+                                 * in dump_dir; refused when there is such a
+                                 * file. Ends in .incomplete until the dump is
+                                 * complete; NULL: dump_dir. Since 3 */
 };
 
 /* The dump goes to sink_fd and not to a file of its own. A regular file or a
@@ -117,6 +121,16 @@ struct vicover_crash {
     struct libxl_domain_config *config;      /* complete, read from libxl before
                                               * the call; copied, not kept */
     uint32_t                    domid;       /* shut down, not yet destroyed */
+    uint32_t                    reserved;    /* zero */
+};
+
+/* A domain in the caller's hands that may be running. Since 3. */
+struct vicover_domain {
+    size_t                      struct_size; /* sizeof(struct vicover_domain) */
+    struct libxl__ctx          *ctx;         /* lives until the job is done */
+    struct libxl_domain_config *config;      /* complete, read from libxl before
+                                              * the call; copied, not kept */
+    uint32_t                    domid;       /* not 0 */
     uint32_t                    reserved;    /* zero */
 };
 
@@ -201,6 +215,13 @@ vicover_status vicover_check_options(const char *spec);
 vicover_status vicover_dump_image(const struct vicover_options *options,
                                   const struct vicover_image *image,
                                   vicover_job *job);
+
+/* Dumps a domain that may be running. It is paused meanwhile, and runs again
+ * when the job is done, however that ended; one that the caller had paused stays
+ * paused. A process that is killed leaves it paused. Since 3. */
+vicover_status vicover_dump_domain(const struct vicover_options *options,
+                                   const struct vicover_domain *domain,
+                                   vicover_job *job);
 
 /* Dumps a crashed domain and recovers it. The outcome is decided when
  * vicover_wait(job, VICOVER_UNTIL_DECIDED, ...) returns OK; the dump may go on

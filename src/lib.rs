@@ -14,6 +14,7 @@ mod handover;
 pub mod host;
 pub mod job;
 pub mod joblog;
+pub mod live;
 mod mapped;
 pub mod options;
 mod os;

@@ -88,7 +88,7 @@ pub(crate) fn read_registers(
     job_log!(
         shared.log,
         Info,
-        "crash: {} vCPUs, {} MiB of memory",
+        "guest: {} vCPUs, {} MiB of memory",
         vcpus.len(),
         total >> 8
     );

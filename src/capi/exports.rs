@@ -4,11 +4,11 @@
 #![allow(unreachable_pub)] // reached by C, not by Rust
 
 use std::os::raw::c_char;
-use std::ptr::NonNull;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::domains::{self, Given};
 use super::status::{answer, last_error, status_of, Failure};
 use super::{abi, handles, input};
 use crate::dump::{verify, Report, Verdict};
@@ -83,13 +83,8 @@ pub unsafe extern "C" fn vicover_dump_image(
             None => Arc::new(synthetic(image.memory_bytes)?),
         };
         let host = MemoryHost::new(pages, image.vcpus.max(1), Faults::default());
-        let target = recover::Target {
-            options: start.options,
-            name: start.name,
-            dump_dir: start.dump_dir,
-            sink: start.sink.into(),
-        };
-        let started = Job::start(start.log, move |shared| {
+        let (target, log) = start.into_target();
+        let started = Job::start(log, move |shared| {
             recover::dump_only(&host, &target, shared)
         })?;
         // SAFETY: checked above.
@@ -108,6 +103,35 @@ fn synthetic(bytes: u64) -> Result<SyntheticImage, Failure> {
     Ok(SyntheticImage::new(bytes / page))
 }
 
+/// Dumps a domain that may be running.
+///
+/// # Safety
+/// As the header says.
+#[no_mangle]
+pub unsafe extern "C" fn vicover_dump_domain(
+    options: *const abi::vicover_options,
+    domain: *const abi::vicover_domain,
+    job: *mut abi::vicover_job,
+) -> abi::vicover_status {
+    answer(|| {
+        // SAFETY: the caller passes structs as the header says.
+        let (start, domain) = unsafe { (input::read_start(options)?, input::read_struct(domain)?) };
+        // SAFETY: as above; zero marks "no job" until there is one.
+        unsafe { input::write_out(job, "job", 0)? };
+        let given = Given {
+            name: "vicover_domain",
+            ctx: domain.ctx,
+            config: domain.config,
+            domid: domain.domid,
+            reserved: domain.reserved,
+        };
+        // SAFETY: both point to libxl objects, as the header demands.
+        let started = unsafe { domains::dump(start, given)? };
+        // SAFETY: checked above.
+        unsafe { input::write_out(job, "job", handles::add(started)) }
+    })
+}
+
 /// Dumps a crashed domain and recovers it.
 ///
 /// # Safety
@@ -123,68 +147,18 @@ pub unsafe extern "C" fn vicover_recover(
         let (start, crash) = unsafe { (input::read_start(options)?, input::read_struct(crash)?) };
         // SAFETY: as above; zero marks "no job" until there is one.
         unsafe { input::write_out(job, "job", 0)? };
-        if crash.reserved != 0 {
-            return Err(Failure::new(
-                abi::VICOVER_ERR_STRUCT_SIZE,
-                "vicover_crash.reserved must be zero",
-            ));
-        }
-        let (Some(ctx), Some(config)) = (NonNull::new(crash.ctx), NonNull::new(crash.config))
-        else {
-            return Err(Failure::new(
-                abi::VICOVER_ERR_NULL,
-                "vicover_crash.ctx and .config must not be null",
-            ));
+        let given = Given {
+            name: "vicover_crash",
+            ctx: crash.ctx,
+            config: crash.config,
+            domid: crash.domid,
+            reserved: crash.reserved,
         };
         // SAFETY: both point to libxl objects, as the header demands.
-        let started = unsafe { start_recovery(start, ctx, config, crash.domid)? };
+        let started = unsafe { domains::recover(start, given)? };
         // SAFETY: checked above.
         unsafe { input::write_out(job, "job", handles::add(started)) }
     })
-}
-
-/// # Safety
-/// `ctx` and `config` are libxl's; `ctx` lives until the job is done.
-#[cfg(feature = "xen")]
-unsafe fn start_recovery(
-    start: input::Start,
-    ctx: NonNull<abi::libxl__ctx>,
-    config: NonNull<abi::libxl_domain_config>,
-    domid: u32,
-) -> Result<Job, Failure> {
-    use crate::host::xen::{CrashConfig, LibxlContext, XenDomain, XenToolstack};
-    let Some(ctx) = LibxlContext::new(ctx.as_ptr()) else {
-        return Err(Failure::new(abi::VICOVER_ERR_NULL, "ctx must not be null"));
-    };
-    // SAFETY: passed on.
-    let config = unsafe { CrashConfig::copy(ctx, config) };
-    if let Some(why) = config.refusal() {
-        return Err(Error::Unsupported(why).into());
-    }
-    let domain = XenDomain::open(domid, &config).map_err(Error::host("opening the domain"))?;
-    let toolstack =
-        XenToolstack::new(ctx, domid, config).map_err(Error::host("opening xenstore"))?;
-    let target = recover::Target {
-        options: start.options,
-        name: start.name,
-        dump_dir: start.dump_dir,
-        sink: start.sink.into(),
-    };
-    let work =
-        move |shared: &Shared| recover::recover(&domain, Box::new(toolstack), &target, shared);
-    Ok(Job::start(start.log, work)?)
-}
-
-/// # Safety
-/// None: it refuses.
-#[cfg(not(feature = "xen"))]
-unsafe fn start_recovery(
-    _start: input::Start,
-    _ctx: NonNull<abi::libxl__ctx>,
-    _config: NonNull<abi::libxl_domain_config>,
-    _domid: u32,
-) -> Result<Job, Failure> {
-    Err(Error::Unsupported("this libvicover was built without Xen".into()).into())
 }
 
 /// A snapshot of a job.

@@ -4,14 +4,16 @@
 use std::ffi::CStr;
 use std::mem::{offset_of, size_of, MaybeUninit};
 use std::os::raw::{c_char, c_void};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::abi;
 use super::status::Failure;
-use crate::dump::{OpenSink, Sink};
+use crate::dump::{FileSink, OpenSink, Sink};
+use crate::error::Error;
 use crate::joblog::{JobLog, Sink as LogSink};
 use crate::options::Options;
 use crate::os::file::duplicate;
+use crate::recover::Target;
 
 /// A struct of the ABI: plain data whose first member is its size.
 ///
@@ -47,6 +49,7 @@ macro_rules! versioned {
 versioned!(
     vicover_options until flags,
     vicover_image,
+    vicover_domain,
     vicover_crash,
     vicover_progress,
     vicover_verdict
@@ -190,13 +193,27 @@ pub(super) unsafe fn write_text(
     Ok(())
 }
 
-/// What every job is started with.
+/// What every job is started with. The sink is open already, so that a name that
+/// is taken is refused before anything is done to a guest.
 pub(super) struct Start {
-    pub(super) options: Options,
-    pub(super) name: String,
-    pub(super) dump_dir: PathBuf,
-    pub(super) sink: Option<Box<dyn Sink>>,
-    pub(super) log: JobLog,
+    options: Options,
+    name: String,
+    dump_dir: PathBuf,
+    sink: Option<Box<dyn Sink>>,
+    log: JobLog,
+}
+
+impl Start {
+    /// What the dump is made of, and the job's log.
+    pub(super) fn into_target(self) -> (Target, JobLog) {
+        let target = Target {
+            options: self.options,
+            name: self.name,
+            dump_dir: self.dump_dir,
+            sink: self.sink.into(),
+        };
+        (target, self.log)
+    }
 }
 
 /// Where Xen keeps dumps (`XEN_DUMP_DIR` of its build).
@@ -221,15 +238,15 @@ pub(super) unsafe fn read_start(from: *const abi::vicover_options) -> Result<Sta
     // SAFETY: passed on, here and for the strings.
     let raw = unsafe { read_struct(from)? };
     // SAFETY: as above.
-    let (spec, name, dump_dir) = unsafe {
+    let (spec, name, dump_dir, dump_file) = unsafe {
         (
             text(raw.spec, "spec")?,
             text(raw.name, "name")?,
             text(raw.dump_dir, "dump_dir")?,
+            text(raw.dump_file, "dump_file")?,
         )
     };
-    let options =
-        Options::parse(spec.as_deref().unwrap_or("")).map_err(crate::error::Error::from)?;
+    let options = Options::parse(spec.as_deref().unwrap_or("")).map_err(Error::from)?;
     let name = name.unwrap_or_else(|| "guest".into());
     let log = raw.log.map(|callback| {
         let user = UserPointer(raw.log_user);
@@ -244,7 +261,7 @@ pub(super) unsafe fn read_start(from: *const abi::vicover_options) -> Result<Sta
         log
     });
     Ok(Start {
-        sink: read_sink(&raw, &options)?,
+        sink: read_sink(&raw, dump_file.as_deref().map(Path::new), &options)?,
         options,
         log: JobLog::new(&name, log),
         name,
@@ -252,9 +269,10 @@ pub(super) unsafe fn read_start(from: *const abi::vicover_options) -> Result<Sta
     })
 }
 
-/// The sink that the caller hands in, if any.
+/// The sink that the caller hands in or names, if any.
 fn read_sink(
     raw: &abi::vicover_options,
+    dump_file: Option<&Path>,
     options: &Options,
 ) -> Result<Option<Box<dyn Sink>>, Failure> {
     let refuse = |text: String| Failure::new(abi::VICOVER_ERR_OPTION, text);
@@ -264,24 +282,36 @@ fn read_sink(
             format!("vicover_options.flags has {unknown:#x}, which this version does not know");
         return Err(refuse(text));
     }
-    if raw.flags & abi::VICOVER_OPTION_SINK_FD == 0 {
-        return match raw.sink_fd {
-            0 => Ok(None),
-            fd => Err(refuse(format!(
-                "vicover_options.sink_fd is {fd}, but flags lack VICOVER_OPTION_SINK_FD"
-            ))),
-        };
-    }
-    if let Some(path) = &options.sink {
+    let has_descriptor = raw.flags & abi::VICOVER_OPTION_SINK_FD != 0;
+    if !has_descriptor && raw.sink_fd != 0 {
         return Err(refuse(format!(
-            "both sink_fd and sink={} are given; allowed: one of them",
-            path.display()
+            "vicover_options.sink_fd is {}, but flags lack VICOVER_OPTION_SINK_FD",
+            raw.sink_fd
         )));
+    }
+    let places = [
+        has_descriptor.then(|| "sink_fd".into()),
+        dump_file.map(|path| format!("dump_file {}", path.display())),
+        (options.sink.as_ref()).map(|path| format!("sink={}", path.display())),
+    ];
+    let places: Vec<String> = places.into_iter().flatten().collect();
+    if places.len() > 1 {
+        let all = places.join(" and ");
+        return Err(refuse(format!(
+            "both {all} are given; allowed: one of them"
+        )));
+    }
+    if let Some(path) = dump_file {
+        let sink = FileSink::create_as(path).map_err(Error::DumpStart)?;
+        return Ok(Some(Box::new(sink)));
+    }
+    if !has_descriptor {
+        return Ok(None);
     }
     let sink = duplicate(raw.sink_fd).and_then(|file| OpenSink::from_file(file, None));
     sink.map(Some).map_err(|source| {
         let doing = format!("using descriptor {} as sink", raw.sink_fd);
-        crate::error::Error::Io { doing, source }.into()
+        Error::Io { doing, source }.into()
     })
 }
 

@@ -1,5 +1,6 @@
 //! The C ABI: translation only. Every decision is made elsewhere.
 
+mod domains;
 mod exports;
 mod handles;
 mod input;

@@ -16,12 +16,22 @@ const MAX_NAME: usize = 100;
 
 /// The name of one dump, before and after it is complete.
 #[derive(Clone, Debug)]
-pub(super) struct DumpName {
-    dir: PathBuf,
-    stem: String,
-    number: u32,
-    /// What a complete dump's name ends in.
-    suffix: &'static str,
+pub(super) enum DumpName {
+    /// One that says whose dump it is, and when it was made.
+    Descriptive {
+        dir: PathBuf,
+        stem: String,
+        number: u32,
+        /// What a complete dump's name ends in.
+        suffix: &'static str,
+    },
+    /// The one that somebody asked for.
+    Given(PathBuf),
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Path { path, source }
 }
 
 impl DumpName {
@@ -36,39 +46,76 @@ impl DumpName {
         timestamp_s: u64,
         suffix: &'static str,
     ) -> Result<(Self, File), Error> {
-        let mut this = Self {
+        let mut this = Self::Descriptive {
             dir: dir.into(),
             stem: format!("{}-{}", sanitised(name), utc(timestamp_s)),
             number: 1,
             suffix,
         };
-        let at = |path: &Path| {
-            let path = path.to_owned();
-            move |source| Error::Path { path, source }
-        };
         std::fs::read_dir(dir).map_err(at(dir))?;
-        while this.number <= MAX_SAME_SECOND {
+        loop {
             let incomplete = this.incomplete();
-            let taken = this.complete().symlink_metadata().is_ok();
+            let taken = is_taken(&this.complete());
             match create_private(&incomplete) {
                 Ok(_) if taken => std::fs::remove_file(&incomplete).map_err(at(&incomplete))?,
                 Ok(file) => return Ok((this, file)),
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(at(&incomplete)(error)),
             }
-            this.number += 1;
+            if !this.take_next() {
+                return Err(at(&this.complete())(ErrorKind::AlreadyExists.into()));
+            }
         }
-        Err(at(&this.complete())(ErrorKind::AlreadyExists.into()))
+    }
+
+    /// The name `path`, and its file, created for this process alone.
+    ///
+    /// # Errors
+    /// When it, or what would be beside it, is there already; when its directory
+    /// does not exist or cannot be written to.
+    pub(super) fn create_given(path: &Path) -> Result<(Self, File), Error> {
+        if path.file_name().is_none() {
+            return Err(at(path)(io::Error::from_raw_os_error(libc::EISDIR)));
+        }
+        let this = Self::Given(path.into());
+        let incomplete = this.incomplete();
+        for other in [path, &manifest_path(path)] {
+            if is_taken(other) {
+                return Err(at(other)(io::Error::from_raw_os_error(libc::EEXIST)));
+            }
+        }
+        let file = create_private(&incomplete).map_err(at(&incomplete))?;
+        Ok((this, file))
     }
 
     /// The name of the dump once it is complete.
     pub(super) fn complete(&self) -> PathBuf {
-        let number = match self.number {
-            1 => String::new(),
-            n => format!("-{n}"),
-        };
-        self.dir
-            .join(format!("{}{number}.{}", self.stem, self.suffix))
+        match self {
+            Self::Given(path) => path.clone(),
+            Self::Descriptive {
+                dir,
+                stem,
+                number: 1,
+                suffix,
+            } => dir.join(format!("{stem}.{suffix}")),
+            Self::Descriptive {
+                dir,
+                stem,
+                number,
+                suffix,
+            } => dir.join(format!("{stem}-{number}.{suffix}")),
+        }
+    }
+
+    /// Goes on to the next name that would do; false when there is none.
+    fn take_next(&mut self) -> bool {
+        match self {
+            Self::Descriptive { number, .. } if *number < MAX_SAME_SECOND => {
+                *number += 1;
+                true
+            }
+            _ => false,
+        }
     }
 
     /// The name of the dump until then.
@@ -86,13 +133,14 @@ impl DumpName {
         let from = self.incomplete();
         loop {
             match self.publish_as(&from, &self.complete(), manifest) {
-                Err(error)
-                    if error.kind() == ErrorKind::AlreadyExists
-                        && self.number < MAX_SAME_SECOND =>
-                {
-                    self.number += 1;
+                Err(error) if error.kind() == ErrorKind::AlreadyExists && self.take_next() => {}
+                result => {
+                    return result.and_then(|()| {
+                        let path = self.complete();
+                        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+                        File::open(dir.unwrap_or(Path::new(".")))?.sync_all()
+                    })
                 }
-                result => return result.and_then(|()| File::open(&self.dir)?.sync_all()),
             }
         }
     }
@@ -120,6 +168,11 @@ pub(super) fn manifest_path(dump: &Path) -> PathBuf {
     let mut path = dump.as_os_str().to_owned();
     path.push(".sums");
     path.into()
+}
+
+/// Whether anything has that name, be it a link to nothing.
+fn is_taken(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
 }
 
 fn create_private(path: &Path) -> io::Result<File> {
@@ -252,6 +305,46 @@ mod tests {
         assert!(second.complete().ends_with("g-19700101T000000Z-3.kdump"));
         let other = std::fs::read(dir.path().join("g-19700101T000000Z-2.kdump")).unwrap();
         assert_eq!(other, b"other");
+    }
+
+    #[test]
+    fn a_given_name_is_kept_or_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("wanted");
+        let (mut name, _) = DumpName::create_given(&path).unwrap();
+        assert_eq!(name.incomplete(), dir.path().join("wanted.incomplete"));
+        let refused = |what: &str| {
+            let error = DumpName::create_given(&path).unwrap_err().with_causes();
+            let at = dir.path().join(what);
+            assert!(error.starts_with(at.to_str().unwrap()), "{error}");
+        };
+        refused("wanted.incomplete");
+        name.publish(Some("sums")).unwrap();
+        assert_eq!(
+            std::fs::read(dir.path().join("wanted.sums")).unwrap(),
+            b"sums"
+        );
+        refused("wanted");
+        std::fs::remove_file(&path).unwrap();
+        refused("wanted.sums");
+        assert!(
+            !name.incomplete().exists(),
+            "a refusal leaves nothing behind"
+        );
+        assert!(DumpName::create_given(&dir.path().join("..")).is_err());
+    }
+
+    #[test]
+    fn a_given_name_that_is_taken_meanwhile_stays_theirs() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("wanted");
+        let (mut name, _) = DumpName::create_given(&path).unwrap();
+        std::fs::write(&path, "other").unwrap();
+        let error = name.publish(Some("sums")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(&path).unwrap(), b"other");
+        assert!(name.incomplete().exists());
+        assert!(!dir.path().join("wanted.sums").exists());
     }
 
     #[test]

@@ -154,9 +154,9 @@ fn open_direct(file: &File) -> io::Result<File> {
         .open(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
-/// A dump file of its own in a directory: `NAME-UTCTIME.kdump.incomplete` (or
-/// `.elf.incomplete`), and without `.incomplete` once it is complete, its
-/// manifest beside it as `.sums`. Never replaces an older file.
+/// A dump file of its own: `NAME-UTCTIME.kdump` in a directory (or `.elf`), or
+/// under a name that was asked for; with `.incomplete` until it is complete, then
+/// with its manifest beside it as `.sums`. Never replaces an older file.
 pub struct FileSink {
     name: DumpName,
     seekable: Seekable,
@@ -180,13 +180,26 @@ impl FileSink {
     /// # Errors
     /// When that is not possible; the message names the path.
     pub fn create(dir: &Path, name: &str, timestamp_s: u64, format: Format) -> Result<Self, Error> {
-        let (name, file) = DumpName::create(dir, name, timestamp_s, format.suffix())?;
-        Ok(Self {
+        let created = DumpName::create(dir, name, timestamp_s, format.suffix());
+        created.map(|(name, file)| Self::of(name, file))
+    }
+
+    /// Creates the file that is called `path` once the dump in it is complete.
+    ///
+    /// # Errors
+    /// When that is not possible, or something of that name is there already;
+    /// the message names the path.
+    pub fn create_as(path: &Path) -> Result<Self, Error> {
+        DumpName::create_given(path).map(|(name, file)| Self::of(name, file))
+    }
+
+    fn of(name: DumpName, file: File) -> Self {
+        Self {
             name,
             seekable: Seekable::new(file),
             begun: false,
             published: false,
-        })
+        }
     }
 }
 

@@ -102,6 +102,16 @@ pub trait CrashedDomain: Send + Sync {
     fn release(&self, frames: &[Gfn]) -> Result<u64, HostError>;
 }
 
+/// A domain whose processors can be stopped for a while.
+pub trait Pausable {
+    /// Stops its processors. Whoever else stops them does so independently: they
+    /// run again when all have let go.
+    fn pause(&self) -> Result<(), HostError>;
+
+    /// Lets go of its processors.
+    fn unpause(&self) -> Result<(), HostError>;
+}
+
 /// Some mapped frames of the crashed domain. Never handed out as a slice: the
 /// memory is shared with whoever else maps it.
 pub trait Mapping: Send + Sync {

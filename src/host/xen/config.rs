@@ -139,12 +139,19 @@ impl CrashConfig {
         }
     }
 
+    /// Says why the memory of this guest cannot be read by us.
+    pub fn unreadable(&self) -> Option<String> {
+        let is_pvh = self.get().c_info.type_ == sys::LIBXL_DOMAIN_TYPE_PVH;
+        (!is_pvh).then(|| "only PVH guests are supported (type=\"pvh\")".into())
+    }
+
     /// Says why this guest cannot be recovered by us, before anything is touched.
     pub fn refusal(&self) -> Option<String> {
-        let config = self.get();
-        if config.c_info.type_ != sys::LIBXL_DOMAIN_TYPE_PVH {
-            return Some("only PVH guests are supported (type=\"pvh\")".into());
+        let unreadable = self.unreadable();
+        if unreadable.is_some() {
+            return unreadable;
         }
+        let config = self.get();
         let others = [
             ("pci", config.num_pcidevs),
             ("rdm", config.num_rdms),

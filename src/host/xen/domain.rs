@@ -1,4 +1,4 @@
-//! Memory of the crashed domain: mapping, scrubbing and releasing its frames.
+//! A domain's memory: mapping, scrubbing and releasing its frames.
 #![allow(unsafe_code)]
 
 use std::ptr::NonNull;
@@ -10,7 +10,7 @@ use super::config::CrashConfig;
 use super::control::{failed, Control};
 use super::{registers, sys};
 use crate::addr::{Gfn, GfnRange, PAGE_SIZE};
-use crate::host::{Access, CrashedDomain, HostError, Mapping, VcpuState};
+use crate::host::{Access, CrashedDomain, HostError, Mapping, Pausable, VcpuState};
 
 /// Most frames that one hypercall gives back, so that a refused frame costs
 /// little to find.
@@ -30,7 +30,7 @@ impl Drop for ForeignMemory {
     }
 }
 
-/// The crashed domain as the hypervisor shows it.
+/// A domain as the hypervisor shows it.
 pub struct XenDomain {
     domid: u32,
     ram: Vec<GfnRange>,
@@ -39,15 +39,31 @@ pub struct XenDomain {
 }
 
 impl XenDomain {
-    /// Opens handles of our own on the domain. Called after xl has become a
-    /// daemon.
-    pub fn open(domid: u32, config: &CrashConfig) -> Result<Self, HostError> {
-        let control = Control::open()?;
-        let info = control.domain_info(domid)?;
-        if info.flags & xc::XEN_DOMINF_shutdown == 0 {
+    /// Opens a domain that has crashed. Called after xl has become a daemon.
+    pub fn open_crashed(domid: u32, config: &CrashConfig) -> Result<Self, HostError> {
+        let this = Self::open(domid, config)?;
+        if this.control.domain_info(domid)?.flags & xc::XEN_DOMINF_shutdown == 0 {
             return Err(HostError::new(
                 "xc_domain_getinfolist",
                 format!("domain {domid} has not shut down"),
+            ));
+        }
+        Ok(this)
+    }
+
+    /// Opens handles of our own on a domain that may be running.
+    ///
+    /// One whose populate-on-demand entries are not all covered is refused: Xen
+    /// backs an entry that is mapped, and crashes the domain when it cannot
+    /// (Xen 4.17, `xen/arch/x86/mm/p2m-pod.c`, `p2m_pod_demand_populate`).
+    pub fn open(domid: u32, config: &CrashConfig) -> Result<Self, HostError> {
+        let control = Control::open()?;
+        control.domain_info(domid)?;
+        let missing = control.backing(domid)?.missing();
+        if missing > 0 {
+            return Err(HostError::new(
+                "xc_domain_get_pod_target",
+                format!("domain {domid} still lacks memory for {missing} of its pages"),
             ));
         }
         // SAFETY: a null logger is allowed (xenforeignmemory.h).
@@ -115,7 +131,19 @@ impl CrashedDomain for XenDomain {
     }
 }
 
-/// Frames of the crashed domain in our address space.
+/// Xen counts: an administrator's pause outlasts ours, and ours theirs (4.17,
+/// `domain_pause_by_systemcontroller`).
+impl Pausable for XenDomain {
+    fn pause(&self) -> Result<(), HostError> {
+        self.control.pause(self.domid)
+    }
+
+    fn unpause(&self) -> Result<(), HostError> {
+        self.control.unpause(self.domid)
+    }
+}
+
+/// Frames of the domain in our address space.
 struct ForeignMapping {
     foreign: Arc<ForeignMemory>,
     start: NonNull<u8>,

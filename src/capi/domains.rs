@@ -1,0 +1,120 @@
+//! Jobs on domains of the real host.
+#![allow(unsafe_code)]
+
+use super::abi;
+use super::input::Start;
+use super::status::Failure;
+use crate::job::Job;
+
+/// A domain as the structs of the header name one.
+pub(super) struct Given {
+    /// The struct.
+    pub(super) name: &'static str,
+    pub(super) ctx: *mut abi::libxl__ctx,
+    pub(super) config: *mut abi::libxl_domain_config,
+    pub(super) domid: u32,
+    pub(super) reserved: u32,
+}
+
+impl Given {
+    fn check(&self) -> Result<(), Failure> {
+        if self.reserved != 0 {
+            return Err(Failure::new(
+                abi::VICOVER_ERR_STRUCT_SIZE,
+                format!("{}.reserved must be zero", self.name),
+            ));
+        }
+        if self.ctx.is_null() || self.config.is_null() {
+            return Err(Failure::new(
+                abi::VICOVER_ERR_NULL,
+                format!("{}.ctx and .config must not be null", self.name),
+            ));
+        }
+        if self.domid == 0 {
+            return Err(Failure::new(
+                abi::VICOVER_ERR_UNSUPPORTED,
+                format!("{}.domid is 0: the domain that we run in", self.name),
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(feature = "xen")]
+mod xen {
+    use super::{abi, Failure, Given, Job, Start};
+    use crate::error::Error;
+    use crate::host::xen::{CrashConfig, LibxlContext, XenDomain, XenToolstack};
+    use crate::job::Shared;
+    use crate::{live, recover as story};
+    use std::ptr::NonNull;
+
+    /// # Safety
+    /// `given` holds null pointers or pointers to objects of libxl, of which the
+    /// context lives until the job is done.
+    unsafe fn objects_of(given: &Given) -> Result<(LibxlContext, CrashConfig), Failure> {
+        given.check()?;
+        let null = || Failure::new(abi::VICOVER_ERR_NULL, "ctx and config must not be null");
+        let ctx = LibxlContext::new(given.ctx).ok_or_else(null)?;
+        let config = NonNull::new(given.config).ok_or_else(null)?;
+        // SAFETY: passed on.
+        Ok((ctx, unsafe { CrashConfig::copy(ctx, config) }))
+    }
+
+    /// Starts to dump a domain that may be running.
+    ///
+    /// # Safety
+    /// As for [`objects_of`].
+    pub(in crate::capi) unsafe fn dump(start: Start, given: Given) -> Result<Job, Failure> {
+        // SAFETY: passed on.
+        let (_, config) = unsafe { objects_of(&given)? };
+        if let Some(why) = config.unreadable() {
+            return Err(Error::Unsupported(why).into());
+        }
+        let domain = XenDomain::open(given.domid, &config);
+        let domain = domain.map_err(Error::host("opening the domain"))?;
+        let (target, log) = start.into_target();
+        let work = move |shared: &Shared| live::dump(&domain, &target, shared);
+        Ok(Job::start(log, work)?)
+    }
+
+    /// Starts to recover a crashed domain.
+    ///
+    /// # Safety
+    /// As for [`objects_of`].
+    pub(in crate::capi) unsafe fn recover(start: Start, given: Given) -> Result<Job, Failure> {
+        // SAFETY: passed on.
+        let (ctx, config) = unsafe { objects_of(&given)? };
+        if let Some(why) = config.refusal() {
+            return Err(Error::Unsupported(why).into());
+        }
+        let domain = XenDomain::open_crashed(given.domid, &config);
+        let domain = domain.map_err(Error::host("opening the domain"))?;
+        let toolstack = XenToolstack::new(ctx, given.domid, config);
+        let toolstack = Box::new(toolstack.map_err(Error::host("opening xenstore"))?);
+        let (target, log) = start.into_target();
+        let work = move |shared: &Shared| story::recover(&domain, toolstack, &target, shared);
+        Ok(Job::start(log, work)?)
+    }
+}
+
+#[cfg(feature = "xen")]
+pub(super) use xen::{dump, recover};
+
+#[cfg(not(feature = "xen"))]
+mod no_xen {
+    use super::{Failure, Given, Job, Start};
+    use crate::error::Error;
+
+    /// # Safety
+    /// None: it refuses.
+    pub(in crate::capi) unsafe fn dump(_start: Start, given: Given) -> Result<Job, Failure> {
+        given.check()?;
+        Err(Error::Unsupported("this libvicover was built without Xen".into()).into())
+    }
+
+    pub(in crate::capi) use dump as recover;
+}
+
+#[cfg(not(feature = "xen"))]
+pub(super) use no_xen::{dump, recover};
