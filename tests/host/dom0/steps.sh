@@ -41,9 +41,17 @@ step_client() {
     client_pid=$!
 }
 
+step_database_client() {
+    database-client "$GUEST_ADDRESS" 5432 >&3 &
+    client_pid=$!
+}
+
 # request SECONDS WORD...: one request to the service, and its answer.
 step_request() {
-    client request "$GUEST_ADDRESS" "$GUEST_PORT" "$@" 3>&-
+    answer=$(client request "$GUEST_ADDRESS" "$GUEST_PORT" "$@" 3>&-)
+    status=$?
+    event answer "{\"line\":$(echo "$answer" | json_string)}"
+    return $status
 }
 
 # The service does not answer this one: the kernel panics.

@@ -154,7 +154,7 @@ class Machine:
 
     def _prepare(self) -> None:
         outdisk.create(self._directory / "out.ext4")
-        shutil.copyfile(self._pieces.guest / "disk.ext4", self._directory / "guest.ext4")
+        shutil.copyfile(self._pieces.disk / "disk.ext4", self._directory / "guest.ext4")
         archive = cpio.Archive("overlay")
         for script in ("init", "lib.sh", "steps.sh"):
             data = (HERE / "dom0" / script).read_bytes()
@@ -171,6 +171,8 @@ class Machine:
         config = xlcfg.guest_config(self._options, net)
         archive.add_file("etc/xen/guest.cfg", config.encode())
         (self._directory / "guest.cfg").write_text(config)
+        if (self._pieces.disk / "dom0").is_dir():
+            archive.add_tree(self._pieces.disk / "dom0")
         if self._options.overlay:
             archive.add_tree(self._options.overlay)
         base = (self._pieces.dom0 / "initrd.cpio").read_bytes()
@@ -205,17 +207,19 @@ class Machine:
             "-chardev", f"socket,id=monitor,fd={monitor}",
             "-mon", "chardev=monitor,mode=control",
         ]
+        rate = self._options.disk_rate
+        throttle = f",throttling.bps-total={rate}" if rate else ""
         # dom0's initrd takes the first as its root.
-        for name, path, snapshot in (
-            ("root", self._pieces.dom0 / "root.ext4", "on"),
-            ("files", self._pieces.guest / "files.ext4", "on"),
-            ("out", self._directory / "out.ext4", "off"),
-            ("guest", self._directory / "guest.ext4", "off"),
+        for name, path, snapshot, more in (
+            ("root", self._pieces.dom0 / "root.ext4", "on", ""),
+            ("files", self._pieces.guest / "files.ext4", "on", ""),
+            ("out", self._directory / "out.ext4", "off", throttle),
+            ("guest", self._directory / "guest.ext4", "off", throttle),
         ):
             command += [
                 "-drive",
                 f"if=none,id={name},format=raw,cache=unsafe,discard=unmap,"
-                f"snapshot={snapshot},file={path}",
+                f"snapshot={snapshot},file={path}{more}",
                 "-device", f"virtio-blk-pci,drive={name},serial={name}",
             ]
         return command

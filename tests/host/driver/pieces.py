@@ -22,13 +22,21 @@ class Pieces:
     dom0: pathlib.Path
     guest: pathlib.Path
     tools: pathlib.Path
+    # Whose disk.ext4 the guest gets, with files for dom0 that belong to it.
+    disk: pathlib.Path
 
 
-def build() -> Pieces:
-    """Build what is missing; progress goes to standard error."""
-    command = [HERE / "build", "dom0", "guest", "tools"]
+def build(disk: str = "guest") -> Pieces:
+    """Build what is missing; `disk` names the piece that the guest's disk is from.
+
+    Progress goes to standard error.
+    """
+    command = [HERE / "build", *dict.fromkeys(["dom0", "guest", "tools", disk])]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
         raise HostError("building the emulated host failed (see above)")
     found = dict(line.split(" ", 1) for line in done.stdout.splitlines())
-    return Pieces(**{name: pathlib.Path(path) for name, path in found.items()})
+    return Pieces(
+        **{name: pathlib.Path(found[name]) for name in ("dom0", "guest", "tools")},
+        disk=pathlib.Path(found[disk]),
+    )

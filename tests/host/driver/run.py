@@ -25,9 +25,9 @@ class Run:
 
         A run that the emulator itself spoiled is repeated on a fresh host.
         """
-        _, xlcfg = scenarios.SCENARIOS[self.options.scenario]
-        self.options.xlcfg = [*xlcfg, *self.options.xlcfg]
-        built = pieces.build()
+        scenario = scenarios.SCENARIOS[self.options.scenario]
+        self.options.xlcfg = [*scenario.xlcfg, *self.options.xlcfg]
+        built = pieces.build(scenario.disk)
         self._check_directory()
         for attempt in range(1, ATTEMPTS + 1):
             self.result = {"scenario": self.options.scenario, "ok": False,
@@ -42,7 +42,7 @@ class Run:
         return self.result["ok"]
 
     def _attempt(self, built) -> None:
-        function, _ = scenarios.SCENARIOS[self.options.scenario]
+        story = scenarios.SCENARIOS[self.options.scenario].story
         self.timeline = Timeline()
         host = machine.Machine(built, self.options, self.directory)
         host.on_event(self.timeline.show)
@@ -51,7 +51,7 @@ class Run:
         try:
             with host:
                 try:
-                    function(host, self)
+                    story(host, self)
                     self.result["ok"] = True
                 except pieces.EmulatorFault:
                     raise

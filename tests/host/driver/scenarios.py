@@ -2,23 +2,38 @@
 waits for events, and leaves figures in `run.result`; it raises HostError when
 the story goes wrong. Add one with @scenario(xl.cfg keys...)."""
 
+import typing
+
 from .pieces import HostError
 
 SCENARIOS = {}
 
 
-def scenario(*xlcfg: str):
-    """Registers a function under its name, with keys for the guest's xl.cfg."""
+class Scenario(typing.NamedTuple):
+    """A story, keys for the guest's xl.cfg, and the piece its disk is from."""
+
+    story: typing.Callable
+    xlcfg: tuple
+    disk: str
+
+
+def scenario(*xlcfg: str, disk: str = "guest"):
+    """Registers a function under its name."""
 
     def register(function):
-        SCENARIOS[function.__name__.replace("_", "-")] = (function, xlcfg)
+        name = function.__name__.replace("_", "-")
+        SCENARIOS[name] = Scenario(function, xlcfg, disk)
         return function
 
     return register
 
 
-def start(host, run) -> None:
-    """Brings the guest up, gives it work to do and a client that counts."""
+def start(host, run, client: str = "client", load: tuple = ()) -> None:
+    """Brings the guest up, gives it work to do and a client that counts.
+
+    `client` is the step that starts the client; `load` the MiB of anonymous
+    memory, tmpfs and page cache to fill.
+    """
     host.wait("dom0_ready", 180, "dom0 did not come up")
     host.step("watch")
     host.step("follow_log")
@@ -27,10 +42,11 @@ def start(host, run) -> None:
     run.result["create_status"] = created.data["status"]
     if created.data["status"] != 0:
         raise HostError("xl create failed:\n" + created.data["output"])
-    host.step("client")
+    host.step(client)
     host.wait("first_ack", 180, "the guest's service did not answer")
     memory = run.options.memory
-    host.step(f"request 60 load {memory // 4} {memory // 16} 64", 90)
+    anonymous, tmpfs, cache = load or (memory // 4, memory // 16, 64)
+    host.step(f"request 240 load {anonymous} {tmpfs} {cache}", 270)
     host.wait("acked", 60, "the service does not acknowledge writes",
               where=lambda data: data["number"] >= 100)
 

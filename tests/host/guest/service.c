@@ -5,6 +5,7 @@
  *   list        all numbers in the log, one a line, then "end"
  *   load A T C  hold A MiB of patterned anonymous memory, T MiB of tmpfs and
  *               C MiB of page cache from the disk; answer "ok"
+ *   memory      answer "ok TOTAL FREE", in KiB, as the kernel counts them
  *   crash       panic the kernel (sysrq c); no answer
  *
  *   service PORT LOG TMPFS-FILE CACHE-FILE
@@ -23,6 +24,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #define MIB (1UL << 20)
@@ -118,6 +120,19 @@ static void load(int client, unsigned long anon_mib, unsigned long tmpfs_mib,
     write_all(client, "ok\n", 3);
 }
 
+static void memory(int client)
+{
+    struct sysinfo info;
+    char answer[64];
+
+    if (sysinfo(&info) < 0)
+        die("sysinfo");
+    write_all(client, answer,
+              snprintf(answer, sizeof answer, "ok %lu %lu\n",
+                       info.totalram * info.mem_unit / 1024,
+                       info.freeram * info.mem_unit / 1024));
+}
+
 static void crash(void)
 {
     int trigger = open("/proc/sysrq-trigger", O_WRONLY | O_CLOEXEC);
@@ -136,6 +151,8 @@ static void answer(int client, char *line)
         list(client);
     else if (sscanf(line, "load %lu %lu %lu", &a, &b, &c) == 3)
         load(client, a, b, c);
+    else if (strcmp(line, "memory") == 0)
+        memory(client);
     else if (strcmp(line, "crash") == 0)
         crash();
     else

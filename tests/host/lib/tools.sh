@@ -1,6 +1,7 @@
 # tools: our C programs that run in dom0.
 
-tools_sources=(lib/tools.sh lib/sdk.sh tools/client.c tools/watch.c tools/event.h)
+tools_sources=(lib/tools.sh lib/sdk.sh tools/client.c tools/watch.c tools/owed.h
+    tools/event.h)
 
 make_tools() {
     mkdir "$work/bin"

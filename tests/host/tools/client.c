@@ -8,42 +8,24 @@
  *   client request ADDRESS PORT SECONDS WORD...
  *                                    sends one request and prints the answer
  *
- * A write counts as acknowledged when its "ok" has been read. Events: down
- * (first failure after an acknowledged write), up (first one after that), acked
- * (every so many writes) and verified.
+ * A write counts as acknowledged when its "ok" has been read. See owed.h.
  */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
-#include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
 
-#include "event.h"
+#include "owed.h"
 
 /* A crashed guest answers nothing at all, so its client must give up soon; a
  * guest whose host is busy dumping may take long to answer. */
 #define CONNECT_TIMEOUT_MS 200
 #define ANSWER_TIMEOUT_MS 2000
 #define LIST_TIMEOUT_MS 30000
-#define PACE_MS 20
-#define ACKED_EVERY 25
 
 static struct sockaddr_in server;
-static volatile sig_atomic_t stop_requested;
-
-static void on_term(int signal_number)
-{
-    (void)signal_number;
-    stop_requested = 1;
-}
-
-static void pause_ms(int ms)
-{
-    poll(NULL, 0, ms);
-}
+static int connection = -1;
 
 /* A connected socket, or -1. */
 static int connect_service(void)
@@ -100,94 +82,48 @@ static bool send_all(int fd, const char *text)
     return send(fd, text, size, MSG_NOSIGNAL) == (ssize_t)size;
 }
 
-/* One write, committed: true when the service acknowledged it. */
-static bool put(int *fd, unsigned long number)
+static void disconnect(void)
+{
+    if (connection >= 0)
+        close(connection);
+    connection = -1;
+}
+
+static bool put(unsigned long number)
 {
     char line[64], expected[64];
 
-    if (*fd < 0)
-        *fd = connect_service();
-    if (*fd < 0)
+    if (connection < 0)
+        connection = connect_service();
+    if (connection < 0)
         return false;
     snprintf(line, sizeof line, "put %lu\n", number);
     snprintf(expected, sizeof expected, "ok %lu", number);
-    if (send_all(*fd, line) &&
-        read_line(*fd, line, sizeof line, ANSWER_TIMEOUT_MS) &&
+    if (send_all(connection, line) &&
+        read_line(connection, line, sizeof line, ANSWER_TIMEOUT_MS) &&
         strcmp(line, expected) == 0)
         return true;
-    close(*fd);
-    *fd = -1;
+    disconnect();
     return false;
 }
 
-/* Numbers are sent in order and each until acknowledged: 1..acked are owed. */
-static bool verify(unsigned long acked)
+static bool list(struct stored *stored)
 {
-    bool *stored = calloc(acked + 1, sizeof *stored);
-    unsigned long number, records = 0, lost = 0, first_lost = 0;
+    int fd = connect_service();
     bool complete = false;
     char line[64];
-    int fd = connect_service();
 
-    if (!stored) {
-        perror("verify");
-        exit(1);
-    }
-    if (fd >= 0 && send_all(fd, "list\n")) {
-        while (read_line(fd, line, sizeof line, LIST_TIMEOUT_MS)) {
-            if (strcmp(line, "end") == 0) {
-                complete = true;
-                break;
-            }
-            number = strtoul(line, NULL, 10);
-            records++;
-            if (number >= 1 && number <= acked)
-                stored[number] = true;
+    if (fd < 0)
+        return false;
+    if (send_all(fd, "list\n")) {
+        while (!complete && read_line(fd, line, sizeof line, LIST_TIMEOUT_MS)) {
+            complete = strcmp(line, "end") == 0;
+            if (!complete)
+                note_stored(stored, strtoul(line, NULL, 10));
         }
     }
-    for (number = 1; number <= acked; number++) {
-        if (!stored[number] && lost++ == 0)
-            first_lost = number;
-    }
-    event("verified", "{\"acked\":%lu,\"stored\":%lu,\"lost\":%lu,"
-          "\"first_lost\":%lu,\"list_complete\":%s}",
-          acked, records, lost, first_lost, complete ? "true" : "false");
-    free(stored);
-    return complete && lost == 0;
-}
-
-static int run(void)
-{
-    unsigned long number = 1;
-    double last_ack_s = 0;
-    bool down = false;
-    int fd = -1;
-
-    while (!stop_requested) {
-        if (put(&fd, number)) {
-            double now_s = monotonic_s();
-
-            if (number == 1)
-                event("first_ack", "{\"number\":1}");
-            if (number % ACKED_EVERY == 0)
-                event("acked", "{\"number\":%lu}", number);
-            if (down)
-                event("up", "{\"number\":%lu,\"last_ack_s\":%.3f,"
-                      "\"first_ack_s\":%.3f,\"down_s\":%.3f}",
-                      number, last_ack_s, now_s, now_s - last_ack_s);
-            down = false;
-            last_ack_s = now_s;
-            number++;
-        } else if (number > 1 && !down) {
-            down = true;
-            event("down", "{\"number\":%lu,\"last_ack_s\":%.3f}",
-                  number, last_ack_s);
-        }
-        pause_ms(PACE_MS);
-    }
-    if (fd >= 0)
-        close(fd);
-    return verify(number - 1) ? 0 : 1;
+    close(fd);
+    return complete;
 }
 
 static int request(double deadline_s, char **words)
@@ -219,8 +155,7 @@ static int request(double deadline_s, char **words)
 
 int main(int argc, char **argv)
 {
-    /* No SA_RESTART: a blocked poll must end. */
-    struct sigaction term = { .sa_handler = on_term };
+    static const struct service service = { put, list, disconnect };
 
     if (argc < 4 || inet_pton(AF_INET, argv[2], &server.sin_addr) != 1) {
         fprintf(stderr, "usage: client run ADDRESS PORT\n"
@@ -229,8 +164,7 @@ int main(int argc, char **argv)
     }
     server.sin_family = AF_INET;
     server.sin_port = htons(atoi(argv[3]));
-    sigaction(SIGTERM, &term, NULL);
     if (strcmp(argv[1], "request") == 0 && argc > 5)
         return request(atof(argv[4]), argv + 5);
-    return run();
+    return commit_and_verify(&service);
 }

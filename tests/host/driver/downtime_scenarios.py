@@ -1,0 +1,55 @@
+"""How long a database is away when its guest crashes, by what xl does then."""
+
+from .pieces import HostError
+from .scenarios import crash, recovered, scenario, settled, start
+
+ON_DISK = "postgres"
+DUMP_DEADLINE_S = 5400  # xl's own dump of a PVH guest takes that long here
+
+
+def used(host) -> float:
+    """The share of the guest's memory that is in use, as its kernel says."""
+    last = host.events[-1]
+    host.step("request 30 memory", 60)
+    answer = host.wait("answer", 5, "the guest does not tell its memory", after=last)
+    _, total, free = answer.data["line"].split()
+    return 1 - int(free) / int(total)
+
+
+def story(host, run, deadline_s: float, dumps: bool) -> None:
+    """From the database's first transaction to a host that is at rest again."""
+    quarter = run.options.memory // 4
+    start(host, run, client="database_client", load=(quarter, 0, quarter))
+    share = run.result["guest_memory_used"] = round(used(host), 3)
+    if share < 0.5:
+        raise HostError(f"only {share:.0%} of the guest's memory is in use")
+    crashed = crash(host, run)
+    try:
+        recovered(host, run, crashed, deadline_s)
+        settled(host, run, crashed, DUMP_DEADLINE_S)
+    finally:
+        # What was said by then explains a run that failed, too.
+        run.result["log"] = [
+            [round(event.at_s - crashed.at_s, 3), event.data["line"]]
+            for event in host.events if event.name in ("log", "xl")
+        ]
+    if dumps and not run.result["dumps"]:
+        raise HostError("there is no dump")
+
+
+@scenario('on_crash="restart"', disk=ON_DISK)
+def downtime_restart(host, run):
+    """A database's downtime with xl's own restart."""
+    story(host, run, 300, dumps=False)
+
+
+@scenario('on_crash="coredump-restart"', disk=ON_DISK)
+def downtime_coredump_restart(host, run):
+    """A database's downtime with xl's own dump, then its restart."""
+    story(host, run, DUMP_DEADLINE_S, dumps=True)
+
+
+@scenario('on_crash="vicover"', disk=ON_DISK)
+def downtime_vicover(host, run):
+    """A database's downtime with the dump and the recovery at once."""
+    story(host, run, 600, dumps=True)
