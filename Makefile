@@ -2,6 +2,7 @@
 # make test   everything that must hold
 # make bench-dump   the speed of dumping (RUNS=5 rounds), against makedumpfile
 # make bench-plan   the speed of looking at page descriptors, against memory's
+# make bench-downtime   a database's downtime, against xl's own restart (RUNS=3)
 # make compare-makedumpfile   which pages are left out, against makedumpfile
 # All install the Debian packages they need, and say so first.
 
@@ -12,7 +13,7 @@ INSTALL ?= install
 built = $(or $(CARGO_TARGET_DIR),target)/release
 version = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 
-.PHONY: all demo bench-dump bench-plan compare-makedumpfile test check install clean
+.PHONY: all demo bench-dump bench-plan bench-downtime compare-makedumpfile test check install clean
 
 all:
 	cargo build --release --locked
@@ -28,6 +29,10 @@ bench-dump:
 bench-plan:
 	@tests/install-deps
 	cargo bench --locked --no-default-features --bench plan
+
+bench-downtime:
+	@tests/install-deps
+	@tests/bench/downtime
 
 compare-makedumpfile:
 	@tests/install-deps

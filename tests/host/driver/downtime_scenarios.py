@@ -1,6 +1,7 @@
 """How long a database is away when its guest crashes, by what xl does then."""
 
 from .pieces import HostError
+from .recovery_scenarios import said
 from .scenarios import crash, recovered, scenario, settled, start
 
 ON_DISK = "postgres"
@@ -16,8 +17,11 @@ def used(host) -> float:
     return 1 - int(free) / int(total)
 
 
-def story(host, run, deadline_s: float, dumps: bool) -> None:
-    """From the database's first transaction to a host that is at rest again."""
+def story(host, run, deadline_s: float, dumps: bool, ends: tuple = ()) -> None:
+    """From the database's first transaction to a host that is at rest again.
+
+    `ends`: what xl's log says when all is done.
+    """
     quarter = run.options.memory // 4
     start(host, run, client="database_client", load=(quarter, 0, quarter))
     share = run.result["guest_memory_used"] = round(used(host), 3)
@@ -26,6 +30,8 @@ def story(host, run, deadline_s: float, dumps: bool) -> None:
     crashed = crash(host, run)
     try:
         recovered(host, run, crashed, deadline_s)
+        for text in ends:
+            said(host, text, 900, crashed)
         settled(host, run, crashed, DUMP_DEADLINE_S)
     finally:
         # What was said by then explains a run that failed, too.
@@ -52,4 +58,4 @@ def downtime_coredump_restart(host, run):
 @scenario('on_crash="vicover"', disk=ON_DISK)
 def downtime_vicover(host, run):
     """A database's downtime with the dump and the recovery at once."""
-    story(host, run, 600, dumps=True)
+    story(host, run, 600, dumps=True, ends=("settled:", "dump complete:"))
