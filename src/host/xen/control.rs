@@ -1,7 +1,14 @@
 //! A handle on the hypervisor's control interface, and the few calls we make.
+//!
+//! libxl forks (it destroys domains in children), and a child finds every lock as
+//! it was. libxencall keeps one for its buffers, common to all ordinary handles:
+//! a child forked while a thread of ours held it would wait for it for ever, and
+//! libxl for the child. So our handles are opened without that lock, and have one
+//! of their own that no child needs.
 #![allow(unsafe_code)]
 
 use std::ptr::NonNull;
+use std::sync::{Mutex, MutexGuard};
 
 use xenctrl_sys as xc;
 
@@ -9,13 +16,27 @@ use crate::addr::{Gfn, PAGE_SIZE};
 use crate::host::{Backing, HostError};
 
 /// An open `xc_interface`.
-pub(super) struct Control(NonNull<xc::xc_interface>);
+struct Handle(NonNull<xc::xc_interface>);
 
-// SAFETY: libxenctrl guarantees that a handle may be used from any thread (see
-// the module's head); we never read the per-handle last error.
-unsafe impl Send for Control {}
-// SAFETY: as above; its buffer cache is locked inside libxencall.
-unsafe impl Sync for Control {}
+// SAFETY: libxenctrl lets any thread use a handle, one at a time (xenctrl.h,
+// XC_OPENFLAG_NON_REENTRANT).
+unsafe impl Send for Handle {}
+
+impl Handle {
+    fn raw(&self) -> *mut xc::xc_interface {
+        self.0.as_ptr()
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // SAFETY: opened by us, and nobody can use it after this.
+        unsafe { xc::xc_interface_close(self.raw()) };
+    }
+}
+
+/// The control interface, for any thread. A call waits for another thread's.
+pub(super) struct Control(Mutex<Handle>);
 
 pub(super) fn failed(call: &'static str) -> HostError {
     HostError::last_os_error(call)
@@ -32,23 +53,28 @@ fn answer(rc: i32, call: &'static str) -> Result<(), HostError> {
 
 impl Control {
     pub(super) fn open() -> Result<Self, HostError> {
-        // SAFETY: null loggers are allowed (xenctrl.h): messages are dropped.
+        let flags = xc::xc_open_flags::XC_OPENFLAG_NON_REENTRANT as u32;
+        // SAFETY: null loggers are allowed (xenctrl.h): it logs to stderr.
         let handle =
-            unsafe { xc::xc_interface_open(std::ptr::null_mut(), std::ptr::null_mut(), 0) };
+            unsafe { xc::xc_interface_open(std::ptr::null_mut(), std::ptr::null_mut(), flags) };
         NonNull::new(handle)
-            .map(Self)
+            .map(|handle| Self(Mutex::new(Handle(handle))))
             .ok_or_else(|| failed("xc_interface_open"))
     }
 
-    pub(super) fn raw(&self) -> *mut xc::xc_interface {
-        self.0.as_ptr()
+    /// Held over a call and the look at its errno.
+    fn handle(&self) -> MutexGuard<'_, Handle> {
+        self.0
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// The hypervisor's record of a domain.
     pub(super) fn domain_info(&self, domid: u32) -> Result<xc::xc_domaininfo_t, HostError> {
+        let handle = self.handle();
         let mut info = xc::xc_domaininfo_t::default();
         // SAFETY: one element of room is passed and there.
-        let count = unsafe { xc::xc_domain_getinfolist(self.raw(), domid, 1, &mut info) };
+        let count = unsafe { xc::xc_domain_getinfolist(handle.raw(), domid, 1, &mut info) };
         match count {
             1 if u32::from(info.domain) == domid => Ok(info),
             0 | 1 => Err(HostError::new(
@@ -61,17 +87,19 @@ impl Control {
 
     /// Pages that no domain has.
     pub(super) fn free_pages(&self) -> Result<u64, HostError> {
+        let handle = self.handle();
         let mut info = xc::xc_physinfo_t::default();
         // SAFETY: an out structure of ours.
-        let rc = unsafe { xc::xc_physinfo(self.raw(), &mut info) };
+        let rc = unsafe { xc::xc_physinfo(handle.raw(), &mut info) };
         answer(rc, "xc_physinfo").map(|()| info.free_pages)
     }
 
     /// Takes `pages` from a domain's paging pool back to the host.
     pub(super) fn shrink_paging_pool(&self, domid: u32, pages: u64) -> Result<(), HostError> {
+        let handle = self.handle();
         let mut bytes = 0;
         // SAFETY: an out number of ours.
-        let rc = unsafe { xc::xc_get_paging_mempool_size(self.raw(), domid, &mut bytes) };
+        let rc = unsafe { xc::xc_get_paging_mempool_size(handle.raw(), domid, &mut bytes) };
         answer(rc, "xc_get_paging_mempool_size")?;
         let less = pages.saturating_mul(PAGE_SIZE as u64);
         let Some(rest) = bytes
@@ -84,17 +112,18 @@ impl Control {
             ));
         };
         // SAFETY: numbers only.
-        let rc = unsafe { xc::xc_set_paging_mempool_size(self.raw(), domid, rest) };
+        let rc = unsafe { xc::xc_set_paging_mempool_size(handle.raw(), domid, rest) };
         answer(rc, "xc_set_paging_mempool_size")
     }
 
     /// Gives single frames back; returns how many from the start were taken.
     pub(super) fn decrease_reservation(&self, domid: u32, frames: &[Gfn]) -> usize {
+        let handle = self.handle();
         let mut extents: Vec<xc::xen_pfn_t> = frames.iter().map(|gfn| gfn.0).collect();
         // SAFETY: the array holds as many extents as we say, and is ours.
         let done = unsafe {
             xc::xc_domain_decrease_reservation(
-                self.raw(),
+                handle.raw(),
                 domid,
                 extents.len() as _,
                 0,
@@ -105,11 +134,12 @@ impl Control {
     }
 
     pub(super) fn backing(&self, domid: u32) -> Result<Backing, HostError> {
+        let handle = self.handle();
         let mut backing = Backing::default();
         // SAFETY: three out pointers to integers of ours.
         let rc = unsafe {
             xc::xc_domain_get_pod_target(
-                self.raw(),
+                handle.raw(),
                 domid,
                 &mut backing.total,
                 &mut backing.cache,
@@ -120,11 +150,12 @@ impl Control {
     }
 
     pub(super) fn set_backing(&self, domid: u32, pages: u64) -> Result<Backing, HostError> {
+        let handle = self.handle();
         let mut backing = Backing::default();
         // SAFETY: three out pointers to integers of ours.
         let rc = unsafe {
             xc::xc_domain_set_pod_target(
-                self.raw(),
+                handle.raw(),
                 domid,
                 pages,
                 &mut backing.total,
@@ -136,27 +167,36 @@ impl Control {
     }
 
     pub(super) fn set_max_memory(&self, domid: u32, kib: u64) -> Result<(), HostError> {
+        let handle = self.handle();
         // SAFETY: numbers only.
-        let rc = unsafe { xc::xc_domain_setmaxmem(self.raw(), domid, kib) };
+        let rc = unsafe { xc::xc_domain_setmaxmem(handle.raw(), domid, kib) };
         answer(rc, "xc_domain_setmaxmem")
     }
 
     pub(super) fn pause(&self, domid: u32) -> Result<(), HostError> {
+        let handle = self.handle();
         // SAFETY: numbers only.
-        let rc = unsafe { xc::xc_domain_pause(self.raw(), domid) };
+        let rc = unsafe { xc::xc_domain_pause(handle.raw(), domid) };
         answer(rc, "xc_domain_pause")
     }
 
     pub(super) fn unpause(&self, domid: u32) -> Result<(), HostError> {
+        let handle = self.handle();
         // SAFETY: numbers only.
-        let rc = unsafe { xc::xc_domain_unpause(self.raw(), domid) };
+        let rc = unsafe { xc::xc_domain_unpause(handle.raw(), domid) };
         answer(rc, "xc_domain_unpause")
     }
-}
 
-impl Drop for Control {
-    fn drop(&mut self) {
-        // SAFETY: opened by us, and nobody can use it after this.
-        unsafe { xc::xc_interface_close(self.raw()) };
+    /// The registers of a virtual processor; none when it was never brought up.
+    pub(super) fn vcpu_context(
+        &self,
+        domid: u32,
+        vcpu: u32,
+    ) -> Option<xc::vcpu_guest_context_any_t> {
+        let handle = self.handle();
+        let mut any = xc::vcpu_guest_context_any_t::default();
+        // SAFETY: the union has room for every kind of context.
+        let rc = unsafe { xc::xc_vcpu_getcontext(handle.raw(), domid, vcpu, &mut any) };
+        (rc == 0).then_some(any)
     }
 }

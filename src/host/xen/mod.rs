@@ -3,9 +3,8 @@
 //! Every `unsafe` call to these libraries is in this directory. What they
 //! promise, on which the SAFETY lines rest:
 //! - a `libxl_ctx` may be used from any thread (`libxl.h`, "Context");
-//! - `libxenctrl` and `libxenforeignmemory` handles are only a file descriptor
-//!   and a locked buffer cache, and may be shared by threads as long as nobody
-//!   reads the handle's own last-error record, which we never do.
+//! - a `libxenforeignmemory` handle is only a file descriptor, and may be used by
+//!   several threads at once; a `libxenctrl` handle by one at a time.
 
 mod config;
 mod control;

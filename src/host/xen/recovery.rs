@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use xenctrl_sys as xc;
 
@@ -24,6 +25,9 @@ pub(super) struct XenRecovery {
     most_pages: u64,
     control: Control,
     disks: Mutex<DiskStatistics>,
+    /// Backing many pages takes the hypervisor long, and whoever watches the
+    /// domain must not wait for it.
+    growing: Control,
 }
 
 impl XenRecovery {
@@ -37,6 +41,7 @@ impl XenRecovery {
             most_pages: full_pages + LIMIT_SLACK_PAGES,
             control,
             disks: Mutex::new(DiskStatistics::new(Path::new("/sys"), domid)),
+            growing: Control::open()?,
         })
     }
 }
@@ -52,6 +57,11 @@ impl RecoveryDomain for XenRecovery {
             .is_ok_and(|info| !has_ended(info.flags))
     }
 
+    fn processor_time(&self) -> Result<Duration, HostError> {
+        let info = self.control.domain_info(self.domid)?;
+        Ok(Duration::from_nanos(info.cpu_time))
+    }
+
     fn backing(&self) -> Result<Backing, HostError> {
         self.control.backing(self.domid)
     }
@@ -62,7 +72,7 @@ impl RecoveryDomain for XenRecovery {
         if target <= now.total {
             return Ok(now);
         }
-        self.control.set_backing(self.domid, target)
+        self.growing.set_backing(self.domid, target)
     }
 
     fn pause(&self) -> Result<(), HostError> {

@@ -23,12 +23,7 @@ pub(super) fn read_all(control: &Control, domid: u32) -> Result<Vec<VcpuState>, 
 
 /// One processor; none when it was never brought up.
 fn read(control: &Control, domid: u32, vcpu: u32) -> Option<VcpuState> {
-    let mut any = xc::vcpu_guest_context_any_t::default();
-    // SAFETY: the union has room for every kind of context.
-    let rc = unsafe { xc::xc_vcpu_getcontext(control.raw(), domid, vcpu, &mut any) };
-    if rc != 0 {
-        return None;
-    }
+    let any = control.vcpu_context(domid, vcpu)?;
     // SAFETY: the library is built for x86-64 only, where the native context `c`
     // is the one that Xen fills for PVH and HVM guests; any bytes are valid in it.
     Some(convert(unsafe { &any.c }))
