@@ -3,8 +3,7 @@
 //!
 //! Two threads beside the dump engine's own: a feeder, which maps chunks and
 //! hands them to the engine, and a releaser, which takes them back when they
-//! are saved. Pages that need no dump are released by the feeder before the
-//! first chunk is written.
+//! are saved. Pages that need no dump are released before that.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::Receiver;
@@ -46,23 +45,26 @@ pub(crate) enum Work<'a> {
     HandOver(&'a Handover),
 }
 
-/// Drains `domain`. Without a dump (it could not be started, and why is the
-/// error), memory is given back all the same.
+/// Drains `domain`. Pages that need no dump go first, before the dump is even
+/// started with `start`, which may find that fewer pages can be dumped. Without a
+/// dump (why is `start`'s error), memory is given back all the same.
 pub(crate) fn run(
     domain: &dyn CrashedDomain,
-    known: &Understanding,
+    known: &mut Understanding,
     work: Work<'_>,
-    dump: Result<Dump, Error>,
+    start: impl FnOnce(&mut Understanding) -> Result<Dump, Error>,
     shared: &Shared,
 ) -> Result<Summary, Error> {
-    let drain = Drain {
-        domain,
-        known,
-        work,
-        shared,
-    };
+    let planned = known.bitmaps.clone();
+    Drain::new(domain, known, work, shared).release_unwanted(|_| true);
+    let dump = start(known);
+    let drain = Drain::new(domain, known, work, shared);
     let result = match dump {
-        Ok((engine, completed)) => drain.through(engine, completed),
+        Ok((engine, completed)) => {
+            // What did not fit into the dump either.
+            drain.release_unwanted(|gfn| planned.wanted().get(gfn.as_pfn()));
+            drain.through(engine, completed)
+        }
         Err(error) => {
             job_log!(shared.log, Error, "no dump: {}", error.chain());
             drain.without_dump(&known.chunks);
@@ -82,7 +84,21 @@ struct Drain<'a> {
     shared: &'a Shared,
 }
 
-impl Drain<'_> {
+impl<'a> Drain<'a> {
+    fn new(
+        domain: &'a dyn CrashedDomain,
+        known: &'a Understanding,
+        work: Work<'a>,
+        shared: &'a Shared,
+    ) -> Self {
+        Self {
+            domain,
+            known,
+            work,
+            shared,
+        }
+    }
+
     fn through(
         &self,
         engine: Engine<MappedChunk>,
@@ -116,7 +132,6 @@ impl Drain<'_> {
     /// Hands every chunk to the engine; returns the chunks that were left out
     /// because the caller cancelled.
     fn feed(&self, engine: &Engine<MappedChunk>) -> &[GfnRange] {
-        self.release_excluded();
         let mut progress = ProgressLog::new(self.shared);
         for (index, range) in self.known.chunks.iter().enumerate() {
             if let Work::HandOver(handover) = self.work {
@@ -175,18 +190,17 @@ impl Drain<'_> {
         self.give_back(range, done.chunk.pages.0, wanted);
     }
 
-    /// Pages that need no dump go first: no disk is involved.
-    fn release_excluded(&self) {
+    /// Gives back, of the pages that are not to be dumped, those that `which`
+    /// names: no disk is involved.
+    fn release_unwanted(&self, which: impl Fn(Gfn) -> bool) {
         if let Work::DumpOnly = self.work {
             return;
         }
+        let wanted = self.known.bitmaps.wanted();
+        let which = |gfn: Gfn| !wanted.get(gfn.as_pfn()) && which(gfn);
         for range in &self.known.chunks {
-            let all = range.len();
-            let wanted = self.known.wanted_in(*range);
-            if wanted < all {
-                self.map_and_give_back(*range, |gfn| {
-                    !self.known.bitmaps.wanted().get(gfn.as_pfn())
-                });
+            if range.iter().any(which) {
+                self.map_and_give_back(*range, which);
             }
         }
     }

@@ -1,12 +1,15 @@
-//! The memory guard at work: looks at the recovery domain's populate-on-demand
-//! cache and stops the domain while it would run out.
+//! Watching the recovery domain while the dump goes on: the memory guard stops it
+//! while its populate-on-demand cache would run out, and the head start makes the
+//! dump rest while it boots.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use crate::handover::Handover;
 use crate::host::{Backing, HostError, RecoveryDomain};
 use crate::joblog::{job_log, JobLog};
 use crate::pacing::guard::{look_again, Act, Guard, LOW_PAGES};
+use crate::pacing::headstart::HeadStart;
 use crate::throttle::Pace;
 
 /// What the guard had to do.
@@ -50,15 +53,18 @@ impl Guarded {
     }
 }
 
-/// Guards `recovery` until `stop` is set or it is gone. The dump keeps its pace
-/// meanwhile, but hurries while recovery is stopped, and when it is gone: what
-/// comes after it waits for the memory, too.
+/// Guards `recovery` until `stop` is set or it is gone. The dump rests during the
+/// head start and keeps its pace afterwards, but hurries while recovery is
+/// stopped, and when it is gone: what comes after it waits for the memory, too.
 pub(crate) fn watch(
     recovery: &dyn RecoveryDomain,
     stop: &AtomicBool,
     pace: &Pace,
+    handover: &Handover,
     log: &JobLog,
 ) -> Guarded {
+    let began = Instant::now();
+    let mut head_start = Some(HeadStart::new(Duration::ZERO));
     let mut guard = Guard::default();
     let mut guarded = Guarded::default();
     let mut paused_at = None;
@@ -70,6 +76,7 @@ pub(crate) fn watch(
                 return Err(HostError::new("watching", "it has ended"));
             }
             guarded.note(&backing);
+            give_head_start(recovery, &mut head_start, began, &backing, handover)?;
             let act = guard.look(backing.cache, backing.missing());
             match act {
                 Act::Pause => recovery.pause()?,
@@ -102,6 +109,7 @@ pub(crate) fn watch(
             }
         }
     }
+    handover.hold(false);
     if stop.load(Relaxed) && guard.is_paused() {
         if let Err(error) = recovery.unpause() {
             job_log!(log, Error, "recovery stays paused: {error}");
@@ -110,6 +118,25 @@ pub(crate) fn watch(
     guarded.end_pause(&mut paused_at);
     guarded.pauses = guard.pauses();
     guarded
+}
+
+/// Makes the drain rest while recovery boots, until that is over.
+fn give_head_start(
+    recovery: &dyn RecoveryDomain,
+    head_start: &mut Option<HeadStart>,
+    began: Instant,
+    backing: &Backing,
+    handover: &Handover,
+) -> Result<(), HostError> {
+    let Some(start) = head_start else {
+        return Ok(());
+    };
+    let (now, used) = (began.elapsed(), recovery.processor_time()?);
+    handover.hold(start.look(now, used, backing.cache, backing.missing()));
+    if start.is_over(now) {
+        *head_start = None;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -150,6 +177,9 @@ mod tests {
         }
         fn exists(&self) -> bool {
             !self.dying.load(Relaxed)
+        }
+        fn processor_time(&self) -> Result<Duration, HostError> {
+            Ok(Duration::ZERO)
         }
         fn backing(&self) -> Result<Backing, HostError> {
             let mut caches = self.caches.lock().unwrap();
@@ -198,7 +228,8 @@ mod tests {
         let lines = log.clone();
         let guard = thread::spawn(move || {
             let sink = Box::new(move |_, line: &str| lines.lock().unwrap().push(line.into()));
-            watch(&*guarded, &until, &paced, &JobLog::new("test", Some(sink)))
+            let log = JobLog::new("test", Some(sink));
+            watch(&*guarded, &until, &paced, &Handover::default(), &log)
         });
         Story {
             domain,

@@ -76,11 +76,13 @@ impl Handover {
         self.state().recovery = None;
     }
 
-    /// Makes the drain wait (while recovery is being built, processor and disk
-    /// are its), or lets it go on.
+    /// Makes the drain wait (while recovery is being built or boots, processor
+    /// and disk are its), or lets it go on.
     pub(crate) fn hold(&self, held: bool) {
-        self.state().held = held;
-        self.changed.notify_all();
+        let before = std::mem::replace(&mut self.state().held, held);
+        if before != held {
+            self.changed.notify_all();
+        }
     }
 
     /// Blocks while the drain is held.

@@ -39,12 +39,12 @@ pub fn dump_only(
     shared.enter(Phase::Understand);
     let vcpus = read_registers(domain, shared)?;
     let mut known = understand(domain, &vcpus, &target.options, shared)?;
-    let dump = start_dump(domain, target, &mut known, shared)?;
     shared.enter(Phase::Drain);
+    let start = |known: &mut Understanding| start_dump(domain, target, known, shared);
     let drained = thread::scope(|scope| {
         let steering = scope.spawn(|| shared.steering.steer(&shared.pace, None, &shared.log));
         let until = shared.steering.until_dropped();
-        let drained = drain::run(domain, &known, Work::DumpOnly, Ok(dump), shared);
+        let drained = drain::run(domain, &mut known, Work::DumpOnly, start, shared);
         drop(until);
         // Without it the dump went on all the same.
         let _ = steering.join();
@@ -83,10 +83,8 @@ pub fn recover(
         (detached, known)
     });
     let mut known = known?;
-    // A dump that cannot be written is no reason to keep the service down.
-    let dump = start_dump(domain, target, &mut known, shared);
     if let Err(error) = detached {
-        return stay_down(domain, &known, dump, error, shared);
+        return stay_down(domain, &mut known, target, error, shared);
     }
     job_log!(
         shared.log,
@@ -99,14 +97,19 @@ pub fn recover(
     let (drained, recovery) = thread::scope(|scope| {
         let drain = scope.spawn(|| {
             let work = Work::HandOver(&handover);
-            drain::run(domain, &known, work, dump, shared)
+            // A dump that cannot be written is no reason to keep the service down.
+            let start = |known: &mut Understanding| start_dump(domain, target, known, shared);
+            drain::run(domain, &mut known, work, start, shared)
         });
         let recovery = bring_up(toolstack, &handover, requirement, shared);
         let stop_guard = Arc::new(AtomicBool::new(false));
         let guard = recovery.as_ref().ok().map(|recovery| {
             enter(toolstack, shared, Phase::Drain);
             let (recovery, stop) = (recovery.clone(), stop_guard.clone());
-            scope.spawn(move || guarding::watch(&*recovery, &stop, &shared.pace, &shared.log))
+            let handover = &handover;
+            scope.spawn(move || {
+                guarding::watch(&*recovery, &stop, &shared.pace, handover, &shared.log)
+            })
         });
         let steering = recovery.as_ref().ok().map(|recovery| {
             let (steering, recovery) = (&shared.steering, recovery.clone());
@@ -145,7 +148,8 @@ fn enter(toolstack: &mut dyn Toolstack, shared: &Shared, phase: Phase) {
 }
 
 /// Builds the recovery domain as soon as there is memory for it, and starts it.
-/// Meanwhile the drain rests: processor and disk are recovery's.
+/// Meanwhile the drain rests: processor and disk are recovery's. It still does
+/// when recovery runs, and it is the guard's to wake it.
 fn bring_up(
     toolstack: &mut dyn Toolstack,
     handover: &Handover,
@@ -200,9 +204,8 @@ fn bring_up(
         recovery.domid()
     );
     handover.adopt(recovery.clone(), need);
-    let started = toolstack.start(&*recovery);
-    handover.hold(false);
-    if let Err(error) = started {
+    if let Err(error) = toolstack.start(&*recovery) {
+        handover.hold(false);
         handover.abandon();
         if let Err(error) = toolstack.discard(&*recovery) {
             job_log!(shared.log, Error, "discarding the recovery domain: {error}");
@@ -224,8 +227,8 @@ fn bring_up(
 /// way.
 fn stay_down(
     domain: &dyn CrashedDomain,
-    known: &Understanding,
-    dump: Result<drain::Dump, Error>,
+    known: &mut Understanding,
+    target: &Target,
     error: HostError,
     shared: &Shared,
 ) -> Result<(), Error> {
@@ -237,7 +240,8 @@ fn stay_down(
         error.chain()
     );
     shared.enter(Phase::Drain);
-    let drained = drain::run(domain, known, Work::DumpOnly, dump, shared);
+    let start = |known: &mut Understanding| start_dump(domain, target, known, shared);
+    let drained = drain::run(domain, known, Work::DumpOnly, start, shared);
     let dumped = report_dump(drained, shared);
     shared.decide(Outcome::Dirty, 0);
     dumped.and(Err(error))

@@ -43,6 +43,7 @@ impl Steering {
     pub(crate) fn begin(&self, policy: Policy, pace: &Pace) {
         let policy = *self.state().policy.get_or_insert(policy);
         pace.obey(unseen(policy));
+        self.changed.notify_all();
     }
 
     /// Ends [`Steering::steer`] when it is dropped, by a panic, too.
@@ -166,6 +167,9 @@ mod tests {
         }
         fn exists(&self) -> bool {
             true
+        }
+        fn processor_time(&self) -> Result<Duration, HostError> {
+            Ok(Duration::ZERO)
         }
         fn backing(&self) -> Result<Backing, HostError> {
             Ok(Backing::default())

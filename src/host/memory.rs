@@ -8,6 +8,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::Duration;
 
 use super::{
     images::{Image, View},
@@ -355,6 +356,10 @@ impl RecoveryDomain for MemoryHost {
 
     fn exists(&self) -> bool {
         !self.world().recovery_is_gone
+    }
+
+    fn processor_time(&self) -> Result<Duration, HostError> {
+        Ok(Duration::ZERO)
     }
 
     fn backing(&self) -> Result<Backing, HostError> {

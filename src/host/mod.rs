@@ -8,6 +8,7 @@
 //! threads at once; a [`Toolstack`] belongs to one thread.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::addr::{Gfn, GfnRange, Page};
 use crate::pacing::sample::DiskTotals;
@@ -209,6 +210,9 @@ pub trait RecoveryDomain: Send + Sync {
     /// Whether it has not ended: neither destroyed, nor shut down for good, which
     /// its own policy answers by destroying it.
     fn exists(&self) -> bool;
+
+    /// Processor time that it has used since it was built.
+    fn processor_time(&self) -> Result<Duration, HostError>;
 
     /// Where its memory stands.
     fn backing(&self) -> Result<Backing, HostError>;

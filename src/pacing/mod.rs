@@ -5,5 +5,6 @@ pub mod adaptive;
 pub mod bucket;
 pub mod controller;
 pub mod guard;
+pub mod headstart;
 pub mod policy;
 pub mod sample;
