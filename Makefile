@@ -23,7 +23,7 @@ demo:
 	@tests/demo
 
 bench-dump:
-	@tests/install-deps
+	@tests/install-deps busybox-static xz-utils
 	@tests/bench/dump
 
 bench-plan:
@@ -35,7 +35,7 @@ bench-downtime:
 	@tests/bench/downtime
 
 compare-makedumpfile:
-	@tests/install-deps
+	@tests/install-deps busybox-static xz-utils
 	@tests/compare/run
 
 test:
