@@ -250,6 +250,10 @@ impl<'a> Drain<'a> {
         match self.domain.release(&frames) {
             Ok(accepted) => {
                 self.shared.counters.released.fetch_add(accepted, Relaxed);
+                if accepted > 0 {
+                    let first = &self.shared.milestones.first_release;
+                    first.get_or_init(|| self.shared.elapsed());
+                }
                 handover.add_released(accepted);
             }
             Err(error) => self.warn(range, &error),

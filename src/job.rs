@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -77,6 +77,15 @@ pub struct Counters {
     pub dump_bytes: AtomicU64,
 }
 
+/// When what operators ask for first happened, since the job was started.
+#[derive(Default)]
+pub struct Milestones {
+    /// The hypervisor took the first page back.
+    pub first_release: OnceLock<Duration>,
+    /// The recovery domain was let run.
+    pub unpaused: OnceLock<Duration>,
+}
+
 struct State {
     phase: Phase,
     outcome: Outcome,
@@ -93,6 +102,8 @@ pub struct Shared {
     started: Instant,
     /// Progress in pages and bytes.
     pub counters: Counters,
+    /// When things happened.
+    pub milestones: Milestones,
     /// The job's log.
     pub log: JobLog,
     /// The dump's pace.
@@ -129,6 +140,7 @@ impl Shared {
             cancelled: AtomicBool::new(false),
             started: Instant::now(),
             counters: Counters::default(),
+            milestones: Milestones::default(),
             log,
             pace: Arc::default(),
             steering: Steering::default(),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use crate::drain::{self, Work};
 use crate::dump::{Sink, Summary};
@@ -133,6 +134,7 @@ pub fn recover(
         (drained, recovery)
     });
     let dumped = report_dump(drained, shared);
+    report_times(shared);
     match recovery {
         Ok(_) => dumped,
         Err(error) => {
@@ -212,6 +214,7 @@ fn bring_up(
         }
         return Err(Error::host("starting the recovery domain")(error));
     }
+    shared.milestones.unpaused.get_or_init(|| shared.elapsed());
     shared.decide(Outcome::Adopted, recovery.domid());
     job_log!(
         shared.log,
@@ -272,6 +275,22 @@ fn close(toolstack: &mut dyn Toolstack, recovery: &dyn RecoveryDomain, shared: &
         ),
         Err(error) => job_log!(shared.log, Error, "settling the recovery domain: {error}"),
     }
+}
+
+/// Says when what matters to the service happened.
+fn report_times(shared: &Shared) {
+    let after = |at: Option<&Duration>| match at {
+        Some(at) => format!("after {:.2} s", at.as_secs_f64()),
+        None => "never".into(),
+    };
+    job_log!(
+        shared.log,
+        Info,
+        "times: first page released {}, recovery unpaused {}, all over {}",
+        after(shared.milestones.first_release.get()),
+        after(shared.milestones.unpaused.get()),
+        after(Some(&shared.elapsed()))
+    );
 }
 
 fn report_dump(drained: Result<Summary, Error>, shared: &Shared) -> Result<(), Error> {

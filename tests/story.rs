@@ -102,6 +102,26 @@ fn a_crash_ends_with_a_dump_and_a_successor() {
 }
 
 #[test]
+fn the_report_tells_when_memory_came_and_when_recovery_ran() {
+    let told = tell(Faults::default(), false);
+    let times = &told.shared.milestones;
+    let (first, ran) = (times.first_release.get(), times.unpaused.get());
+    assert!(first.is_some() && first < ran, "{first:?}, {ran:?}");
+    let report = told.log();
+    assert!(
+        report.contains("times: first page released after "),
+        "{report}"
+    );
+    assert!(report.contains("recovery unpaused after "), "{report}");
+    let stuck = Faults {
+        detach: true,
+        ..Faults::default()
+    };
+    let report = tell(stuck, false).log();
+    assert!(!report.contains("unpaused after"), "{report}");
+}
+
+#[test]
 fn recovery_runs_before_half_of_the_memory_is_released() {
     let told = tell(Faults::default(), false);
     let unpaused = told.position(Event::Unpaused) as u64;

@@ -20,10 +20,10 @@ XEN_FIXED_MIB = 9
 GUEST_EXTRA_MIB = 1
 
 # Xen's word for a guest that could not even take an exception. QEMU's emulation of
-# VMRUN does that once in some million entries: guests of stock xl were found with
-# Xen's own registers, and one of ours at a port read that it had just done ten
-# thousand times. Linux that panics ends in another way. So a run with this in it is
-# repeated; a fault of ours would be there again each time.
+# VMRUN does that once in some million entries, to domains that xl's own restart made
+# as well as to ours: with Xen's own registers in the guest, or at a port read that
+# it had just done ten thousand times. Linux that panics ends in another way. So a
+# run with this in it is repeated; a fault of ours would be there again each time.
 EMULATOR_FAULT = re.compile(r"Triple fault - invoking HVM shutdown action")
 
 
