@@ -134,9 +134,7 @@ impl<'a> Drain<'a> {
     fn feed(&self, engine: &Engine<MappedChunk>) -> &[GfnRange] {
         let mut progress = ProgressLog::new(self.shared);
         for (index, range) in self.known.chunks.iter().enumerate() {
-            if let Work::HandOver(handover) = self.work {
-                handover.wait_not_held();
-            }
+            self.wait_not_held();
             if self.shared.is_cancelled() {
                 return &self.known.chunks[index..];
             }
@@ -190,6 +188,13 @@ impl<'a> Drain<'a> {
         self.give_back(range, done.chunk.pages.0, wanted);
     }
 
+    /// Rests while recovery is being built and boots.
+    fn wait_not_held(&self) {
+        if let Work::HandOver(handover) = self.work {
+            handover.wait_not_held();
+        }
+    }
+
     /// Gives back, of the pages that are not to be dumped, those that `which`
     /// names: no disk is involved.
     fn release_unwanted(&self, which: impl Fn(Gfn) -> bool) {
@@ -199,6 +204,7 @@ impl<'a> Drain<'a> {
         let wanted = self.known.bitmaps.wanted();
         let which = |gfn: Gfn| !wanted.get(gfn.as_pfn()) && which(gfn);
         for range in &self.known.chunks {
+            self.wait_not_held();
             if range.iter().any(which) {
                 self.map_and_give_back(*range, which);
             }
