@@ -41,11 +41,10 @@ pub fn dump_only(
     let vcpus = read_registers(domain, shared)?;
     let mut known = understand(domain, &vcpus, &target.options, shared)?;
     shared.enter(Phase::Drain);
-    let start = |known: &mut Understanding| start_dump(domain, target, known, shared);
     let drained = thread::scope(|scope| {
         let steering = scope.spawn(|| shared.steering.steer(&shared.pace, None, &shared.log));
         let until = shared.steering.until_dropped();
-        let drained = drain::run(domain, &mut known, Work::DumpOnly, start, shared);
+        let drained = drain(domain, &mut known, Work::DumpOnly, target, shared);
         drop(until);
         // Without it the dump went on all the same.
         let _ = steering.join();
@@ -96,11 +95,10 @@ pub fn recover(
     enter(toolstack, shared, Phase::Seed);
     let handover = Handover::default();
     let (drained, recovery) = thread::scope(|scope| {
-        let drain = scope.spawn(|| {
-            let work = Work::HandOver(&handover);
+        let draining = scope.spawn(|| {
             // A dump that cannot be written is no reason to keep the service down.
-            let start = |known: &mut Understanding| start_dump(domain, target, known, shared);
-            drain::run(domain, &mut known, work, start, shared)
+            let work = Work::HandOver(&handover);
+            drain(domain, &mut known, work, target, shared)
         });
         let recovery = bring_up(toolstack, &handover, requirement, shared);
         let stop_guard = Arc::new(AtomicBool::new(false));
@@ -117,7 +115,7 @@ pub fn recover(
             scope.spawn(move || steering.steer(&shared.pace, Some(&*recovery), &shared.log))
         });
         let until = shared.steering.until_dropped();
-        let drained = drain
+        let drained = draining
             .join()
             .unwrap_or_else(|panic| Err(Error::Internal(panic_text(&*panic))));
         enter(toolstack, shared, Phase::Close);
@@ -142,6 +140,18 @@ pub fn recover(
             dumped.and(Err(error))
         }
     }
+}
+
+/// Drains the domain into the dump that `target` asks for.
+fn drain(
+    domain: &dyn CrashedDomain,
+    known: &mut Understanding,
+    work: Work<'_>,
+    target: &Target,
+    shared: &Shared,
+) -> Result<Summary, Error> {
+    let start = |known: &mut Understanding| start_dump(domain, target, known, shared);
+    drain::run(domain, known, work, start, shared)
 }
 
 fn enter(toolstack: &mut dyn Toolstack, shared: &Shared, phase: Phase) {
@@ -243,8 +253,7 @@ fn stay_down(
         error.chain()
     );
     shared.enter(Phase::Drain);
-    let start = |known: &mut Understanding| start_dump(domain, target, known, shared);
-    let drained = drain::run(domain, known, Work::DumpOnly, start, shared);
+    let drained = drain(domain, known, Work::DumpOnly, target, shared);
     let dumped = report_dump(drained, shared);
     shared.decide(Outcome::Dirty, 0);
     dumped.and(Err(error))

@@ -3,8 +3,11 @@
 //! Needs `python3-drgn`, `libkdumpfile10` and `makedumpfile` of Debian 12 or
 //! later; ignored otherwise, so that nothing passes without having been read.
 
+#[path = "support/command.rs"]
+mod command;
 mod synthetic;
 
+use command::run;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -119,16 +122,6 @@ fn cut_two_hundred_times(codec: Codec) {
     assert!(
         opened > 150,
         "{codec:?}: only {opened} of 200 could be opened"
-    );
-}
-
-fn run(command: &mut Command) {
-    let output = command.output().unwrap();
-    assert!(
-        output.status.success(),
-        "{command:?}: {}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
     );
 }
 

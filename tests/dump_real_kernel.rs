@@ -4,6 +4,10 @@
 //! file `ram`, memory from address 0 on as it was after "sysrq triggered
 //! crash", and a file `ranges` of one line is one guest.
 
+#[path = "support/command.rs"]
+mod command;
+
+use command::run;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -90,16 +94,6 @@ fn dump(ram: Arc<File>, dir: &Path, format: Format) -> PathBuf {
         engine.submit(chunk).unwrap();
     }
     engine.finish().unwrap().path.unwrap()
-}
-
-fn run(command: &mut Command) {
-    let output = command.output().unwrap();
-    assert!(
-        output.status.success(),
-        "{command:?}: {}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
 }
 
 #[test]

@@ -16,10 +16,9 @@ pub const LONGEST: Duration = Duration::from_secs(30);
 /// The guest's use of its processors is measured over this long, so that the
 /// short waits of a boot (for a device, for the disk) do not count as idleness.
 pub const SPAN: Duration = Duration::from_millis(400);
-/// A guest that used less than half a processor waits for something else than
-/// processors.
-const BUSY_NUMERATOR: u32 = 1;
-const BUSY_DENOMINATOR: u32 = 2;
+/// A guest that used less than one part in so many of a processor waits for
+/// something else than processors.
+const IDLE_PART: u32 = 2;
 
 /// Whether the dump rests.
 #[derive(Debug)]
@@ -47,8 +46,7 @@ impl HeadStart {
         let (since, before) = self.span;
         let span = now.saturating_sub(since);
         if span >= SPAN {
-            let busy = used.saturating_sub(before) * BUSY_DENOMINATOR;
-            self.held = busy >= span * BUSY_NUMERATOR;
+            self.held = used.saturating_sub(before) * IDLE_PART >= span;
             self.span = (now, used);
         }
         let short = missing > 0 && cache < HIGH_PAGES;

@@ -1,0 +1,14 @@
+//! Programs that tests run.
+
+use std::process::Command;
+
+/// Runs a program; when it fails, the test does, with what the program said.
+pub(crate) fn run(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(
+        output.status.success(),
+        "{command:?}: {}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
