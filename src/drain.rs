@@ -42,7 +42,7 @@ pub(crate) enum Work<'a> {
     /// It stays as it is.
     DumpOnly,
     /// It is given back and passed on.
-    HandOver(&'a Handover),
+    HandOver(&'a Handover<'a>),
 }
 
 /// Drains `domain`. Pages that need no dump go first, before the dump is even

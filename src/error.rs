@@ -40,6 +40,9 @@ pub enum Error {
     /// Not possible in this build or for this guest.
     #[error("{0}")]
     Unsupported(String),
+    /// Another job is in the way.
+    #[error("{0}")]
+    Busy(String),
     /// A thread of the job panicked; a bug of ours.
     #[error("internal error: {0}")]
     Internal(String),

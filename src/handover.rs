@@ -1,11 +1,13 @@
 //! Memory on its way from the crashed domain to the recovery domain.
 //!
 //! The rule that makes "no extra memory" true: recovery never gets more pages
-//! than the crashed domain has given back.
+//! than the crashed domain has given back. And what recovery has not got yet is
+//! claimed, so that no other domain grabs it.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-use crate::host::RecoveryDomain;
+use crate::host::{CrashedDomain, RecoveryDomain};
+use crate::joblog::{job_log, JobLog};
 
 /// Pages that are worth a call to the hypervisor: one superpage.
 const GROW_BATCH: u64 = 512;
@@ -16,19 +18,43 @@ struct State {
     /// Pages that building the recovery domain took, pool included.
     spent: u64,
     granted: u64,
+    claimed: u64,
+    /// Nothing is claimed any more: there is nobody to keep it for, or the
+    /// hypervisor refused.
+    unclaimable: bool,
     recovery: Option<Arc<dyn RecoveryDomain>>,
     held: bool,
     drained: bool,
 }
 
+impl State {
+    /// Released pages that recovery has not got yet.
+    fn surplus(&self) -> u64 {
+        self.released
+            .saturating_sub(self.spent)
+            .saturating_sub(self.granted)
+    }
+}
+
 /// The account of released and granted pages.
-#[derive(Default)]
-pub(crate) struct Handover {
+pub(crate) struct Handover<'a> {
+    crashed: &'a dyn CrashedDomain,
+    log: &'a JobLog,
     state: Mutex<State>,
     changed: Condvar,
 }
 
-impl Handover {
+impl<'a> Handover<'a> {
+    /// The account of what `crashed` gives back.
+    pub(crate) fn new(crashed: &'a dyn CrashedDomain, log: &'a JobLog) -> Self {
+        Self {
+            crashed,
+            log,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state
             .lock()
@@ -51,7 +77,7 @@ impl Handover {
     pub(crate) fn add_released(&self, pages: u64) {
         let mut state = self.state();
         state.released += pages;
-        pass_on(&mut state, GROW_BATCH);
+        self.pass_on(&mut state, GROW_BATCH);
         drop(state);
         self.changed.notify_all();
     }
@@ -63,17 +89,27 @@ impl Handover {
             >= pages
     }
 
-    /// The recovery domain is there and took `spent` of the released pages.
-    pub(crate) fn adopt(&self, recovery: Arc<dyn RecoveryDomain>, spent: u64) {
+    /// Building the recovery domain takes `pages` of the released ones from now
+    /// on: their claim is given up, since it is not the new domain's.
+    pub(crate) fn spend(&self, pages: u64) {
         let mut state = self.state();
-        state.spent = spent;
+        state.spent = pages;
+        let surplus = state.surplus();
+        self.claim(&mut state, surplus);
+    }
+
+    /// The recovery domain is there.
+    pub(crate) fn adopt(&self, recovery: Arc<dyn RecoveryDomain>) {
+        let mut state = self.state();
         state.recovery = Some(recovery);
-        pass_on(&mut state, 1);
+        self.pass_on(&mut state, 1);
     }
 
     /// There is no recovery domain any more.
     pub(crate) fn abandon(&self) {
-        self.state().recovery = None;
+        let mut state = self.state();
+        state.recovery = None;
+        self.let_go(&mut state);
     }
 
     /// Makes the drain wait (while recovery is being built or boots, processor
@@ -94,26 +130,54 @@ impl Handover {
     pub(crate) fn end_drain(&self) {
         let mut state = self.state();
         state.drained = true;
-        pass_on(&mut state, 1);
+        self.pass_on(&mut state, 1);
         drop(state);
         self.changed.notify_all();
     }
-}
 
-fn pass_on(state: &mut State, least: u64) {
-    let Some(recovery) = state.recovery.clone() else {
-        return;
-    };
-    let surplus = state
-        .released
-        .saturating_sub(state.spent)
-        .saturating_sub(state.granted);
-    if surplus < least {
-        return;
+    /// Gives recovery what has been released since, once that is worth a call;
+    /// until then it is claimed.
+    fn pass_on(&self, state: &mut State, least: u64) {
+        let surplus = state.surplus();
+        let Some(recovery) = state.recovery.clone().filter(|_| surplus >= least) else {
+            return self.claim(state, surplus);
+        };
+        if surplus == 0 {
+            return;
+        }
+        self.claim(state, 0);
+        if recovery.grow(surplus).is_ok() {
+            state.granted += surplus;
+        } else if recovery.exists() {
+            // The pages stay in the account for the next try, and whatever is left
+            // is granted when the crashed domain is gone.
+            self.claim(state, surplus);
+        } else {
+            // What comes after it needs them free.
+            self.let_go(state);
+        }
     }
-    // A refusal is no loss: the pages stay in the account for the next try, and
-    // whatever is left is granted when the crashed domain is gone.
-    if recovery.grow(surplus).is_ok() {
-        state.granted += surplus;
+
+    fn let_go(&self, state: &mut State) {
+        self.claim(state, 0);
+        state.unclaimable = true;
+    }
+
+    /// Sees to it that `pages` are claimed, no more and no less.
+    fn claim(&self, state: &mut State, pages: u64) {
+        if state.unclaimable || state.claimed == pages {
+            return;
+        }
+        match self.crashed.claim(pages) {
+            Ok(()) => state.claimed = pages,
+            Err(error) => {
+                state.unclaimable = true;
+                job_log!(
+                    self.log,
+                    Warn,
+                    "released memory is free for all until recovery has it: {error}"
+                );
+            }
+        }
     }
 }

@@ -21,6 +21,7 @@ mod os;
 pub mod pacing;
 mod progress;
 pub mod recover;
+mod recrash;
 mod start_dump;
 mod steering;
 mod throttle;

@@ -24,6 +24,16 @@ pub enum DumpFormat {
     Elf,
 }
 
+/// What a crash of the recovery domain means while the dump of the domain before
+/// it is still being written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Recrash {
+    /// A restart at once, without a second dump.
+    Restart,
+    /// It waits for the first dump's end, then it is dumped and recovered itself.
+    Queue,
+}
+
 /// Every option, with its default where the text does not say.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Options {
@@ -47,6 +57,8 @@ pub struct Options {
     pub sink: Option<PathBuf>,
     /// Disk I/O policy of the dump.
     pub io: Policy,
+    /// What a second crash means while the first dump is being written.
+    pub on_recrash: Recrash,
 }
 
 impl Default for Options {
@@ -62,6 +74,7 @@ impl Default for Options {
             reserve_bytes: 64 << 20,
             sink: None,
             io: Policy::Adaptive,
+            on_recrash: Recrash::Restart,
         }
     }
 }
@@ -227,6 +240,20 @@ pub const TABLE: &[OptionSpec] = &[
             Some(())
         },
     },
+    OptionSpec {
+        key: "on_recrash",
+        allowed: "restart, queue",
+        default: "restart",
+        help: "Another crash while a dump is still being written: restart without a dump, or wait, then dump.",
+        set: |options, value| {
+            options.on_recrash = match value {
+                "restart" => Recrash::Restart,
+                "queue" => Recrash::Queue,
+                _ => return None,
+            };
+            Some(())
+        },
+    },
 ];
 
 fn number(text: &str, least: u64, most: u64) -> Option<u64> {
@@ -330,7 +357,8 @@ mod tests {
     fn values_arrive() {
         let options = Options::parse(
             "compress=zstd, compress_level=3,threads=4,buffer=128M,dump_level=17,\
-                            max_dump_size=3G,reserve=0,sink=/dev/vg/dump,io=fixed:80M",
+                            max_dump_size=3G,reserve=0,sink=/dev/vg/dump,io=fixed:80M,\
+             on_recrash=queue",
         )
         .unwrap();
         assert_eq!(
@@ -348,6 +376,7 @@ mod tests {
                 io: Policy::Fixed {
                     bytes_per_s: 80 << 20,
                 },
+                on_recrash: Recrash::Queue,
             }
         );
     }
@@ -358,7 +387,7 @@ mod tests {
         assert_eq!(
             text("compres=zlib"),
             "unknown option 'compres'; allowed: dump_level, format, compress, compress_level, \
-             threads, buffer, max_dump_size, reserve, sink, io"
+             threads, buffer, max_dump_size, reserve, sink, io, on_recrash"
         );
         assert_eq!(
             text("compress=lzma"),
@@ -416,6 +445,7 @@ mod tests {
             "io=",
             "io=80M",
             "io=share:0",
+            "on_recrash=preserve",
         ] {
             assert!(
                 matches!(Options::parse(bad), Err(OptionError::BadValue { .. })),

@@ -93,7 +93,7 @@ pub fn recover(
     );
 
     enter(toolstack, shared, Phase::Seed);
-    let handover = Handover::default();
+    let handover = Handover::new(domain, &shared.log);
     let (drained, recovery) = thread::scope(|scope| {
         let draining = scope.spawn(|| {
             // A dump that cannot be written is no reason to keep the service down.
@@ -164,7 +164,7 @@ fn enter(toolstack: &mut dyn Toolstack, shared: &Shared, phase: Phase) {
 /// when recovery runs, and it is the guard's to wake it.
 fn bring_up(
     toolstack: &mut dyn Toolstack,
-    handover: &Handover,
+    handover: &Handover<'_>,
     requirement: Requirement,
     shared: &Shared,
 ) -> Result<Arc<dyn RecoveryDomain>, Error> {
@@ -191,9 +191,11 @@ fn bring_up(
             requirement.full_pages >> 8
         );
         tries_left -= 1;
+        handover.spend(need);
         match toolstack.create() {
             Ok(recovery) => break recovery,
             Err(error) => {
+                handover.spend(0);
                 handover.hold(false);
                 let error = Error::host("creating the recovery domain")(error);
                 if tries_left == 0 {
@@ -215,7 +217,7 @@ fn bring_up(
         "recovery created: domain {}",
         recovery.domid()
     );
-    handover.adopt(recovery.clone(), need);
+    handover.adopt(recovery.clone());
     if let Err(error) = toolstack.start(&*recovery) {
         handover.hold(false);
         handover.abandon();

@@ -69,6 +69,10 @@ impl CrashedDomain for Running {
     fn release(&self, _frames: &[Gfn]) -> Result<u64, HostError> {
         panic!("memory of a domain that goes on running was released")
     }
+
+    fn claim(&self, _pages: u64) -> Result<(), HostError> {
+        panic!("memory of a domain that goes on running was claimed")
+    }
 }
 
 impl Pausable for Running {

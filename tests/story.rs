@@ -228,6 +228,20 @@ fn a_limited_dump_holds_back_neither_recovery_nor_those_who_come_after_it() {
 }
 
 #[test]
+fn no_other_domain_gets_the_memory_that_is_given_back() {
+    let greedy = Faults {
+        greedy_neighbour: true,
+        ..Faults::default()
+    };
+    let told = tell(greedy, false);
+    told.result.as_ref().unwrap();
+    assert_eq!(told.shared.snapshot().outcome, Outcome::Adopted);
+    let backing = vicover::host::RecoveryDomain::backing(&told.host).unwrap();
+    assert_eq!(backing.total, FRAMES, "recovery has its full memory");
+    assert!(!told.log().contains("free for all"), "{}", told.log());
+}
+
+#[test]
 fn a_cancelled_dump_stays_incomplete_and_recovery_completes() {
     let directory = tempfile::tempdir().unwrap();
     let host = MemoryHost::new(Arc::new(SyntheticImage::new(FRAMES)), 1, Faults::default());

@@ -46,8 +46,13 @@ mod xen {
     use crate::error::Error;
     use crate::host::xen::{CrashConfig, LibxlContext, XenDomain, XenToolstack};
     use crate::job::Shared;
+    use crate::recrash::{self, Recoveries};
     use crate::{live, recover as story};
     use std::ptr::NonNull;
+
+    const OPENING: &str = "opening the domain";
+
+    static RECOVERIES: Recoveries = Recoveries::new();
 
     /// # Safety
     /// `given` holds null pointers or pointers to objects of libxl, of which the
@@ -72,7 +77,7 @@ mod xen {
             return Err(Error::Unsupported(why).into());
         }
         let domain = XenDomain::open(given.domid, &config);
-        let domain = domain.map_err(Error::host("opening the domain"))?;
+        let domain = domain.map_err(Error::host(OPENING))?;
         let (target, log) = start.into_target();
         let work = move |shared: &Shared| live::dump(&domain, &target, shared);
         Ok(Job::start(log, work)?)
@@ -88,13 +93,31 @@ mod xen {
         if let Some(why) = config.refusal() {
             return Err(Error::Unsupported(why).into());
         }
-        let domain = XenDomain::open_crashed(given.domid, &config);
-        let domain = domain.map_err(Error::host("opening the domain"))?;
-        let toolstack = XenToolstack::new(ctx, given.domid, config);
-        let toolstack = Box::new(toolstack.map_err(Error::host("opening xenstore"))?);
-        let (target, log) = start.into_target();
-        let work = move |shared: &Shared| story::recover(&domain, toolstack, &target, shared);
-        Ok(Job::start(log, work)?)
+        let guest = config.uuid_text();
+        let policy = start.on_recrash();
+        let domid = given.domid;
+        RECOVERIES.start(&guest, policy, |earlier| {
+            let open = {
+                let config = config.duplicate(ctx);
+                move || XenDomain::open_crashed(domid, &config).map_err(Error::host(OPENING))
+            };
+            // While the earlier job runs, the domain has not got all its memory.
+            let opened = match earlier {
+                Some(_) => None,
+                None => Some(open()?),
+            };
+            let toolstack = XenToolstack::new(ctx, domid, config);
+            let toolstack = Box::new(toolstack.map_err(Error::host("opening xenstore"))?);
+            let (target, log) = start.into_target();
+            let job = Job::start(log, move |shared: &Shared| {
+                if let Some(earlier) = earlier {
+                    recrash::wait_for(&earlier, shared);
+                }
+                let domain = opened.map_or_else(open, Ok)?;
+                story::recover(&domain, toolstack, &target, shared)
+            })?;
+            Ok((job.shared.clone(), job))
+        })
     }
 }
 

@@ -204,6 +204,12 @@ pub(super) struct Start {
 }
 
 impl Start {
+    /// What the options say of a second crash.
+    #[cfg(feature = "xen")]
+    pub(super) fn on_recrash(&self) -> crate::options::Recrash {
+        self.options.on_recrash
+    }
+
     /// What the dump is made of, and the job's log.
     pub(super) fn into_target(self) -> (Target, JobLog) {
         let target = Target {

@@ -38,6 +38,7 @@ pub(super) fn status_of(error: &Error) -> abi::vicover_status {
         Error::Guest(_) => abi::VICOVER_ERR_GUEST,
         Error::Cancelled => abi::VICOVER_ERR_CANCELLED,
         Error::Unsupported(_) => abi::VICOVER_ERR_UNSUPPORTED,
+        Error::Busy(_) => abi::VICOVER_ERR_BUSY,
         Error::Internal(_) => abi::VICOVER_ERR_INTERNAL,
     }
 }

@@ -30,6 +30,9 @@ pub struct Faults {
     pub recovery_lost: bool,
     /// Every frame whose number is a multiple of this is not there.
     pub absent_every: Option<u64>,
+    /// Another domain takes every free page that is not claimed, whenever the
+    /// crashed one gives back more.
+    pub greedy_neighbour: bool,
 }
 
 /// What happened to the host, in order.
@@ -86,6 +89,7 @@ struct World {
     violations: Vec<String>,
     events: Vec<Event>,
     free_pages: u64,
+    claimed_pages: u64,
     backing: Backing,
     recovery_is_gone: bool,
     faults: Faults,
@@ -260,6 +264,9 @@ impl CrashedDomain for MemoryHost {
         world
             .mappings
             .retain(|(_, mapping)| mapping.strong_count() > 0);
+        if world.faults.greedy_neighbour {
+            world.free_pages = world.claimed_pages;
+        }
         for gfn in frames {
             if !self.is_ram(*gfn) || !self.released.set(*gfn) {
                 world
@@ -281,6 +288,15 @@ impl CrashedDomain for MemoryHost {
             world.events.push(Event::Released(*gfn));
         }
         Ok(frames.len() as u64)
+    }
+
+    fn claim(&self, pages: u64) -> Result<(), HostError> {
+        let mut world = self.world();
+        if pages > world.free_pages {
+            return Err(HostError::new("claim", "more than there is"));
+        }
+        world.claimed_pages = pages;
+        Ok(())
     }
 }
 

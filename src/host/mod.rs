@@ -101,6 +101,10 @@ pub trait CrashedDomain: Send + Sync {
     /// Gives frames back to the hypervisor and returns how many it accepted.
     /// The caller has unmapped and scrubbed them.
     fn release(&self, frames: &[Gfn]) -> Result<u64, HostError>;
+
+    /// Keeps so many of the pages given back from every other domain, in place of
+    /// what was kept before. Nothing is kept when the domain is gone.
+    fn claim(&self, pages: u64) -> Result<(), HostError>;
 }
 
 /// A domain whose processors can be stopped for a while.

@@ -4,8 +4,9 @@
  * what it was asked. It dumps nothing.
  *
  *   DOUBLE_OUTCOME    "adopted", "untouched", "dirty" or "declined"
- *   DOUBLE_BUSY       how often a wait with a timeout finds the job running;
- *                     a wait without one always ends it
+ *   DOUBLE_BUSY       how often a wait with a timeout finds a job running;
+ *                     a wait without one always ends it. A second job meanwhile
+ *                     is refused, unless the options say "on_recrash=queue"
  *
  * -DDOUBLE_ABI=... builds it with another ABI version.
  */
@@ -20,8 +21,7 @@
 #define DOUBLE_ABI VICOVER_ABI_VERSION
 #endif
 
-#define JOB 7
-
+static vicover_job last_job = 6;
 static vicover_outcome outcome;
 static uint32_t next_recovery = 101;
 static int busy;
@@ -59,24 +59,28 @@ vicover_status vicover_recover(const struct vicover_options *options,
     fflush(stdout);
     if (!strcmp(text, "declined"))
         return VICOVER_ERR_UNSUPPORTED;
+    if (busy && !strstr(options->spec, "on_recrash=queue"))
+        return VICOVER_ERR_BUSY;
 
     options->log(options->log_user, VICOVER_LOG_DEBUG, "not for everyone");
     options->log(options->log_user, VICOVER_LOG_WARN, "only a double");
     outcome = wanted_outcome(text);
     busy = getenv("DOUBLE_BUSY") ? atoi(getenv("DOUBLE_BUSY")) : 0;
-    *job = JOB;
+    *job = ++last_job;
     return VICOVER_OK;
 }
 
 vicover_status vicover_wait(vicover_job job, vicover_until until,
                             int64_t timeout_ms)
 {
-    if (job != JOB)
+    if (job > last_job)
         return VICOVER_ERR_HANDLE;
     if (until == VICOVER_UNTIL_DONE && timeout_ms != VICOVER_FOREVER && busy) {
         busy--;
         return VICOVER_ERR_TIMEOUT;
     }
+    if (until == VICOVER_UNTIL_DONE)
+        busy = 0;
     return VICOVER_OK;
 }
 
@@ -85,7 +89,7 @@ vicover_status vicover_poll(vicover_job job, struct vicover_progress *progress)
     progress->outcome = outcome;
     if (outcome == VICOVER_OUTCOME_ADOPTED)
         progress->recovery_domid = next_recovery++;
-    return job == JOB ? VICOVER_OK : VICOVER_ERR_HANDLE;
+    return job <= last_job ? VICOVER_OK : VICOVER_ERR_HANDLE;
 }
 
 vicover_status vicover_job_error(vicover_job job, char *buffer, size_t size)
@@ -106,5 +110,5 @@ vicover_status vicover_free(vicover_job job)
 {
     printf("library: free job %u\n", (unsigned)job);
     fflush(stdout);
-    return job == JOB ? VICOVER_OK : VICOVER_ERR_HANDLE;
+    return job <= last_job ? VICOVER_OK : VICOVER_ERR_HANDLE;
 }

@@ -73,7 +73,7 @@ impl CrashConfig {
     }
 
     /// Another deep copy.
-    pub(super) fn duplicate(&self, ctx: LibxlContext) -> Self {
+    pub fn duplicate(&self, ctx: LibxlContext) -> Self {
         // SAFETY: our own configuration is initialised.
         unsafe { Self::copy(ctx, NonNull::from(&*self.config)) }
     }
@@ -92,7 +92,7 @@ impl CrashConfig {
     }
 
     /// The uuid as xenstore and xl print it.
-    pub(super) fn uuid_text(&self) -> String {
+    pub fn uuid_text(&self) -> String {
         let mut text = String::new();
         for (index, byte) in self.config.c_info.uuid.uuid.iter().enumerate() {
             if matches!(index, 4 | 6 | 8 | 10) {

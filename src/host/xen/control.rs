@@ -133,6 +133,25 @@ impl Control {
         usize::try_from(done).unwrap_or(0).min(frames.len())
     }
 
+    /// Claims `pages` for a domain beyond what it has, in place of any claim
+    /// before. Xen wants a claim to be for all that the domain would have then, and
+    /// an old one given up first (4.17, `xen/common/page_alloc.c`,
+    /// `domain_set_outstanding_pages`). A claim ends with its domain.
+    pub(super) fn claim_above_total(&self, domid: u32, pages: u64) -> Result<(), HostError> {
+        let total = self.domain_info(domid)?.tot_pages;
+        let handle = self.handle();
+        let claim = |pages| {
+            // SAFETY: numbers only.
+            let rc = unsafe { xc::xc_domain_claim_pages(handle.raw(), domid, pages) };
+            answer(rc, "xc_domain_claim_pages")
+        };
+        claim(0)?;
+        match pages {
+            0 => Ok(()),
+            _ => claim(total.saturating_add(pages)),
+        }
+    }
+
     pub(super) fn backing(&self, domid: u32) -> Result<Backing, HostError> {
         let handle = self.handle();
         let mut backing = Backing::default();

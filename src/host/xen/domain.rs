@@ -40,15 +40,23 @@ pub struct XenDomain {
 
 impl XenDomain {
     /// Opens a domain that has crashed. Called after xl has become a daemon.
+    ///
+    /// A recovery domain that crashed before it had all its memory gets the rest
+    /// first, when the host has it.
     pub fn open_crashed(domid: u32, config: &CrashConfig) -> Result<Self, HostError> {
-        let this = Self::open(domid, config)?;
-        if this.control.domain_info(domid)?.flags & xc::XEN_DOMINF_shutdown == 0 {
+        let control = Control::open()?;
+        if control.domain_info(domid)?.flags & xc::XEN_DOMINF_shutdown == 0 {
             return Err(HostError::new(
                 "xc_domain_getinfolist",
                 format!("domain {domid} has not shut down"),
             ));
         }
-        Ok(this)
+        let backing = control.backing(domid)?;
+        let missing = backing.missing();
+        if missing > 0 && missing <= control.free_pages()? {
+            control.set_backing(domid, backing.total.saturating_add(missing))?;
+        }
+        Self::open(domid, config)
     }
 
     /// Opens handles of our own on a domain that may be running.
@@ -128,6 +136,10 @@ impl CrashedDomain for XenDomain {
             }
         }
         Ok(accepted)
+    }
+
+    fn claim(&self, pages: u64) -> Result<(), HostError> {
+        self.control.claim_above_total(self.domid, pages)
     }
 }
 

@@ -81,13 +81,13 @@ def memory_guard(host, run):
         raise HostError("the recovery domain lacks memory")
 
 
-@scenario('on_crash="vicover"', SLOW)
-def second_crash(host, run):
-    """Recovery crashes while the first dump is still being written."""
+def crash_twice(host, run):
+    """Crashes the guest, and recovery while the first dump is still being written;
+    both crashes' events."""
     start(host, run)
     crashed = crash(host, run)
     recovered(host, run, crashed, 600)
-    first, domid = crashed.data["domid"], run.result["recovery_domid"]
+    domid = run.result["recovery_domid"]
     if any("dump complete:" in event.data["line"] for event in host.events
            if event.name == "log"):
         raise HostError("the first dump was complete before the second crash")
@@ -96,6 +96,14 @@ def second_crash(host, run):
     host.step("crash", 10)
     again = host.wait("domain_crashed", 60, "the recovery domain did not crash",
                       after=last, where=lambda data: data["domid"] == domid)
+    return crashed, again
+
+
+@scenario('on_crash="vicover"', SLOW)
+def second_crash(host, run):
+    """Recovery crashes while the first dump is still being written."""
+    crashed, again = crash_twice(host, run)
+    first, domid = crashed.data["domid"], again.data["domid"]
     without = said(host, "is restarted without a dump", 60, again)
     run.result["second_handled_s"] = without.at_s - again.at_s
     gone = host.wait("domain_gone", 300, f"domain {domid} was not destroyed",
@@ -113,6 +121,28 @@ def second_crash(host, run):
     one_complete_dump(run)
     if run.result["recovery"]["tot_pages"] < run.options.memory * PAGES_PER_MIB:
         raise HostError("the restarted domain lacks memory")
+
+
+@scenario('on_crash="vicover"', SLOW[:-1] + ',on_recrash=queue"')
+def queued_crash(host, run):
+    """The same, but recovery is dumped and recovered, too, in its turn."""
+    crashed, again = crash_twice(host, run)
+    said(host, "queued:", 60, again)
+    first_done = said(host, "dump complete:", 900, again)
+    second_done = said(host, "dump complete:", 900, first_done)
+    keep_log(host, run, crashed)
+    recovered(host, run, again, 300)
+    for text in ("settled:", "all over after"):
+        said(host, text, 900, second_done)
+    run.result["host_free_pages_before"] = crashed.data["free_pages_before"]
+    settled(host, run, again, 60)
+    keep_log(host, run, crashed)
+    no_error(host)
+    dumps = [name.split()[0] for name in run.result["dumps"]]
+    if sum(name.endswith(".kdump") for name in dumps) != 2:
+        raise HostError(f"expected two complete dumps, found {dumps}")
+    if run.result["recovery"]["tot_pages"] < run.options.memory * PAGES_PER_MIB:
+        raise HostError("the second recovery domain lacks memory")
 
 
 def reaches(host, domid: int, mib: int, what: str) -> None:

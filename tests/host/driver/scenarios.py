@@ -106,6 +106,8 @@ def settled(host, run, crashed, deadline_s: float) -> None:
         crashed_domain_gone_s=gone.at_s - crashed.at_s,
         host_free_pages_min=least.data["free_pages_min"],
         xl_peak_rss_bytes=least.data["xl_peak_rss_bytes"],
+        claimed_pages=least.data["claimed_pages"],
+        claimed_pages_most=least.data["claimed_pages_most"],
         durable_writes_acked=verified.data["acked"],
         durable_writes_lost=verified.data["lost"],
         leftovers=left.data,
@@ -191,6 +193,10 @@ def vicover(host, run):
         raise HostError("the host's free memory fell below what it was before")
     if result["recovery"]["tot_pages"] < run.options.memory * 256:
         raise HostError("the recovery domain lacks memory")
+    if not result["claimed_pages_most"] or result["claimed_pages"]:
+        raise HostError("released memory was not claimed until recovery had it: "
+                        f"{result['claimed_pages_most']} pages at most, "
+                        f"{result['claimed_pages']} in the end")
 
 
 @scenario()

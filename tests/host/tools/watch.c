@@ -7,8 +7,8 @@
  * writes an event for each change: domain_created, domain_unpaused,
  * domain_crashed (with the free pages just before the crash), domain_shutdown,
  * domain_gone. It follows the peak resident set (VmHWM) of every process called
- * xl. On SIGUSR1 it writes free_min (the least free memory since the crash, and
- * xl's peak) and domain_info for each domain; on SIGTERM the same and ends.
+ * xl. On SIGUSR1 it writes free_min (the least free memory since the crash, the
+ * pages that domains claim beyond what they have, and xl's peak) and domain_info for each domain; on SIGTERM the same and ends.
  * --csv gets a line whenever the free pages or a domain's pages change.
  */
 #include <ctype.h>
@@ -36,6 +36,7 @@ struct seen {
 static struct seen known[MAX_DOMAINS];
 static unsigned known_count;
 static uint64_t free_pages, free_before, free_min = UINT64_MAX;
+static uint64_t claimed, claimed_most;
 static double free_min_s, last_peak_s;
 static bool crashed;
 static unsigned long xl_peak_kib;
@@ -141,6 +142,9 @@ static void sample(xc_interface *xch)
     if (!crashed)
         free_before = free_pages ? free_pages : physinfo.free_pages;
     free_pages = physinfo.free_pages;
+    if (physinfo.outstanding_pages > claimed_most)
+        claimed_most = physinfo.outstanding_pages;
+    claimed = physinfo.outstanding_pages;
     if (crashed && free_pages < free_min) {
         free_min = free_pages;
         free_min_s = monotonic_s();
@@ -214,9 +218,10 @@ static void report(xc_interface *xch)
     for (i = 0; i < info_count; i++)
         report_domain(xch, &info[i]);
     event("free_min", "{\"free_pages_before\":%lu,\"free_pages_min\":%lu,"
-          "\"min_s\":%.3f,\"free_pages\":%lu,\"xl_peak_rss_bytes\":%lu}",
+          "\"min_s\":%.3f,\"free_pages\":%lu,\"xl_peak_rss_bytes\":%lu,"
+          "\"claimed_pages\":%lu,\"claimed_pages_most\":%lu}",
           free_before, crashed ? free_min : free_pages, free_min_s, free_pages,
-          xl_peak_kib * 1024);
+          xl_peak_kib * 1024, claimed, claimed_most);
 }
 
 int main(int argc, char **argv)

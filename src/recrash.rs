@@ -1,0 +1,130 @@
+//! Another crash of a guest while the dump of an earlier one is still being
+//! written: by policy it is refused, which means a restart without a dump, or it
+//! waits for its turn.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use crate::error::Error;
+use crate::job::{Phase, Shared};
+use crate::joblog::job_log;
+use crate::options::Recrash;
+
+/// The recoveries of this process that may still run, by guest.
+#[derive(Default)]
+pub(crate) struct Recoveries(Mutex<Vec<(String, Weak<Shared>)>>);
+
+impl Recoveries {
+    /// An empty list.
+    pub(crate) const fn new() -> Self {
+        Self(Mutex::new(Vec::new()))
+    }
+
+    /// Starts the recovery of `guest`, which is anything that stays the same over
+    /// its crashes. `start` gets the recovery that it has to wait for, if any, and
+    /// returns its job's state with whatever else it likes.
+    pub(crate) fn start<T, E: From<Error>>(
+        &self,
+        guest: &str,
+        policy: Recrash,
+        start: impl FnOnce(Option<Arc<Shared>>) -> Result<(Arc<Shared>, T), E>,
+    ) -> Result<T, E> {
+        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        running.retain(|(_, job)| job.upgrade().is_some_and(|job| !is_done(&job)));
+        let of_guest = running.iter().rev().find(|(name, _)| name == guest);
+        let earlier = of_guest.and_then(|(_, job)| job.upgrade());
+        if earlier.is_some() && policy == Recrash::Restart {
+            let text = "the dump of an earlier crash is still being written (on_recrash=restart)";
+            return Err(Error::Busy(text.into()).into());
+        }
+        let (job, rest) = start(earlier)?;
+        running.push((guest.into(), Arc::downgrade(&job)));
+        Ok(rest)
+    }
+}
+
+fn is_done(job: &Shared) -> bool {
+    job.snapshot().phase == Phase::Done
+}
+
+/// Blocks until `earlier` is over. The service is down meanwhile: that is what
+/// the operator chose.
+pub(crate) fn wait_for(earlier: &Shared, shared: &Shared) {
+    if !is_done(earlier) {
+        job_log!(
+            shared.log,
+            Info,
+            "queued: the dump of an earlier crash comes first"
+        );
+        earlier.wait(None, |snapshot| snapshot.phase == Phase::Done);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::joblog::JobLog;
+
+    fn job() -> Arc<Shared> {
+        Arc::new(Shared::new(JobLog::new("guest", Some(Box::new(|_, _| {})))))
+    }
+
+    /// Starts one for `guest`; says whether it had to wait.
+    fn begin(
+        all: &Recoveries,
+        guest: &str,
+        policy: Recrash,
+        new: &Arc<Shared>,
+    ) -> Result<bool, Error> {
+        all.start(guest, policy, |earlier| {
+            Ok((new.clone(), earlier.is_some()))
+        })
+    }
+
+    #[test]
+    fn a_second_crash_is_refused_until_the_first_job_is_over() {
+        let (all, first, second) = (Recoveries::new(), job(), job());
+        assert!(!begin(&all, "a", Recrash::Restart, &first).unwrap());
+        let refused = begin(&all, "a", Recrash::Restart, &second).unwrap_err();
+        assert!(
+            refused
+                .to_string()
+                .contains("earlier crash is still being written"),
+            "{refused}"
+        );
+        first.finish(Ok(()));
+        assert!(!begin(&all, "a", Recrash::Restart, &second).unwrap());
+    }
+
+    #[test]
+    fn a_queued_crash_waits_for_the_last_one_before_it() {
+        let (all, first, second, third) = (Recoveries::new(), job(), job(), job());
+        assert!(!begin(&all, "a", Recrash::Queue, &first).unwrap());
+        assert!(begin(&all, "a", Recrash::Queue, &second).unwrap());
+        first.finish(Ok(()));
+        let behind = all.start("a", Recrash::Queue, |earlier| {
+            Ok::<_, Error>((third, earlier))
+        });
+        assert!(Arc::ptr_eq(&behind.unwrap().unwrap(), &second));
+    }
+
+    #[test]
+    fn guests_do_not_wait_for_each_other_nor_for_jobs_that_failed_to_start() {
+        let (all, first, second) = (Recoveries::new(), job(), job());
+        let failed = all.start("a", Recrash::Restart, |_| {
+            Err::<(_, ()), _>(Error::Cancelled)
+        });
+        assert!(failed.is_err());
+        assert!(!begin(&all, "a", Recrash::Restart, &first).unwrap());
+        assert!(!begin(&all, "b", Recrash::Restart, &second).unwrap());
+    }
+
+    #[test]
+    fn waiting_ends_with_the_earlier_job() {
+        let (first, second) = (job(), job());
+        let (earlier, later) = (first.clone(), second.clone());
+        let waiting = std::thread::spawn(move || wait_for(&earlier, &later));
+        assert!(!waiting.is_finished());
+        first.finish(Err(Error::Cancelled));
+        waiting.join().unwrap();
+    }
+}
