@@ -52,6 +52,8 @@ mod xen {
 
     const OPENING: &str = "opening the domain";
 
+    type Work = Box<dyn FnOnce(&Shared) -> Result<(), Error> + Send>;
+
     static RECOVERIES: Recoveries = Recoveries::new();
 
     /// # Safety
@@ -97,25 +99,28 @@ mod xen {
         let policy = start.on_recrash();
         let domid = given.domid;
         RECOVERIES.start(&guest, policy, |earlier| {
-            let open = {
-                let config = config.duplicate(ctx);
-                move || XenDomain::open_crashed(domid, &config).map_err(Error::host(OPENING))
-            };
-            // While the earlier job runs, the domain has not got all its memory.
-            let opened = match earlier {
-                Some(_) => None,
-                None => Some(open()?),
-            };
-            let toolstack = XenToolstack::new(ctx, domid, config);
-            let toolstack = Box::new(toolstack.map_err(Error::host("opening xenstore"))?);
             let (target, log) = start.into_target();
-            let job = Job::start(log, move |shared: &Shared| {
-                if let Some(earlier) = earlier {
-                    recrash::wait_for(&earlier, shared);
+            let prepare = move || {
+                let domain = XenDomain::open_crashed(domid, &config);
+                let domain = domain.map_err(Error::host(OPENING))?;
+                let toolstack = XenToolstack::new(ctx, domid, config);
+                let toolstack = toolstack.map_err(Error::host("opening xenstore"))?;
+                Ok::<_, Error>((domain, Box::new(toolstack)))
+            };
+            let work: Work = match earlier {
+                None => {
+                    let (domain, toolstack) = prepare()?;
+                    Box::new(move |shared| story::recover(&domain, toolstack, &target, shared))
                 }
-                let domain = opened.map_or_else(open, Ok)?;
-                story::recover(&domain, toolstack, &target, shared)
-            })?;
+                // Until that is over, the domain lacks memory, and the host's is not
+                // what it was.
+                Some(earlier) => Box::new(move |shared| {
+                    recrash::wait_for(&earlier, shared);
+                    let (domain, toolstack) = prepare()?;
+                    story::recover(&domain, toolstack, &target, shared)
+                }),
+            };
+            let job = Job::start(log, work)?;
             Ok((job.shared.clone(), job))
         })
     }

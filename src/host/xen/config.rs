@@ -73,7 +73,7 @@ impl CrashConfig {
     }
 
     /// Another deep copy.
-    pub fn duplicate(&self, ctx: LibxlContext) -> Self {
+    pub(super) fn duplicate(&self, ctx: LibxlContext) -> Self {
         // SAFETY: our own configuration is initialised.
         unsafe { Self::copy(ctx, NonNull::from(&*self.config)) }
     }
