@@ -132,8 +132,8 @@ def queued_crash(host, run):
     second_done = said(host, "dump complete:", 900, first_done)
     keep_log(host, run, crashed)
     recovered(host, run, again, 300)
-    for text in ("settled:", "all over after"):
-        said(host, text, 900, second_done)
+    said(host, "settled:", 60, again)
+    said(host, "all over after", 60, second_done)
     run.result["host_free_pages_before"] = crashed.data["free_pages_before"]
     settled(host, run, again, 60)
     keep_log(host, run, crashed)
