@@ -41,7 +41,7 @@ extern "C" {
 /* The ABI this header describes. The low 16 bits grow with every addition; a
  * library is usable when its high 16 bits are equal and its low ones are not
  * smaller. */
-#define VICOVER_ABI_VERSION 0x00000003u
+#define VICOVER_ABI_VERSION 0x00000004u
 
 /* Status codes: never reused, never renumbered. */
 typedef int32_t vicover_status;
@@ -122,6 +122,8 @@ struct vicover_crash {
                                               * the call; copied, not kept */
     uint32_t                    domid;       /* shut down, not yet destroyed */
     uint32_t                    reserved;    /* zero */
+    vicover_job                 standby;     /* from vicover_keep_standby(); 0:
+                                              * none. Since 4 */
 };
 
 /* A domain in the caller's hands that may be running. Since 3. */
@@ -223,9 +225,22 @@ vicover_status vicover_dump_domain(const struct vicover_options *options,
                                    const struct vicover_domain *domain,
                                    vicover_job *job);
 
+/* Keeps a standby for a running domain, as the option standby says: a recovery
+ * domain that is built before it is needed, and kept stopped beside the domain. It
+ * goes into vicover_crash.standby when the domain crashes. The job is done when a
+ * recovery has taken the standby, when it was cancelled (then the standby is gone),
+ * or when there cannot be one: vicover_job_error() says why. While the domain's
+ * memory is still being handed over to it, the job waits. *job is 0 when the
+ * options ask for no standby. Since 4. */
+vicover_status vicover_keep_standby(const struct vicover_options *options,
+                                    const struct vicover_domain *domain,
+                                    vicover_job *job);
+
 /* Dumps a crashed domain and recovers it. The outcome is decided when
  * vicover_wait(job, VICOVER_UNTIL_DECIDED, ...) returns OK; the dump may go on
- * for long after. */
+ * for long after. When the dump of an earlier crash of the guest is still being
+ * written, by this process: ERR_BUSY, or with on_recrash=queue a job that waits
+ * for that one to be done. */
 vicover_status vicover_recover(const struct vicover_options *options,
                                const struct vicover_crash *crash,
                                vicover_job *job);

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::error::{panic_text, Error};
 use crate::joblog::JobLog;
 use crate::pacing::policy::Policy;
+use crate::standby::Slot;
 use crate::steering::Steering;
 use crate::throttle::Pace;
 
@@ -110,6 +111,9 @@ pub struct Shared {
     pub(crate) pace: Arc<Pace>,
     /// Who sets it while recovery runs.
     pub(crate) steering: Steering,
+    /// Where a recovery finds the standby that this job keeps, if that is what it
+    /// does.
+    pub(crate) standby: Slot,
 }
 
 /// A snapshot of a job.
@@ -144,6 +148,7 @@ impl Shared {
             log,
             pace: Arc::default(),
             steering: Steering::default(),
+            standby: Slot::default(),
         }
     }
 
@@ -192,6 +197,7 @@ impl Shared {
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::Relaxed);
         self.pace.cancel();
+        self.standby.wake();
     }
 
     /// Changes the disk I/O policy, whatever the options said.

@@ -22,6 +22,7 @@ pub mod pacing;
 mod progress;
 pub mod recover;
 mod recrash;
+pub mod standby;
 mod start_dump;
 mod steering;
 mod throttle;

@@ -34,6 +34,17 @@ pub enum Recrash {
     Queue,
 }
 
+/// How far a standby is on its way before it is stopped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standby {
+    /// There is none.
+    No,
+    /// Built: its first instruction is still to come.
+    Built,
+    /// Booted until it waits for its disk.
+    Booted,
+}
+
 /// Every option, with its default where the text does not say.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Options {
@@ -59,6 +70,8 @@ pub struct Options {
     pub io: Policy,
     /// What a second crash means while the first dump is being written.
     pub on_recrash: Recrash,
+    /// Whether a recovery domain is kept beside the running guest.
+    pub standby: Standby,
 }
 
 impl Default for Options {
@@ -75,6 +88,7 @@ impl Default for Options {
             sink: None,
             io: Policy::Adaptive,
             on_recrash: Recrash::Restart,
+            standby: Standby::No,
         }
     }
 }
@@ -254,6 +268,21 @@ pub const TABLE: &[OptionSpec] = &[
             Some(())
         },
     },
+    OptionSpec {
+        key: "standby",
+        allowed: "0, 1, booted",
+        default: "0",
+        help: "Keep a recovery domain beside the running guest: built (1), or booted until it waits for its disk.",
+        set: |options, value| {
+            options.standby = match value {
+                "0" => Standby::No,
+                "1" => Standby::Built,
+                "booted" => Standby::Booted,
+                _ => return None,
+            };
+            Some(())
+        },
+    },
 ];
 
 fn number(text: &str, least: u64, most: u64) -> Option<u64> {
@@ -358,7 +387,7 @@ mod tests {
         let options = Options::parse(
             "compress=zstd, compress_level=3,threads=4,buffer=128M,dump_level=17,\
                             max_dump_size=3G,reserve=0,sink=/dev/vg/dump,io=fixed:80M,\
-             on_recrash=queue",
+             on_recrash=queue,standby=booted",
         )
         .unwrap();
         assert_eq!(
@@ -377,6 +406,7 @@ mod tests {
                     bytes_per_s: 80 << 20,
                 },
                 on_recrash: Recrash::Queue,
+                standby: Standby::Booted,
             }
         );
     }
@@ -387,7 +417,8 @@ mod tests {
         assert_eq!(
             text("compres=zlib"),
             "unknown option 'compres'; allowed: dump_level, format, compress, compress_level, \
-             threads, buffer, max_dump_size, reserve, sink, io, on_recrash"
+             threads, buffer, max_dump_size, reserve, sink, io, on_recrash, \
+             standby"
         );
         assert_eq!(
             text("compress=lzma"),
@@ -446,6 +477,7 @@ mod tests {
             "io=80M",
             "io=share:0",
             "on_recrash=preserve",
+            "standby=yes",
         ] {
             assert!(
                 matches!(Options::parse(bad), Err(OptionError::BadValue { .. })),

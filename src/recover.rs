@@ -16,6 +16,7 @@ use crate::host::{CrashedDomain, HostError, RecoveryDomain, Requirement, Toolsta
 use crate::job::{Outcome, Phase, Shared};
 use crate::joblog::job_log;
 use crate::options::Options;
+use crate::standby::Slot;
 use crate::start_dump::start_dump;
 use crate::understand::{read_registers, understand, Understanding};
 
@@ -55,10 +56,12 @@ pub fn dump_only(
 }
 
 /// Dumps a crashed domain while its successor is built and runs on the memory
-/// that the dump gives back.
+/// that the dump gives back. `keeper` is the job that keeps a standby for it, if
+/// there is one.
 pub fn recover(
     domain: &dyn CrashedDomain,
     mut toolstack: Box<dyn Toolstack>,
+    keeper: Option<&Shared>,
     target: &Target,
     shared: &Shared,
 ) -> Result<(), Error> {
@@ -100,7 +103,7 @@ pub fn recover(
             let work = Work::HandOver(&handover);
             drain(domain, &mut known, work, target, shared)
         });
-        let recovery = bring_up(toolstack, &handover, requirement, shared);
+        let recovery = bring_up(toolstack, &handover, requirement, keeper, shared);
         let stop_guard = Arc::new(AtomicBool::new(false));
         let guard = recovery.as_ref().ok().map(|recovery| {
             enter(toolstack, shared, Phase::Drain);
@@ -159,10 +162,84 @@ fn enter(toolstack: &mut dyn Toolstack, shared: &Shared, phase: Phase) {
     toolstack.publish("phase", phase.name());
 }
 
-/// Builds the recovery domain as soon as there is memory for it, and starts it.
-/// Meanwhile the drain rests: processor and disk are recovery's. It still does
-/// when recovery runs, and it is the guard's to wake it.
+/// Starts the recovery domain: the standby, or one that is built for it. Meanwhile
+/// the drain rests: processor and disk are recovery's. It still does when recovery
+/// runs, and it is the guard's to wake it.
 fn bring_up(
+    toolstack: &mut dyn Toolstack,
+    handover: &Handover<'_>,
+    requirement: Requirement,
+    keeper: Option<&Shared>,
+    shared: &Shared,
+) -> Result<Arc<dyn RecoveryDomain>, Error> {
+    let standby = keeper.and_then(|keeper| {
+        let slot = &keeper.standby;
+        adopt_standby(toolstack, handover, slot, shared)
+    });
+    let recovery = match standby {
+        Some(recovery) => recovery,
+        None => build(toolstack, handover, requirement, shared)?,
+    };
+    handover.adopt(recovery.clone());
+    if let Err(error) = toolstack.start(&*recovery) {
+        handover.hold(false);
+        handover.abandon();
+        if let Err(error) = toolstack.discard(&*recovery) {
+            job_log!(shared.log, Error, "discarding the recovery domain: {error}");
+        }
+        return Err(Error::host("starting the recovery domain")(error));
+    }
+    shared.milestones.unpaused.get_or_init(|| shared.elapsed());
+    shared.decide(Outcome::Adopted, recovery.domid());
+    job_log!(
+        shared.log,
+        Info,
+        "recovery unpaused: domain {}",
+        recovery.domid()
+    );
+    Ok(recovery)
+}
+
+/// Makes the standby the recovery domain, if it is there and still good.
+fn adopt_standby(
+    toolstack: &mut dyn Toolstack,
+    handover: &Handover<'_>,
+    slot: &Slot,
+    shared: &Shared,
+) -> Option<Arc<dyn RecoveryDomain>> {
+    let adopted = toolstack
+        .recipe()
+        .map_err(|error| error.to_string())
+        .and_then(|recipe| slot.take(&recipe).map_err(Into::into))
+        .and_then(|standby| {
+            handover.hold(true);
+            enter(toolstack, shared, Phase::Recover);
+            toolstack.adopt(&standby).map_err(|error| error.to_string())
+        });
+    match adopted {
+        Ok(recovery) => {
+            job_log!(
+                shared.log,
+                Info,
+                "standby: domain {} has the disks",
+                recovery.domid()
+            );
+            Some(recovery)
+        }
+        Err(why) => {
+            handover.hold(false);
+            job_log!(
+                shared.log,
+                Warn,
+                "standby: not used, a recovery domain is built instead: {why}"
+            );
+            None
+        }
+    }
+}
+
+/// Builds the recovery domain as soon as there is memory for it.
+fn build(
     toolstack: &mut dyn Toolstack,
     handover: &Handover<'_>,
     requirement: Requirement,
@@ -170,7 +247,7 @@ fn bring_up(
 ) -> Result<Arc<dyn RecoveryDomain>, Error> {
     let mut need = requirement.free_pages;
     let mut tries_left = 2;
-    let recovery = loop {
+    loop {
         if !handover.wait_released(need) {
             return Err(Error::Host {
                 step: "freeing memory for the recovery domain",
@@ -193,7 +270,11 @@ fn bring_up(
         tries_left -= 1;
         handover.spend(need);
         match toolstack.create() {
-            Ok(recovery) => break recovery,
+            Ok(recovery) => {
+                let domid = recovery.domid();
+                job_log!(shared.log, Info, "recovery created: domain {domid}");
+                return Ok(recovery);
+            }
             Err(error) => {
                 handover.spend(0);
                 handover.hold(false);
@@ -210,31 +291,7 @@ fn bring_up(
                 need += need / 4;
             }
         }
-    };
-    job_log!(
-        shared.log,
-        Info,
-        "recovery created: domain {}",
-        recovery.domid()
-    );
-    handover.adopt(recovery.clone());
-    if let Err(error) = toolstack.start(&*recovery) {
-        handover.hold(false);
-        handover.abandon();
-        if let Err(error) = toolstack.discard(&*recovery) {
-            job_log!(shared.log, Error, "discarding the recovery domain: {error}");
-        }
-        return Err(Error::host("starting the recovery domain")(error));
     }
-    shared.milestones.unpaused.get_or_init(|| shared.elapsed());
-    shared.decide(Outcome::Adopted, recovery.domid());
-    job_log!(
-        shared.log,
-        Info,
-        "recovery unpaused: domain {}",
-        recovery.domid()
-    );
-    Ok(recovery)
 }
 
 /// The devices did not let go: a successor would share the disk with requests

@@ -2,16 +2,23 @@
 //! written: by policy it is refused, which means a restart without a dump, or it
 //! waits for its turn.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use crate::error::Error;
 use crate::job::{Phase, Shared};
 use crate::joblog::job_log;
 use crate::options::Recrash;
 
+/// How often somebody who waits for a job looks whether it is still to wait.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// A guest and a recovery of it.
+type Entry = (String, Weak<Shared>);
+
 /// The recoveries of this process that may still run, by guest.
 #[derive(Default)]
-pub(crate) struct Recoveries(Mutex<Vec<(String, Weak<Shared>)>>);
+pub(crate) struct Recoveries(Mutex<Vec<Entry>>);
 
 impl Recoveries {
     /// An empty list.
@@ -28,10 +35,9 @@ impl Recoveries {
         policy: Recrash,
         start: impl FnOnce(Option<Arc<Shared>>) -> Result<(Arc<Shared>, T), E>,
     ) -> Result<T, E> {
-        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = self.running();
         running.retain(|(_, job)| job.upgrade().is_some_and(|job| !is_done(&job)));
-        let of_guest = running.iter().rev().find(|(name, _)| name == guest);
-        let earlier = of_guest.and_then(|(_, job)| job.upgrade());
+        let earlier = last_of(&running, guest);
         if earlier.is_some() && policy == Recrash::Restart {
             let text = "the dump of an earlier crash is still being written (on_recrash=restart)";
             return Err(Error::Busy(text.into()).into());
@@ -40,6 +46,25 @@ impl Recoveries {
         running.push((guest.into(), Arc::downgrade(&job)));
         Ok(rest)
     }
+
+    /// Blocks until no recovery of `guest` runs, or `waiting` is cancelled.
+    pub(crate) fn wait_for_guest(&self, guest: &str, waiting: &Shared) {
+        while !waiting.is_cancelled() {
+            let Some(job) = last_of(&self.running(), guest).filter(|job| !is_done(job)) else {
+                return;
+            };
+            job.wait(Some(LOOK_AGAIN), |snapshot| snapshot.phase == Phase::Done);
+        }
+    }
+
+    fn running(&self) -> MutexGuard<'_, Vec<Entry>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn last_of(running: &[Entry], guest: &str) -> Option<Arc<Shared>> {
+    let of_guest = running.iter().rev().find(|(name, _)| name == guest);
+    of_guest.and_then(|(_, job)| job.upgrade())
 }
 
 fn is_done(job: &Shared) -> bool {

@@ -70,7 +70,7 @@ fn tell_with(options: &str, faults: Faults, missing: bool) -> Told {
         },
         sink: Mutex::default(),
     };
-    let result = recover(&host, Box::new(host.clone()), &target, &shared);
+    let result = recover(&host, Box::new(host.clone()), None, &target, &shared);
     Told {
         host,
         shared,
@@ -253,7 +253,7 @@ fn a_cancelled_dump_stays_incomplete_and_recovery_completes() {
         dump_dir: directory.path().into(),
         sink: Mutex::default(),
     };
-    let result = recover(&host, Box::new(host.clone()), &target, &shared);
+    let result = recover(&host, Box::new(host.clone()), None, &target, &shared);
     assert!(matches!(result, Err(Error::Cancelled)));
     assert_eq!(shared.snapshot().outcome, Outcome::Adopted);
     assert_eq!(host.released(), FRAMES);

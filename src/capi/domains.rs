@@ -17,6 +17,16 @@ pub(super) struct Given {
 }
 
 impl Given {
+    pub(super) fn domain(domain: &abi::vicover_domain) -> Self {
+        Self {
+            name: "vicover_domain",
+            ctx: domain.ctx,
+            config: domain.config,
+            domid: domain.domid,
+            reserved: domain.reserved,
+        }
+    }
+
     fn check(&self) -> Result<(), Failure> {
         if self.reserved != 0 {
             return Err(Failure::new(
@@ -44,11 +54,13 @@ impl Given {
 mod xen {
     use super::{abi, Failure, Given, Job, Start};
     use crate::error::Error;
-    use crate::host::xen::{CrashConfig, LibxlContext, XenDomain, XenToolstack};
+    use crate::host::xen::{CrashConfig, LibxlContext, XenDomain, XenStandbyHost, XenToolstack};
     use crate::job::Shared;
+    use crate::options::Standby;
     use crate::recrash::{self, Recoveries};
-    use crate::{live, recover as story};
+    use crate::{live, recover as story, standby};
     use std::ptr::NonNull;
+    use std::sync::Arc;
 
     const OPENING: &str = "opening the domain";
 
@@ -85,11 +97,39 @@ mod xen {
         Ok(Job::start(log, work)?)
     }
 
-    /// Starts to recover a crashed domain.
+    /// Starts to keep a standby for a running domain; none when the options do not
+    /// ask for one.
     ///
     /// # Safety
     /// As for [`objects_of`].
-    pub(in crate::capi) unsafe fn recover(start: Start, given: Given) -> Result<Job, Failure> {
+    pub(in crate::capi) unsafe fn keep(start: Start, given: Given) -> Result<Option<Job>, Failure> {
+        // SAFETY: passed on.
+        let (ctx, config) = unsafe { objects_of(&given)? };
+        let boot = match start.standby() {
+            Standby::No => return Ok(None),
+            Standby::Built => false,
+            Standby::Booted => true,
+        };
+        let host = XenStandbyHost::new(ctx, given.domid);
+        let mut host = host.map_err(Error::host("opening xenstore"))?;
+        let guest = config.uuid_text();
+        let (_, log) = start.into_target();
+        let work = move |shared: &Shared| {
+            RECOVERIES.wait_for_guest(&guest, shared);
+            standby::keep(&mut host, boot, standby::LOOK_EVERY, shared)
+        };
+        Ok(Some(Job::start(log, work)?))
+    }
+
+    /// Starts to recover a crashed domain, with the standby that `keeper` keeps.
+    ///
+    /// # Safety
+    /// As for [`objects_of`].
+    pub(in crate::capi) unsafe fn recover(
+        start: Start,
+        given: Given,
+        keeper: Option<Arc<Shared>>,
+    ) -> Result<Job, Failure> {
         // SAFETY: passed on.
         let (ctx, config) = unsafe { objects_of(&given)? };
         if let Some(why) = config.refusal() {
@@ -110,14 +150,16 @@ mod xen {
             let work: Work = match earlier {
                 None => {
                     let (domain, toolstack) = prepare()?;
-                    Box::new(move |shared| story::recover(&domain, toolstack, &target, shared))
+                    Box::new(move |shared| {
+                        story::recover(&domain, toolstack, keeper.as_deref(), &target, shared)
+                    })
                 }
                 // Until that is over, the domain lacks memory, and the host's is not
                 // what it was.
                 Some(earlier) => Box::new(move |shared| {
                     recrash::wait_for(&earlier, shared);
                     let (domain, toolstack) = prepare()?;
-                    story::recover(&domain, toolstack, &target, shared)
+                    story::recover(&domain, toolstack, keeper.as_deref(), &target, shared)
                 }),
             };
             let job = Job::start(log, work)?;
@@ -127,12 +169,14 @@ mod xen {
 }
 
 #[cfg(feature = "xen")]
-pub(super) use xen::{dump, recover};
+pub(super) use xen::{dump, keep, recover};
 
 #[cfg(not(feature = "xen"))]
 mod no_xen {
     use super::{Failure, Given, Job, Start};
     use crate::error::Error;
+    use crate::job::Shared;
+    use std::sync::Arc;
 
     /// # Safety
     /// None: it refuses.
@@ -141,8 +185,24 @@ mod no_xen {
         Err(Error::Unsupported("this libvicover was built without Xen".into()).into())
     }
 
-    pub(in crate::capi) use dump as recover;
+    /// # Safety
+    /// None: it refuses.
+    pub(in crate::capi) unsafe fn keep(start: Start, given: Given) -> Result<Option<Job>, Failure> {
+        // SAFETY: as above.
+        unsafe { dump(start, given).map(Some) }
+    }
+
+    /// # Safety
+    /// None: it refuses.
+    pub(in crate::capi) unsafe fn recover(
+        start: Start,
+        given: Given,
+        _keeper: Option<Arc<Shared>>,
+    ) -> Result<Job, Failure> {
+        // SAFETY: as above.
+        unsafe { dump(start, given) }
+    }
 }
 
 #[cfg(not(feature = "xen"))]
-pub(super) use no_xen::{dump, recover};
+pub(super) use no_xen::{dump, keep, recover};

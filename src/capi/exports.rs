@@ -118,17 +118,35 @@ pub unsafe extern "C" fn vicover_dump_domain(
         let (start, domain) = unsafe { (input::read_start(options)?, input::read_struct(domain)?) };
         // SAFETY: as above; zero marks "no job" until there is one.
         unsafe { input::write_out(job, "job", 0)? };
-        let given = Given {
-            name: "vicover_domain",
-            ctx: domain.ctx,
-            config: domain.config,
-            domid: domain.domid,
-            reserved: domain.reserved,
-        };
         // SAFETY: both point to libxl objects, as the header demands.
-        let started = unsafe { domains::dump(start, given)? };
+        let started = unsafe { domains::dump(start, Given::domain(&domain))? };
         // SAFETY: checked above.
         unsafe { input::write_out(job, "job", handles::add(started)) }
+    })
+}
+
+/// Keeps a standby for a running domain.
+///
+/// # Safety
+/// As the header says.
+#[no_mangle]
+pub unsafe extern "C" fn vicover_keep_standby(
+    options: *const abi::vicover_options,
+    domain: *const abi::vicover_domain,
+    job: *mut abi::vicover_job,
+) -> abi::vicover_status {
+    answer(|| {
+        // SAFETY: the caller passes structs as the header says.
+        let (start, domain) = unsafe { (input::read_start(options)?, input::read_struct(domain)?) };
+        // SAFETY: as above; zero marks "no job" until there is one.
+        unsafe { input::write_out(job, "job", 0)? };
+        // SAFETY: both point to libxl objects, as the header demands.
+        let started = unsafe { domains::keep(start, Given::domain(&domain))? };
+        match started {
+            // SAFETY: checked above.
+            Some(started) => unsafe { input::write_out(job, "job", handles::add(started)) },
+            None => Ok(()),
+        }
     })
 }
 
@@ -147,6 +165,10 @@ pub unsafe extern "C" fn vicover_recover(
         let (start, crash) = unsafe { (input::read_start(options)?, input::read_struct(crash)?) };
         // SAFETY: as above; zero marks "no job" until there is one.
         unsafe { input::write_out(job, "job", 0)? };
+        let keeper = match crash.standby {
+            0 => None,
+            standby => Some(handles::get(standby)?),
+        };
         let given = Given {
             name: "vicover_crash",
             ctx: crash.ctx,
@@ -155,7 +177,7 @@ pub unsafe extern "C" fn vicover_recover(
             reserved: crash.reserved,
         };
         // SAFETY: both point to libxl objects, as the header demands.
-        let started = unsafe { domains::recover(start, given)? };
+        let started = unsafe { domains::recover(start, given, keeper)? };
         // SAFETY: checked above.
         unsafe { input::write_out(job, "job", handles::add(started)) }
     })

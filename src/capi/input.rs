@@ -210,6 +210,12 @@ impl Start {
         self.options.on_recrash
     }
 
+    /// What they say of a standby.
+    #[cfg(feature = "xen")]
+    pub(super) fn standby(&self) -> crate::options::Standby {
+        self.options.standby
+    }
+
     /// What the dump is made of, and the job's log.
     pub(super) fn into_target(self) -> (Target, JobLog) {
         let target = Target {

@@ -12,10 +12,13 @@ use std::time::Duration;
 
 use super::{
     images::{Image, View},
-    Access, Backing, CrashedDomain, HostError, Mapping, RecoveryDomain, Requirement, Toolstack,
-    VcpuState,
+    Access, Backing, BuiltStandby, CrashedDomain, HostError, Mapping, RecoveryDomain, Requirement,
+    Toolstack, VcpuState,
 };
 use crate::addr::{Gfn, GfnRange, PAGE_SIZE};
+
+/// What standbys of this host's guest are built from.
+pub const RECIPE: &str = "in memory";
 
 /// Things that go wrong when a test says so.
 #[derive(Clone, Copy, Default, Debug)]
@@ -26,6 +29,8 @@ pub struct Faults {
     pub detach: bool,
     /// This many creations of the recovery domain fail.
     pub creations: u32,
+    /// This many standbys cannot be made the recovery domain.
+    pub adoptions: u32,
     /// The recovery domain is destroyed by others as soon as it runs.
     pub recovery_lost: bool,
     /// Every frame whose number is a multiple of this is not there.
@@ -42,6 +47,8 @@ pub enum Event {
     Detached,
     /// The recovery domain was built.
     Created,
+    /// A standby became it.
+    Adopted,
     /// It runs.
     Unpaused,
     /// It was stopped for lack of memory.
@@ -334,6 +341,25 @@ impl Toolstack for MemoryHost {
             outstanding: self.pages,
         };
         world.events.push(Event::Created);
+        Ok(Arc::new(self.clone()))
+    }
+
+    fn recipe(&mut self) -> Result<String, HostError> {
+        Ok(RECIPE.into())
+    }
+
+    fn adopt(&mut self, standby: &BuiltStandby) -> Result<Arc<dyn RecoveryDomain>, HostError> {
+        let mut world = self.world();
+        if world.faults.adoptions > 0 {
+            world.faults.adoptions -= 1;
+            return Err(HostError::new("adopt", "refused as asked for"));
+        }
+        world.backing = Backing {
+            total: standby.pages,
+            cache: standby.pages,
+            outstanding: self.pages,
+        };
+        world.events.push(Event::Adopted);
         Ok(Arc::new(self.clone()))
     }
 

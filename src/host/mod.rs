@@ -171,6 +171,13 @@ pub trait Toolstack: Send {
     /// Builds the recovery domain, paused and thinly backed.
     fn create(&mut self) -> Result<Arc<dyn RecoveryDomain>, HostError>;
 
+    /// What a standby for the crashed domain must have been built from.
+    fn recipe(&mut self) -> Result<String, HostError>;
+
+    /// Makes a standby the recovery domain: it gets the crashed one's name, disks
+    /// and interfaces. Destroys it when that fails.
+    fn adopt(&mut self, standby: &BuiltStandby) -> Result<Arc<dyn RecoveryDomain>, HostError>;
+
     /// Lets a new recovery domain run for the first time.
     fn start(&mut self, recovery: &dyn RecoveryDomain) -> Result<(), HostError>;
 
@@ -186,6 +193,30 @@ pub trait Toolstack: Send {
 
     /// Tells observers outside the process where the job is.
     fn publish(&mut self, key: &str, value: &str);
+}
+
+/// A recovery domain that was built before it is needed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BuiltStandby {
+    /// Its number in the hypervisor.
+    pub domid: u32,
+    /// Pages of the host's memory that it holds, tables included.
+    pub pages: u64,
+    /// What it was built from: equal texts build equal domains.
+    pub recipe: String,
+}
+
+/// Builds standbys for one running guest. Used by one thread.
+pub trait StandbyHost: Send {
+    /// Builds one, without disks and interfaces, and leaves it stopped. With
+    /// `boot`, it has run until it waits for its disk. Gives up when `stop` says so.
+    fn build(&mut self, boot: bool, stop: &dyn Fn() -> bool) -> Result<BuiltStandby, HostError>;
+
+    /// What one would be built from now.
+    fn recipe(&mut self) -> Result<String, HostError>;
+
+    /// Destroys one.
+    fn discard(&mut self, standby: &BuiltStandby) -> Result<(), HostError>;
 }
 
 /// How a thinly backed domain stands: populate-on-demand bookkeeping, in pages.

@@ -36,6 +36,29 @@ vicover_status vicover_check_options(const char *spec)
     return strstr(spec, "bad") ? VICOVER_ERR_OPTION : VICOVER_OK;
 }
 
+vicover_status vicover_keep_standby(const struct vicover_options *options,
+                                    const struct vicover_domain *domain,
+                                    vicover_job *job)
+{
+    *job = 0;
+    if (!strstr(options->spec, "standby=1"))
+        return VICOVER_OK;
+    if (domain->struct_size != sizeof(*domain) || !domain->ctx)
+        return VICOVER_ERR_STRUCT_SIZE;
+    *job = ++last_job;
+    printf("library: keep a standby for domain %u as job %u\n", domain->domid,
+           (unsigned)*job);
+    fflush(stdout);
+    return VICOVER_OK;
+}
+
+vicover_status vicover_cancel(vicover_job job)
+{
+    printf("library: cancel job %u\n", (unsigned)job);
+    fflush(stdout);
+    return VICOVER_OK;
+}
+
 static vicover_outcome wanted_outcome(const char *text)
 {
     return !strcmp(text, "adopted") ? VICOVER_OUTCOME_ADOPTED :
@@ -57,6 +80,11 @@ vicover_status vicover_recover(const struct vicover_options *options,
            options->name, crash->domid, crash->config->num_disks,
            options->spec ? options->spec : "(none)", options->dump_dir);
     fflush(stdout);
+    if (crash->standby) {
+        printf("library: with the standby of job %u\n",
+               (unsigned)crash->standby);
+        fflush(stdout);
+    }
     if (!strcmp(text, "declined"))
         return VICOVER_ERR_UNSUPPORTED;
     if (busy && !strstr(options->spec, "on_recrash=queue"))

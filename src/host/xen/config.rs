@@ -2,7 +2,7 @@
 //! must not contain.
 #![allow(unsafe_code)]
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::ptr::NonNull;
 
 use super::sys;
@@ -78,6 +78,109 @@ impl CrashConfig {
         unsafe { Self::copy(ctx, NonNull::from(&*self.config)) }
     }
 
+    /// Reads the configuration of a living domain back from libxl.
+    pub fn retrieve(ctx: LibxlContext, domid: u32) -> Result<Self, HostError> {
+        let mut config = Box::<sys::libxl_domain_config>::default();
+        // SAFETY: initialised by libxl, filled by libxl, and disposed of by our Drop
+        // whether that worked or not; the pointer to "why" may be null.
+        let rc = unsafe {
+            sys::libxl_domain_config_init(&mut *config);
+            sys::libxl_retrieve_domain_configuration(
+                ctx.raw(),
+                domid,
+                &mut *config,
+                std::ptr::null_mut(),
+            )
+        };
+        let this = Self { config };
+        match rc {
+            0 => Ok(this),
+            _ => Err(libxl_error("libxl_retrieve_domain_configuration", rc)),
+        }
+    }
+
+    /// Removes every disk and interface.
+    pub(super) fn remove_devices(&mut self) {
+        let config = &mut *self.config;
+        // SAFETY: arrays of libxl's with their lengths, freed once: they are
+        // forgotten at once.
+        unsafe {
+            sys::libxl_device_disk_list_free(config.disks, config.num_disks);
+            sys::libxl_device_nic_list_free(config.nics, config.num_nics);
+        }
+        config.disks = std::ptr::null_mut();
+        config.num_disks = 0;
+        config.nics = std::ptr::null_mut();
+        config.num_nics = 0;
+    }
+
+    /// The guest's name; empty when it has none.
+    pub(super) fn name(&self) -> &str {
+        text_of(self.config.c_info.name).unwrap_or_default()
+    }
+
+    /// Gives it another name.
+    pub(super) fn rename(&mut self, name: &str) -> Result<(), HostError> {
+        let name = CString::new(name).map_err(|_| HostError::new("rename", "NUL in a name"))?;
+        let info = &mut self.config.c_info;
+        // SAFETY: both names were or will be allocated by malloc, as libxl expects
+        // of a configuration that it disposes of.
+        unsafe {
+            libc::free(info.name.cast());
+            info.name = libc::strdup(name.as_ptr());
+        }
+        match info.name.is_null() {
+            true => Err(HostError::last_os_error("strdup")),
+            false => Ok(()),
+        }
+    }
+
+    /// Gives it a uuid of its own.
+    pub(super) fn new_uuid(&mut self) {
+        // SAFETY: a uuid of our own copy.
+        unsafe { sys::libxl_uuid_generate(&mut self.config.c_info.uuid) };
+    }
+
+    /// All of it as libxl writes it: JSON.
+    pub(super) fn to_text(&self, ctx: LibxlContext) -> Result<CString, HostError> {
+        let config = std::ptr::from_ref(&*self.config).cast_mut();
+        // SAFETY: our own configuration, which libxl only reads.
+        let text = unsafe { sys::libxl_domain_config_to_json(ctx.raw(), config) };
+        take_text(text, "libxl_domain_config_to_json")
+    }
+
+    /// What a domain is built from, as libxl writes it, without the part that is
+    /// different in every recovery: how much memory backs it.
+    pub(super) fn build_text(&self, ctx: LibxlContext) -> Result<String, HostError> {
+        let mut copy = self.duplicate(ctx);
+        let build = &mut copy.get_mut().b_info;
+        build.target_memkb = 0;
+        // SAFETY: our own copy.
+        let text = unsafe { sys::libxl_domain_build_info_to_json(ctx.raw(), build) };
+        let text = take_text(text, "libxl_domain_build_info_to_json")?;
+        Ok(text.to_string_lossy().into_owned())
+    }
+
+    pub(super) fn disks_mut(&mut self) -> &mut [sys::libxl_device_disk] {
+        let config = &mut *self.config;
+        match usize::try_from(config.num_disks) {
+            // SAFETY: libxl keeps `num_disks` disks in an array of our copy.
+            Ok(count) if count > 0 => unsafe {
+                std::slice::from_raw_parts_mut(config.disks, count)
+            },
+            _ => &mut [],
+        }
+    }
+
+    pub(super) fn nics_mut(&mut self) -> &mut [sys::libxl_device_nic] {
+        let config = &mut *self.config;
+        match usize::try_from(config.num_nics) {
+            // SAFETY: as for disks.
+            Ok(count) if count > 0 => unsafe { std::slice::from_raw_parts_mut(config.nics, count) },
+            _ => &mut [],
+        }
+    }
+
     pub(super) fn get(&self) -> &sys::libxl_domain_config {
         &self.config
     }
@@ -89,6 +192,11 @@ impl CrashConfig {
     /// The largest memory the guest can have, in KiB.
     pub(super) fn max_kib(&self) -> u64 {
         self.config.b_info.max_memkb
+    }
+
+    /// The same in pages.
+    pub(super) fn full_pages(&self) -> u64 {
+        self.max_kib() / KIB_PER_PAGE
     }
 
     /// The uuid as xenstore and xl print it.
@@ -185,8 +293,21 @@ impl CrashConfig {
     }
 }
 
+/// A text that libxl allocated, as ours.
+fn take_text(text: *mut std::os::raw::c_char, call: &'static str) -> Result<CString, HostError> {
+    if text.is_null() {
+        return Err(HostError::new(call, "no text"));
+    }
+    // SAFETY: libxl's texts are terminated and allocated with malloc; freed once.
+    unsafe {
+        let owned = CStr::from_ptr(text).to_owned();
+        libc::free(text.cast());
+        Ok(owned)
+    }
+}
+
 /// A string of a configuration; none when it is not set or not UTF-8.
-fn text_of<'a>(text: *const std::os::raw::c_char) -> Option<&'a str> {
+pub(super) fn text_of<'a>(text: *const std::os::raw::c_char) -> Option<&'a str> {
     if text.is_null() {
         return None;
     }

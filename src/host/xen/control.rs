@@ -94,6 +94,24 @@ impl Control {
         answer(rc, "xc_physinfo").map(|()| info.free_pages)
     }
 
+    /// The same, less what domains have claimed.
+    pub(super) fn unclaimed_pages(&self) -> Result<u64, HostError> {
+        let handle = self.handle();
+        let mut info = xc::xc_physinfo_t::default();
+        // SAFETY: an out structure of ours.
+        let rc = unsafe { xc::xc_physinfo(handle.raw(), &mut info) };
+        answer(rc, "xc_physinfo").map(|()| info.free_pages.saturating_sub(info.outstanding_pages))
+    }
+
+    /// Gives a domain another uuid.
+    pub(super) fn set_handle(&self, domid: u32, uuid: &[u8; 16]) -> Result<(), HostError> {
+        let handle = self.handle();
+        let mut uuid = *uuid;
+        // SAFETY: sixteen bytes of ours, which are only read.
+        let rc = unsafe { xc::xc_domain_sethandle(handle.raw(), domid, uuid.as_mut_ptr()) };
+        answer(rc, "xc_domain_sethandle")
+    }
+
     /// Takes `pages` from a domain's paging pool back to the host.
     pub(super) fn shrink_paging_pool(&self, domid: u32, pages: u64) -> Result<(), HostError> {
         let handle = self.handle();

@@ -6,6 +6,7 @@
 //! - a `libxenforeignmemory` handle is only a file descriptor, and may be used by
 //!   several threads at once; a `libxenctrl` handle by one at a time.
 
+mod build;
 mod config;
 mod control;
 mod destroy;
@@ -13,6 +14,7 @@ mod detach;
 mod domain;
 mod recovery;
 mod registers;
+mod standby;
 mod store;
 mod toolstack;
 
@@ -35,4 +37,5 @@ mod sys {
 
 pub use config::{CrashConfig, LibxlContext};
 pub use domain::XenDomain;
+pub use standby::XenStandbyHost;
 pub use toolstack::XenToolstack;

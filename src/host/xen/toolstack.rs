@@ -5,23 +5,13 @@ use std::ffi::CString;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::config::{libxl_error, CrashConfig, LibxlContext, INVALID_DOMID, KIB_PER_PAGE};
+use super::config::{libxl_error, CrashConfig, LibxlContext, KIB_PER_PAGE};
 use super::control::Control;
 use super::recovery::XenRecovery;
 use super::store::Store;
-use super::{destroy, detach, sys};
-use crate::host::{HostError, RecoveryDomain, Requirement, Toolstack};
+use super::{build, destroy, detach, standby, sys};
+use crate::host::{BuiltStandby, HostError, RecoveryDomain, Requirement, Toolstack};
 
-/// What a Linux guest needs to boot, whatever its size: unpacked kernel, early
-/// allocations, first programs. KiB.
-const BOOT_KIB: u64 = 128 << 10;
-/// Page descriptors and other tables that grow with memory: 1.6 % for `struct
-/// page` alone, so one part in 32.
-const TABLES_SHARE: u64 = 32;
-/// A ramdisk is loaded, then unpacked beside itself.
-const RAMDISK_FACTOR: u64 = 4;
-/// The hypervisor's own structures for a new domain. KiB.
-const DOMAIN_STRUCTURES_KIB: u64 = 4 << 10;
 /// How long memory of a destroyed domain may take to come back.
 const SETTLE_DEADLINE: Duration = Duration::from_secs(3);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -59,25 +49,6 @@ impl XenToolstack {
         format!("/tool/vicover/{}", self.config.uuid_text())
     }
 
-    /// Memory that backs the recovery domain when it starts, in KiB.
-    fn thin_kib(&self) -> u64 {
-        let full = self.config.max_kib();
-        let (_, ramdisk) = self.config.boot_file_bytes();
-        let need = BOOT_KIB + full / TABLES_SHARE + RAMDISK_FACTOR * (ramdisk >> 10);
-        // Whole 2 MiB pages: populate-on-demand hands memory out in these.
-        need.next_multiple_of(2048).min(full)
-    }
-
-    /// The crashed domain's configuration as recovery is built from it.
-    fn thin_config(&self) -> CrashConfig {
-        let mut thin = self.config.duplicate(self.ctx);
-        let target = self.thin_kib();
-        let config = thin.get_mut();
-        config.b_info.target_memkb = target;
-        config.c_info.domid = INVALID_DOMID;
-        thin
-    }
-
     /// Renames the crashed domain and moves its `/vm` node, so that its
     /// successor can have both.
     fn set_aside(&mut self) -> Result<(), HostError> {
@@ -102,16 +73,6 @@ impl XenToolstack {
 
     fn destroy(&self, domid: u32) -> Result<(), HostError> {
         destroy::destroy(self.ctx, domid)
-    }
-
-    /// Linux reads its target when it starts and waits for the balloon to reach
-    /// it (Linux 6.1, `drivers/xen/balloon.c:768-797`). With the target at the
-    /// maximum there is nothing to wait for.
-    fn tell_full_target(&self, domid: u32) -> Result<(), HostError> {
-        let memory = format!("/local/domain/{domid}/memory");
-        let most = self.store.read(&format!("{memory}/static-max"))?;
-        let most = most.unwrap_or_else(|| self.config.max_kib().to_string());
-        self.store.write(&format!("{memory}/target"), &most)
     }
 }
 
@@ -153,47 +114,32 @@ impl Toolstack for XenToolstack {
     }
 
     fn requirement(&mut self) -> Result<Requirement, HostError> {
-        let mut thin = self.thin_config();
-        let mut kib = 0;
-        // SAFETY: libxl fills defaults into our copy and the number.
-        let rc = unsafe {
-            sys::libxl_domain_need_memory(self.ctx.raw(), thin.get_mut(), INVALID_DOMID, &mut kib)
-        };
-        if rc != 0 {
-            return Err(libxl_error("libxl_domain_need_memory", rc));
-        }
         Ok(Requirement {
-            free_pages: (kib + DOMAIN_STRUCTURES_KIB).div_ceil(KIB_PER_PAGE),
-            backed_pages: self.thin_kib() / KIB_PER_PAGE,
-            full_pages: self.config.max_kib() / KIB_PER_PAGE,
+            free_pages: build::pages_needed(self.ctx, &self.config)?,
+            backed_pages: build::thin_kib(&self.config) / KIB_PER_PAGE,
+            full_pages: self.config.full_pages(),
         })
     }
 
     fn create(&mut self) -> Result<Arc<dyn RecoveryDomain>, HostError> {
-        let mut thin = self.thin_config();
-        let mut domid = INVALID_DOMID;
-        // SAFETY: our copy of the configuration and an out number; null hows
-        // make it synchronous and without console callbacks.
-        let rc = unsafe {
-            sys::libxl_domain_create_new(
-                self.ctx.raw(),
-                thin.get_mut(),
-                &mut domid,
-                std::ptr::null(),
-                std::ptr::null(),
-            )
-        };
-        if rc != 0 {
-            return Err(libxl_error("libxl_domain_create_new", rc));
-        }
-        let full = self.config.max_kib() / KIB_PER_PAGE;
-        self.tell_full_target(domid)
-            .and_then(|()| XenRecovery::new(domid, full))
+        let mut thin = build::thin_config(self.ctx, &self.config);
+        let domid = build::create(self.ctx, &mut thin)?;
+        build::tell_full_target(&self.store, domid, &self.config)
+            .and_then(|()| XenRecovery::new(domid, self.config.full_pages()))
             .map(|recovery| Arc::new(recovery) as Arc<dyn RecoveryDomain>)
             .inspect_err(|_| {
                 // Best effort: the reason for failing is the one to report.
                 let _ = self.destroy(domid);
             })
+    }
+
+    fn recipe(&mut self) -> Result<String, HostError> {
+        standby::recipe(self.ctx, &self.config)
+    }
+
+    fn adopt(&mut self, standby: &BuiltStandby) -> Result<Arc<dyn RecoveryDomain>, HostError> {
+        let (store, control) = (&self.store, &self.control);
+        standby::adopt(self.ctx, store, control, &self.config, standby.domid)
     }
 
     fn start(&mut self, recovery: &dyn RecoveryDomain) -> Result<(), HostError> {

@@ -9,9 +9,11 @@ from .scenarios import crash, recovered, scenario, settled, start
 # Everything is dumped, and slowly once recovery runs: memory stays short.
 SLOW = 'vicover="dump_level=0,io=fixed:256K"'
 PAGES_PER_MIB = 256
+# What the host has free beside the guest, so that a standby has room.
+STANDBY_MIB = 400
 
 
-def said(host, text: str, deadline_s: float, after, event: str = "log"):
+def said(host, text: str, deadline_s: float, after=None, event: str = "log"):
     """Waits for a line of xl's log with `text` in it."""
     return host.wait(event, deadline_s, f"xl's log does not say '{text}'", after=after,
                      where=lambda data: text in data["line"])
@@ -143,6 +145,43 @@ def queued_crash(host, run):
         raise HostError(f"expected two complete dumps, found {dumps}")
     if run.result["recovery"]["tot_pages"] < run.options.memory * PAGES_PER_MIB:
         raise HostError("the second recovery domain lacks memory")
+
+
+def standby_story(host, run):
+    """A standby takes over, is replaced by another, and goes with its guest."""
+    start(host, run)
+    said(host, "is ready and holds", 300)
+    crashed = crash(host, run)
+    said(host, "has the disks", 60, crashed)
+    recovered(host, run, crashed, 300)
+    for text in ("settled:", "dump complete:"):
+        said(host, text, 900, crashed)
+    gone = host.wait("domain_gone", 60, "the crashed domain did not go away", after=crashed,
+                     where=lambda data: data["domid"] == crashed.data["domid"])
+    said(host, "is ready and holds", 300, gone)
+    settled(host, run, crashed, 10)
+    keep_log(host, run, crashed)
+    no_error(host)
+    one_complete_dump(run)
+    standby = host.wait("domain_created", 1, "no other standby was created", after=gone)
+    if run.result["recovery"]["tot_pages"] < run.options.memory * PAGES_PER_MIB:
+        raise HostError("the recovery domain lacks memory")
+    last = host.events[-1]
+    host.step("destroy", 60)
+    host.wait("domain_gone", 60, "the standby outlived its guest", after=last,
+              where=lambda data: data["domid"] == standby.data["domid"])
+
+
+@scenario('on_crash="vicover"', 'vicover="standby=1"', slack_mib=STANDBY_MIB)
+def standby(host, run):
+    """A standby whose first instruction is still to come."""
+    standby_story(host, run)
+
+
+@scenario('on_crash="vicover"', 'vicover="standby=booted"', slack_mib=STANDBY_MIB)
+def standby_booted(host, run):
+    """A standby that has booted until it waits for its disk."""
+    standby_story(host, run)
 
 
 def reaches(host, domid: int, mib: int, what: str) -> None:

@@ -27,6 +27,7 @@ class Run:
         """
         scenario = scenarios.SCENARIOS[self.options.scenario]
         self.options.xlcfg = [*scenario.xlcfg, *self.options.xlcfg]
+        self.options.slack = max(self.options.slack, scenario.slack_mib)
         built = pieces.build(scenario.disk)
         self._check_directory()
         for attempt in range(1, ATTEMPTS + 1):

@@ -10,19 +10,21 @@ SCENARIOS = {}
 
 
 class Scenario(typing.NamedTuple):
-    """A story, keys for the guest's xl.cfg, and the piece its disk is from."""
+    """A story, keys for the guest's xl.cfg, the piece its disk is from, and the
+    least memory that the host has free beside the guest."""
 
     story: typing.Callable
     xlcfg: tuple
     disk: str
+    slack_mib: int
 
 
-def scenario(*xlcfg: str, disk: str = "guest"):
+def scenario(*xlcfg: str, disk: str = "guest", slack_mib: int = 0):
     """Registers a function under its name."""
 
     def register(function):
         name = function.__name__.replace("_", "-")
-        SCENARIOS[name] = Scenario(function, xlcfg, disk)
+        SCENARIOS[name] = Scenario(function, xlcfg, disk, slack_mib)
         return function
 
     return register
@@ -68,9 +70,10 @@ def recovered(host, run, crashed, deadline_s: float) -> None:
         "domain_unpaused", 1, "no other domain was started",
         where=lambda data: data["domid"] != old, after=crashed,
     )
+    # A standby was created before the crash.
     created = host.wait(
         "domain_created", 1, "no other domain was created",
-        where=lambda data: data["domid"] == unpaused.data["domid"], after=crashed,
+        where=lambda data: data["domid"] == unpaused.data["domid"],
     )
     run.result.update(
         service_down_s=up.data["down_s"],

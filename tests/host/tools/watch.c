@@ -85,12 +85,11 @@ static void look_at_domain(const xc_domaininfo_t *one)
     if (added)
         event("domain_created", "{\"domid\":%u,\"free_pages\":%lu}",
               one->domain, free_pages);
-    if (unpaused && !domain->unpaused && !shut_down) {
-        domain->unpaused = true;
+    if (unpaused && !domain->unpaused && !shut_down)
         event("domain_unpaused", "{\"domid\":%u,\"tot_pages\":%lu,"
               "\"max_pages\":%lu,\"free_pages\":%lu}",
               one->domain, one->tot_pages, one->max_pages, free_pages);
-    }
+    domain->unpaused = unpaused;
     if (shut_down && !domain->shut_down) {
         domain->shut_down = true;
         if (shutdown_reason(one) == SHUTDOWN_crash) {

@@ -1,0 +1,337 @@
+//! Standbys: domains built before a crash, and made the recovery domain after it.
+#![allow(unsafe_code)]
+
+use std::ffi::CString;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::config::{libxl_error, text_of, CrashConfig, LibxlContext, INVALID_DOMID};
+use super::control::Control;
+use super::recovery::XenRecovery;
+use super::store::Store;
+use super::{build, destroy, detach, sys};
+use crate::host::{BuiltStandby, HostError, RecoveryDomain, StandbyHost};
+use crate::pacing::guard::LOW_PAGES;
+
+/// How long a standby may take to boot until it waits for its disk.
+const BOOT_DEADLINE: Duration = Duration::from_secs(120);
+/// Whether it waits is judged by its use of a processor over this long.
+const SPAN: Duration = Duration::from_secs(1);
+/// A guest that looks for its disk now and then uses less than one part in so many.
+const IDLE_PART: u32 = 3;
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+fn refused(what: impl Into<String>) -> HostError {
+    HostError::new("standby", what)
+}
+
+/// What a standby is called while it is one.
+fn standby_name(guest: &str) -> String {
+    format!("{guest}-standby")
+}
+
+/// Says in xenstore that a domain is a standby of ours, and whose.
+fn mark(domid: u32) -> String {
+    format!("/tool/vicover/standby/{domid}")
+}
+
+/// Builds standbys for one running domain.
+pub struct XenStandbyHost {
+    ctx: LibxlContext,
+    running: u32,
+    store: Store,
+    control: Control,
+}
+
+impl XenStandbyHost {
+    /// For the domain `running`, with the caller's context.
+    pub fn new(ctx: LibxlContext, running: u32) -> Result<Self, HostError> {
+        Ok(Self {
+            ctx,
+            running,
+            store: Store::open()?,
+            control: Control::open()?,
+        })
+    }
+
+    fn config(&self) -> Result<CrashConfig, HostError> {
+        CrashConfig::retrieve(self.ctx, self.running)
+    }
+
+    /// Refuses what cannot work, before anything is built. Returns the pages that
+    /// are needed.
+    fn check(&self, config: &CrashConfig) -> Result<u64, HostError> {
+        if let Some(why) = config.refusal() {
+            return Err(refused(why));
+        }
+        if !config.get().b_info.bootloader.is_null() {
+            return Err(refused(
+                "the guest's boot loader reads its disk, which a standby does not have",
+            ));
+        }
+        let needed = build::pages_needed(self.ctx, config)?;
+        let room = self.control.unclaimed_pages()?;
+        if room < needed {
+            return Err(refused(format!(
+                "no room: it needs {} MiB, the host has {} MiB free",
+                needed.div_ceil(256),
+                room / 256
+            )));
+        }
+        Ok(needed)
+    }
+
+    /// Removes a standby that a process left behind when it was killed.
+    fn remove_stale(&self, name: &str) -> Result<(), HostError> {
+        let c_name = c_text(name)?;
+        let mut domid = INVALID_DOMID;
+        // SAFETY: a terminated name and an out number.
+        let rc = unsafe { sys::libxl_name_to_domid(self.ctx.raw(), c_name.as_ptr(), &mut domid) };
+        if rc != 0 {
+            return Ok(());
+        }
+        match self.store.read(&mark(domid))? {
+            Some(_) => self.destroy(domid),
+            None => Err(refused(format!("domain {domid} is called {name} already"))),
+        }
+    }
+
+    fn destroy(&self, domid: u32) -> Result<(), HostError> {
+        destroy::destroy(self.ctx, domid)?;
+        self.store.remove(&mark(domid))
+    }
+
+    /// Lets it run until it waits for its disk.
+    fn boot(&self, domid: u32, stop: &dyn Fn() -> bool) -> Result<(), HostError> {
+        // SAFETY: null `ao_how` makes it synchronous.
+        let rc = unsafe { sys::libxl_domain_unpause(self.ctx.raw(), domid, std::ptr::null()) };
+        if rc != 0 {
+            return Err(libxl_error("libxl_domain_unpause", rc));
+        }
+        self.wait_idle(domid, stop)?;
+        self.control.pause(domid)
+    }
+
+    fn wait_idle(&self, domid: u32, stop: &dyn Fn() -> bool) -> Result<(), HostError> {
+        let began = Instant::now();
+        let mut span = (began, Duration::ZERO);
+        while began.elapsed() < BOOT_DEADLINE {
+            if stop() {
+                return Err(refused("not wanted any more"));
+            }
+            let info = self.control.domain_info(domid)?;
+            if info.flags & xenctrl_sys::XEN_DOMINF_shutdown != 0 {
+                return Err(refused("the guest ended instead of waiting for its disk"));
+            }
+            // Xen ends a guest that touches more than it has. One so near to that
+            // goes on at the crash, when there is memory for it.
+            if self.control.backing(domid)?.cache < LOW_PAGES {
+                return Ok(());
+            }
+            let used = Duration::from_nanos(info.cpu_time);
+            if span.0.elapsed() >= SPAN {
+                if (used - span.1.min(used)) * IDLE_PART < span.0.elapsed() {
+                    return Ok(());
+                }
+                span = (Instant::now(), used);
+            }
+            thread::sleep(LOOK_AGAIN);
+        }
+        Err(refused(format!(
+            "the guest still kept a processor busy after {} s",
+            BOOT_DEADLINE.as_secs()
+        )))
+    }
+
+    /// Builds one and, on request, boots it; what fails is for the caller to remove.
+    fn finish(
+        &self,
+        domid: u32,
+        config: &CrashConfig,
+        boot: bool,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<(), HostError> {
+        self.store.write(&mark(domid), &config.uuid_text())?;
+        build::tell_full_target(&self.store, domid, config)?;
+        match boot {
+            true => self.boot(domid, stop),
+            false => Ok(()),
+        }
+    }
+}
+
+impl StandbyHost for XenStandbyHost {
+    fn build(&mut self, boot: bool, stop: &dyn Fn() -> bool) -> Result<BuiltStandby, HostError> {
+        let config = self.config()?;
+        let name = standby_name(config.name());
+        self.remove_stale(&name)?;
+        self.check(&config)?;
+        let recipe = recipe(self.ctx, &config)?;
+        let before = self.control.free_pages()?;
+        let mut thin = build::thin_config(self.ctx, &config);
+        thin.remove_devices();
+        thin.rename(&name)?;
+        thin.new_uuid();
+        let domid = build::create(self.ctx, &mut thin)?;
+        if let Err(error) = self.finish(domid, &config, boot, stop) {
+            // Best effort: the reason for failing is the one to report.
+            let _ = self.destroy(domid);
+            return Err(error);
+        }
+        Ok(BuiltStandby {
+            domid,
+            pages: before.saturating_sub(self.control.free_pages()?),
+            recipe,
+        })
+    }
+
+    fn recipe(&mut self) -> Result<String, HostError> {
+        recipe(self.ctx, &self.config()?)
+    }
+
+    fn discard(&mut self, standby: &BuiltStandby) -> Result<(), HostError> {
+        self.destroy(standby.domid)
+    }
+}
+
+/// What a domain of this configuration is built from: the configuration without
+/// what moves over at a crash, and the files it boots from as they are now.
+pub(super) fn recipe(ctx: LibxlContext, config: &CrashConfig) -> Result<String, HostError> {
+    let mut text = config.build_text(ctx)?;
+    let build = &config.get().b_info;
+    for file in [build.kernel, build.ramdisk] {
+        let Some(file) = text_of(file) else { continue };
+        let of = fs::metadata(Path::new(file))
+            .map_err(|error| refused(format!("looking at {file}: {error}")))?;
+        let (size, seconds, nanos) = (of.len(), of.mtime(), of.mtime_nsec());
+        let (device, inode) = (of.dev(), of.ino());
+        text.push_str(&format!(
+            "{file} {device} {inode} {size} {seconds}.{nanos}\n"
+        ));
+    }
+    Ok(text)
+}
+
+/// Makes a standby the successor of the crashed domain that `config` describes,
+/// which has lost its name and its devices before.
+pub(super) fn adopt(
+    ctx: LibxlContext,
+    store: &Store,
+    control: &Control,
+    config: &CrashConfig,
+    domid: u32,
+) -> Result<Arc<dyn RecoveryDomain>, HostError> {
+    let adopted = take_identity(ctx, store, control, config, domid)
+        .and_then(|()| attach(ctx, config, domid))
+        .and_then(|()| store.remove(&mark(domid)))
+        .and_then(|()| XenRecovery::new(domid, config.full_pages()));
+    match adopted {
+        Ok(recovery) => Ok(Arc::new(recovery)),
+        Err(error) => {
+            // The disks must be free for the domain that is built instead.
+            detach::detach(ctx, store, domid)?;
+            destroy::destroy(ctx, domid)?;
+            Err(error)
+        }
+    }
+}
+
+/// The standby gets the crashed domain's name and uuid, in the hypervisor, in
+/// xenstore and in what libxl keeps of it.
+fn take_identity(
+    ctx: LibxlContext,
+    store: &Store,
+    control: &Control,
+    config: &CrashConfig,
+    domid: u32,
+) -> Result<(), HostError> {
+    let own_vm = store.read(&format!("/local/domain/{domid}/vm"))?;
+    let mut bare = config.duplicate(ctx);
+    bare.remove_devices();
+    bare.get_mut().c_info.domid = INVALID_DOMID;
+    let text = bare.to_text(ctx)?;
+    let (old, new) = (
+        c_text(&standby_name(config.name()))?,
+        c_text(config.name())?,
+    );
+    let userid = c"libxl-json";
+    // libxl keeps a domain's configuration under domid and uuid: the file moves
+    // when the uuid changes. Adding devices adds them to it.
+    //
+    // SAFETY: terminated texts, a buffer with its length, and our own copy of a
+    // configuration, which libxl_domain_preserve reads the name of.
+    let steps: [(&'static str, i32); 4] = unsafe {
+        let unlinked = sys::libxl_userdata_unlink(ctx.raw(), domid, userid.as_ptr());
+        control.set_handle(domid, &config.get().c_info.uuid.uuid)?;
+        let stored = sys::libxl_userdata_store(
+            ctx.raw(),
+            domid,
+            userid.as_ptr(),
+            text.as_ptr().cast(),
+            text.as_bytes_with_nul().len() as i32,
+        );
+        bare.rename(&standby_name(config.name()))?;
+        let moved = sys::libxl_domain_preserve(
+            ctx.raw(),
+            domid,
+            &mut bare.get_mut().c_info,
+            c"".as_ptr(),
+            config.get().c_info.uuid,
+        );
+        let renamed = sys::libxl_domain_rename(ctx.raw(), domid, old.as_ptr(), new.as_ptr());
+        [
+            ("libxl_userdata_unlink", unlinked),
+            ("libxl_userdata_store", stored),
+            ("libxl_domain_preserve", moved),
+            ("libxl_domain_rename", renamed),
+        ]
+    };
+    if let Some((call, rc)) = steps.into_iter().find(|(_, rc)| *rc != 0) {
+        return Err(libxl_error(call, rc));
+    }
+    own_vm.map_or(Ok(()), |vm| store.remove(&vm))
+}
+
+/// Gives it the disks and interfaces. Each kind has its own thread: most of the
+/// time goes into hotplug scripts.
+fn attach(ctx: LibxlContext, config: &CrashConfig, domid: u32) -> Result<(), HostError> {
+    thread::scope(|scope| {
+        let nics = config.duplicate(ctx);
+        let nics = scope.spawn(move || attach_nics(ctx, nics, domid));
+        let disks = attach_disks(ctx, config.duplicate(ctx), domid);
+        let nics = nics
+            .join()
+            .unwrap_or_else(|_| Err(refused("attaching interfaces panicked")));
+        disks.and(nics)
+    })
+}
+
+fn attach_disks(ctx: LibxlContext, mut config: CrashConfig, domid: u32) -> Result<(), HostError> {
+    for disk in config.disks_mut() {
+        // SAFETY: a disk of our own copy; null `ao_how` makes it synchronous.
+        let rc = unsafe { sys::libxl_device_disk_add(ctx.raw(), domid, disk, std::ptr::null()) };
+        if rc != 0 {
+            return Err(libxl_error("libxl_device_disk_add", rc));
+        }
+    }
+    Ok(())
+}
+
+fn attach_nics(ctx: LibxlContext, mut config: CrashConfig, domid: u32) -> Result<(), HostError> {
+    for nic in config.nics_mut() {
+        // SAFETY: an interface of our own copy; null `ao_how` makes it synchronous.
+        let rc = unsafe { sys::libxl_device_nic_add(ctx.raw(), domid, nic, std::ptr::null()) };
+        if rc != 0 {
+            return Err(libxl_error("libxl_device_nic_add", rc));
+        }
+    }
+    Ok(())
+}
+
+fn c_text(text: &str) -> Result<CString, HostError> {
+    CString::new(text).map_err(|_| refused(format!("NUL in {text:?}")))
+}

@@ -1,0 +1,162 @@
+//! A standby: a recovery domain that is built before it is needed, and kept,
+//! stopped and thinly backed, beside the running guest. At the crash nobody has to
+//! wait for memory, nor for a domain to be built: disks and interfaces move over,
+//! and it runs.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::host::{BuiltStandby, StandbyHost};
+use crate::job::Shared;
+use crate::joblog::job_log;
+
+/// How often the guest's configuration and boot files are compared with what the
+/// standby was built from. A crash in between is not at their mercy: what is out
+/// of date is found then, too, and not used.
+pub const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+#[derive(Default)]
+enum State {
+    /// There is none yet, or none any more.
+    #[default]
+    Absent,
+    /// It waits for the crash.
+    Ready(BuiltStandby),
+    /// A recovery has it.
+    Taken,
+}
+
+/// Where the thread that keeps a standby and a recovery meet.
+#[derive(Default)]
+pub struct Slot {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Slot {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn offer(&self, standby: BuiltStandby) {
+        *self.state() = State::Ready(standby);
+    }
+
+    /// Takes the standby for a recovery, when it was built from `recipe`. The
+    /// reason why not, otherwise; then there is none from now on.
+    pub(crate) fn take(&self, recipe: &str) -> Result<BuiltStandby, &'static str> {
+        let mut state = self.state();
+        let taken = match &*state {
+            State::Ready(standby) if standby.recipe == recipe => Ok(standby.clone()),
+            State::Ready(_) => Err("the guest's configuration or boot files have changed"),
+            State::Absent => Err("it is not built yet"),
+            State::Taken => Err("an earlier crash took it"),
+        };
+        if taken.is_ok() {
+            *state = State::Taken;
+            drop(state);
+            self.changed.notify_all();
+        }
+        taken
+    }
+
+    /// Takes it back from whoever could still take it; none when it is gone.
+    fn withdraw(&self) -> Option<BuiltStandby> {
+        let mut state = self.state();
+        match std::mem::take(&mut *state) {
+            State::Ready(standby) => Some(standby),
+            other => {
+                *state = other;
+                None
+            }
+        }
+    }
+
+    /// Wakes the thread that keeps it, which looks whether it is still wanted.
+    pub(crate) fn wake(&self) {
+        // Under the lock, so that it is not between its look and its wait.
+        let _state = self.state();
+        self.changed.notify_all();
+    }
+
+    /// Blocks for `time` at most; whether somebody has taken it.
+    fn wait_taken(&self, time: Duration, stop: impl Fn() -> bool) -> bool {
+        let waiting = |state: &mut State| !matches!(state, State::Taken) && !stop();
+        let waited = self.changed.wait_timeout_while(self.state(), time, waiting);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        matches!(*state, State::Taken)
+    }
+}
+
+/// Keeps a standby until a recovery takes it or the caller cancels. It is built
+/// anew when what it was built from changes, which is looked at so `often`.
+pub fn keep(
+    host: &mut dyn StandbyHost,
+    boot: bool,
+    often: Duration,
+    shared: &Shared,
+) -> Result<(), Error> {
+    let slot = &shared.standby;
+    while !shared.is_cancelled() {
+        let standby = host
+            .build(boot, &|| shared.is_cancelled())
+            .map_err(Error::host("building a standby"))
+            .inspect_err(|error| job_log!(shared.log, Warn, "no standby: {}", error.chain()))?;
+        job_log!(
+            shared.log,
+            Info,
+            "standby: domain {} is ready and holds {} MiB",
+            standby.domid,
+            standby.pages >> 8
+        );
+        let recipe = standby.recipe.clone();
+        slot.offer(standby);
+        if watch(host, &recipe, often, shared) {
+            return Ok(());
+        }
+        // Between the last look and now, a recovery may have come.
+        let Some(standby) = slot.withdraw() else {
+            return Ok(());
+        };
+        discard(host, &standby, shared);
+    }
+    Ok(())
+}
+
+/// Waits for the standby to be taken: true. False when it is not wanted any more,
+/// or when the guest is not what it was built from.
+fn watch(host: &mut dyn StandbyHost, recipe: &str, often: Duration, shared: &Shared) -> bool {
+    loop {
+        if shared.standby.wait_taken(often, || shared.is_cancelled()) {
+            return true;
+        }
+        if shared.is_cancelled() {
+            return false;
+        }
+        match host.recipe() {
+            Ok(now) if now == recipe => {}
+            Ok(_) => {
+                job_log!(
+                    shared.log,
+                    Info,
+                    "standby: the guest's configuration or boot files have changed: built anew"
+                );
+                return false;
+            }
+            // The guest is ending; whoever looks after it will say so.
+            Err(error) => job_log!(shared.log, Debug, "standby: looking at the guest: {error}"),
+        }
+    }
+}
+
+fn discard(host: &mut dyn StandbyHost, standby: &BuiltStandby, shared: &Shared) {
+    if let Err(error) = host.discard(standby) {
+        let domid = standby.domid;
+        job_log!(
+            shared.log,
+            Error,
+            "standby: discarding domain {domid}: {error}"
+        );
+    }
+}

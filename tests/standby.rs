@@ -1,0 +1,239 @@
+//! A standby's life on the in-memory host: built, watched, taken or discarded.
+#![allow(missing_docs)]
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use vicover::error::Error;
+use vicover::host::images::SyntheticImage;
+use vicover::host::memory::{Event, Faults, MemoryHost, RECIPE};
+use vicover::host::{BuiltStandby, HostError, StandbyHost};
+use vicover::job::{Job, Outcome, Phase, Shared};
+use vicover::joblog::JobLog;
+use vicover::options::Options;
+use vicover::recover::{recover, Target};
+use vicover::standby;
+
+const FRAMES: u64 = 16 * 512;
+const OFTEN: Duration = Duration::from_millis(1);
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// What happened to standbys, in order.
+type Told = Arc<Mutex<Vec<String>>>;
+
+/// Builds standbys out of nothing.
+struct Builder {
+    told: Told,
+    /// What the next ones are built from; the last one stays.
+    recipes: Vec<&'static str>,
+    refuses: bool,
+    built: u32,
+}
+
+impl Builder {
+    fn new(told: &Told, recipes: &[&'static str]) -> Self {
+        Self {
+            told: told.clone(),
+            recipes: recipes.to_vec(),
+            refuses: false,
+            built: 0,
+        }
+    }
+
+    fn next(&mut self) -> &'static str {
+        match self.recipes.len() {
+            1 => self.recipes[0],
+            _ => self.recipes.remove(0),
+        }
+    }
+}
+
+impl StandbyHost for Builder {
+    fn build(&mut self, boot: bool, _stop: &dyn Fn() -> bool) -> Result<BuiltStandby, HostError> {
+        if self.refuses {
+            return Err(HostError::new("standby", "no room"));
+        }
+        self.built += 1;
+        let recipe: String = self.next().into();
+        let how = if boot { "booted" } else { "built" };
+        self.told.lock().unwrap().push(format!("{how} {recipe}"));
+        Ok(BuiltStandby {
+            domid: self.built,
+            pages: 100,
+            recipe,
+        })
+    }
+
+    fn recipe(&mut self) -> Result<String, HostError> {
+        Ok(self.next().into())
+    }
+
+    fn discard(&mut self, standby: &BuiltStandby) -> Result<(), HostError> {
+        let recipe = &standby.recipe;
+        self.told
+            .lock()
+            .unwrap()
+            .push(format!("discarded {recipe}"));
+        Ok(())
+    }
+}
+
+/// Starts to keep a standby; returns its job and what the log says.
+fn keep(mut builder: Builder, boot: bool) -> (Job, Told) {
+    let log = Told::default();
+    let lines = log.clone();
+    let sink = Box::new(move |_, line: &str| lines.lock().unwrap().push(line.into()));
+    let work = move |shared: &Shared| standby::keep(&mut builder, boot, OFTEN, shared);
+    (
+        Job::start(JobLog::new("guest", Some(sink)), work).unwrap(),
+        log,
+    )
+}
+
+fn wait_for(lines: &Told, text: &str) {
+    let end = Instant::now() + DEADLINE;
+    while !lines.lock().unwrap().iter().any(|line| line.contains(text)) {
+        assert!(Instant::now() < end, "no '{text}' in {lines:?}");
+        std::thread::yield_now();
+    }
+}
+
+fn ended(job: Job) -> Option<String> {
+    let done = |snapshot: &vicover::job::Snapshot| snapshot.phase == Phase::Done;
+    assert!(job.shared.wait(Some(DEADLINE), done), "it does not end");
+    let failure = job.shared.with_failure(|failure| failure.map(Error::chain));
+    job.join();
+    failure
+}
+
+struct Recovered {
+    host: MemoryHost,
+    log: Told,
+    shared: Shared,
+}
+
+impl Recovered {
+    fn log(&self) -> String {
+        self.log.lock().unwrap().join("\n")
+    }
+}
+
+/// A crash with a standby that `keeper` keeps.
+fn crash(keeper: &Shared, faults: Faults) -> Recovered {
+    let directory = tempfile::tempdir().unwrap();
+    let host = MemoryHost::new(Arc::new(SyntheticImage::new(FRAMES)), 1, faults);
+    let log = Told::default();
+    let lines = log.clone();
+    let sink = Box::new(move |_, line: &str| lines.lock().unwrap().push(line.into()));
+    let shared = Shared::new(JobLog::new("guest", Some(sink)));
+    let target = Target {
+        options: Options::default(),
+        name: "guest".into(),
+        dump_dir: directory.path().into(),
+        sink: Mutex::default(),
+    };
+    let toolstack = Box::new(host.clone());
+    recover(&host, toolstack, Some(keeper), &target, &shared).unwrap();
+    assert_eq!(host.violations(), Vec::<String>::new());
+    assert_eq!(host.released(), FRAMES);
+    Recovered { host, log, shared }
+}
+
+#[test]
+fn a_standby_runs_before_any_page_is_released_and_gets_the_memory() {
+    let told = Told::default();
+    let (job, log) = keep(Builder::new(&told, &[RECIPE]), false);
+    wait_for(&log, "is ready and holds");
+    let recovered = crash(&job.shared, Faults::default());
+    assert_eq!(recovered.shared.snapshot().outcome, Outcome::Adopted);
+    let events = recovered.host.events();
+    let position = |wanted: Event| events.iter().position(|event| *event == wanted);
+    assert!(
+        position(Event::Adopted) < position(Event::Unpaused),
+        "{events:?}"
+    );
+    assert!(
+        position(Event::Detached) < position(Event::Adopted),
+        "one writer to the disk"
+    );
+    assert_eq!(position(Event::Created), None);
+    let backing = vicover::host::RecoveryDomain::backing(&recovered.host).unwrap();
+    assert_eq!(backing.total, FRAMES, "recovery has its full memory");
+    assert_eq!(ended(job), None);
+    assert_eq!(*told.lock().unwrap(), [format!("built {RECIPE}")]);
+}
+
+#[test]
+fn one_that_is_cancelled_is_discarded() {
+    let told = Told::default();
+    let (job, log) = keep(Builder::new(&told, &["a"]), true);
+    wait_for(&log, "is ready and holds");
+    job.shared.cancel();
+    assert_eq!(ended(job), None);
+    assert_eq!(*told.lock().unwrap(), ["booted a", "discarded a"]);
+}
+
+#[test]
+fn one_that_is_out_of_date_is_not_used_but_a_domain_is_built() {
+    let told = Told::default();
+    let (job, log) = keep(Builder::new(&told, &["an older kernel"]), false);
+    wait_for(&log, "is ready and holds");
+    let recovered = crash(&job.shared, Faults::default());
+    assert!(recovered.host.events().contains(&Event::Created));
+    let text = recovered.log();
+    assert!(
+        text.contains("not used, a recovery domain is built instead"),
+        "{text}"
+    );
+    assert!(text.contains("boot files have changed"), "{text}");
+    job.shared.cancel();
+    assert_eq!(ended(job), None);
+    let told = told.lock().unwrap();
+    assert_eq!(
+        *told,
+        ["built an older kernel", "discarded an older kernel"]
+    );
+}
+
+#[test]
+fn one_that_cannot_get_the_disks_is_replaced_by_a_new_domain() {
+    let told = Told::default();
+    let (job, log) = keep(Builder::new(&told, &[RECIPE]), false);
+    wait_for(&log, "is ready and holds");
+    let faults = Faults {
+        adoptions: 1,
+        ..Faults::default()
+    };
+    let recovered = crash(&job.shared, faults);
+    assert!(recovered.host.events().contains(&Event::Created));
+    assert!(recovered.log().contains("refused as asked for"));
+    assert_eq!(ended(job), None);
+}
+
+#[test]
+fn a_guest_that_changes_gets_another_one() {
+    let told = Told::default();
+    // Built, found as it was, found changed, built again.
+    let recipes = ["a", "a", "b", "b"];
+    let (job, log) = keep(Builder::new(&told, &recipes), false);
+    wait_for(&log, "built anew");
+    wait_for(&told, "built b");
+    job.shared.cancel();
+    assert_eq!(ended(job), None);
+    let told = told.lock().unwrap();
+    assert_eq!(*told, ["built a", "discarded a", "built b", "discarded b"]);
+}
+
+#[test]
+fn where_there_cannot_be_one_the_job_says_why_and_a_crash_does_without() {
+    let told = Told::default();
+    let mut builder = Builder::new(&told, &["a"]);
+    builder.refuses = true;
+    let (job, _) = keep(builder, false);
+    let keeper = job.shared.clone();
+    let why = ended(job).unwrap();
+    assert_eq!(why, "building a standby: standby: no room");
+    let recovered = crash(&keeper, Faults::default());
+    assert!(recovered.host.events().contains(&Event::Created));
+    assert!(recovered.log().contains("not built"), "{}", recovered.log());
+}
