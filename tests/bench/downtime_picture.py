@@ -9,7 +9,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 import picture  # noqa: E402
 
 WIDTH, LEFT, RIGHT, STEP = 900, 250, 800, 22
-COLOURS = {"restart": "#777777", "coredump-restart": "#c05a1a", "vicover": "#1a66a8"}
+COLOURS = {"restart": "#777777", "coredump-restart": "#c05a1a", "vicover": "#1a66a8",
+           "vicover-standby": "#2a9d5c"}
 
 
 def bars(result: dict) -> tuple:

@@ -1,7 +1,7 @@
 """How long a database is away when its guest crashes, by what xl does then."""
 
 from .pieces import HostError
-from .recovery_scenarios import said
+from .recovery_scenarios import STANDBY_MIB, said
 from .scenarios import crash, recovered, scenario, settled, start
 
 ON_DISK = "postgres"
@@ -17,13 +17,15 @@ def used(host) -> float:
     return 1 - int(free) / int(total)
 
 
-def story(host, run, deadline_s: float, dumps: bool, ends: tuple = ()) -> None:
+def story(host, run, deadline_s: float, dumps: bool, ready: str = "", ends: tuple = ()) -> None:
     """From the database's first transaction to a host that is at rest again.
 
-    `ends`: what xl's log says when all is done.
+    What xl's log says: `ready` before the crash, `ends` when all is done.
     """
     quarter = run.options.memory // 4
     start(host, run, client="database_client", load=(quarter, 0, quarter))
+    if ready:
+        said(host, ready, 300)
     share = run.result["guest_memory_used"] = round(used(host), 3)
     if share < 0.5:
         raise HostError(f"only {share:.0%} of the guest's memory is in use")
@@ -59,3 +61,10 @@ def downtime_coredump_restart(host, run):
 def downtime_vicover(host, run):
     """A database's downtime with the dump and the recovery at once."""
     story(host, run, 600, dumps=True, ends=("settled:", "dump complete:"))
+
+
+@scenario('on_crash="vicover"', 'vicover="standby=booted"', disk=ON_DISK, slack_mib=STANDBY_MIB)
+def downtime_vicover_standby(host, run):
+    """The same with a standby that waits for its disk."""
+    story(host, run, 600, dumps=True, ready="is ready and holds",
+          ends=("settled:", "dump complete:", "is ready and holds"))
