@@ -43,8 +43,8 @@ impl Slot {
         *self.state() = State::Ready(standby);
     }
 
-    /// Takes the standby for a recovery, when it was built from `recipe`. The
-    /// reason why not, otherwise; then there is none from now on.
+    /// Takes the standby for a recovery, when it was built from `recipe`; else says
+    /// why not, and leaves it to its keeper.
     pub(crate) fn take(&self, recipe: &str) -> Result<BuiltStandby, &'static str> {
         let mut state = self.state();
         let taken = match &*state {
@@ -99,10 +99,14 @@ pub fn keep(
 ) -> Result<(), Error> {
     let slot = &shared.standby;
     while !shared.is_cancelled() {
-        let standby = host
-            .build(boot, &|| shared.is_cancelled())
-            .map_err(Error::host("building a standby"))
-            .inspect_err(|error| job_log!(shared.log, Warn, "no standby: {}", error.chain()))?;
+        let standby = match host.build(boot, &|| shared.is_cancelled()) {
+            Ok(standby) => standby,
+            Err(_) if shared.is_cancelled() => return Ok(()),
+            Err(error) => {
+                job_log!(shared.log, Warn, "no standby: {error}");
+                return Err(Error::host("building a standby")(error));
+            }
+        };
         job_log!(
             shared.log,
             Info,
