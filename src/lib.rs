@@ -21,6 +21,8 @@ mod os;
 pub mod pacing;
 mod progress;
 pub mod recover;
+// Without Xen nothing crashes twice.
+#[cfg(feature = "xen")]
 mod recrash;
 pub mod standby;
 mod start_dump;
