@@ -1,7 +1,7 @@
 //! Building a thinly backed domain with libxl.
 #![allow(unsafe_code)]
 
-use super::config::{libxl_error, CrashConfig, LibxlContext, INVALID_DOMID, KIB_PER_PAGE};
+use super::config::{libxl_answer, CrashConfig, LibxlContext, INVALID_DOMID, KIB_PER_PAGE};
 use super::store::Store;
 use super::sys;
 use crate::host::HostError;
@@ -44,10 +44,8 @@ pub(super) fn pages_needed(ctx: LibxlContext, config: &CrashConfig) -> Result<u6
     let rc = unsafe {
         sys::libxl_domain_need_memory(ctx.raw(), thin.get_mut(), INVALID_DOMID, &mut kib)
     };
-    match rc {
-        0 => Ok((kib + DOMAIN_STRUCTURES_KIB).div_ceil(KIB_PER_PAGE)),
-        _ => Err(libxl_error("libxl_domain_need_memory", rc)),
-    }
+    libxl_answer("libxl_domain_need_memory", rc)
+        .map(|()| (kib + DOMAIN_STRUCTURES_KIB).div_ceil(KIB_PER_PAGE))
 }
 
 /// Builds the domain, paused, and returns its number.
@@ -64,10 +62,7 @@ pub(super) fn create(ctx: LibxlContext, thin: &mut CrashConfig) -> Result<u32, H
             std::ptr::null(),
         )
     };
-    match rc {
-        0 => Ok(domid),
-        _ => Err(libxl_error("libxl_domain_create_new", rc)),
-    }
+    libxl_answer("libxl_domain_create_new", rc).map(|()| domid)
 }
 
 /// Linux reads its target when it starts and waits for the balloon to reach it

@@ -41,12 +41,15 @@ impl LibxlContext {
     }
 }
 
-/// Text for a libxl status.
-pub(super) fn libxl_error(call: &'static str, rc: i32) -> HostError {
-    HostError::new(
-        call,
-        format!("libxl status {rc} (details in the caller's log)"),
-    )
+/// What a libxl call means by its status: zero is success.
+pub(super) fn libxl_answer(call: &'static str, rc: i32) -> Result<(), HostError> {
+    match rc {
+        0 => Ok(()),
+        _ => Err(HostError::new(
+            call,
+            format!("libxl status {rc} (details in the caller's log)"),
+        )),
+    }
 }
 
 /// Our own copy of a `libxl_domain_config`.
@@ -93,10 +96,7 @@ impl CrashConfig {
             )
         };
         let this = Self { config };
-        match rc {
-            0 => Ok(this),
-            _ => Err(libxl_error("libxl_retrieve_domain_configuration", rc)),
-        }
+        libxl_answer("libxl_retrieve_domain_configuration", rc).map(|()| this)
     }
 
     /// Removes every disk and interface.

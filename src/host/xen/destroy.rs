@@ -12,7 +12,7 @@
 use std::sync::mpsc::{channel, RecvTimeoutError};
 use std::time::Duration;
 
-use super::config::{libxl_error, LibxlContext};
+use super::config::{libxl_answer, LibxlContext};
 use super::sys;
 use crate::error::panic_text;
 use crate::host::HostError;
@@ -55,9 +55,7 @@ fn destroy_once(ctx: LibxlContext, domid: u32) -> Result<(), HostError> {
         let rc = call
             .join()
             .map_err(|panic| HostError::new("libxl_domain_destroy", panic_text(&*panic)))?;
-        (rc == 0)
-            .then_some(())
-            .ok_or_else(|| libxl_error("libxl_domain_destroy", rc))
+        libxl_answer("libxl_domain_destroy", rc)
     })
 }
 

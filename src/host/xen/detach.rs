@@ -10,7 +10,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::config::{libxl_error, LibxlContext};
+use super::config::{libxl_answer, LibxlContext};
 use super::store::Store;
 use super::sys;
 use crate::error::panic_text;
@@ -58,9 +58,7 @@ fn detach_disks(ctx: LibxlContext, store: &Store, domid: u32) -> Result<(), Host
         // SAFETY: a disk of this domain; null `ao_how` makes it synchronous.
         let rc =
             unsafe { sys::libxl_device_disk_destroy(ctx.raw(), domid, disk, std::ptr::null()) };
-        if rc != 0 {
-            result = result.and(Err(libxl_error("libxl_device_disk_destroy", rc)));
-        }
+        result = result.and(libxl_answer("libxl_device_disk_destroy", rc));
     }
     if !disks.is_null() {
         // SAFETY: from libxl_device_disk_list with this count, freed once.
@@ -80,9 +78,7 @@ fn detach_interfaces(ctx: LibxlContext, domid: u32) -> Result<(), HostError> {
         let rc = unsafe {
             sys::libxl_device_nic_destroy(ctx.raw(), domid, nics.add(index), std::ptr::null())
         };
-        if rc != 0 {
-            result = result.and(Err(libxl_error("libxl_device_nic_destroy", rc)));
-        }
+        result = result.and(libxl_answer("libxl_device_nic_destroy", rc));
     }
     if !nics.is_null() {
         // SAFETY: from libxl_device_nic_list with this count, freed once.
@@ -107,9 +103,7 @@ fn trace(
         sys::libxl_diskinfo_dispose(&mut info);
         (rc, device)
     };
-    if rc != 0 {
-        return Err(libxl_error("libxl_device_disk_getinfo", rc));
-    }
+    libxl_answer("libxl_device_disk_getinfo", rc)?;
     let node = format!("/local/domain/0/backend/vbd/{domid}/{device}/physical-device");
     let numbers = store.read(&node)?.unwrap_or_default();
     let inflight = inflight_path(&numbers).ok_or_else(|| {

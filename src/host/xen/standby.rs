@@ -1,7 +1,7 @@
 //! Standbys: domains built before a crash, and made the recovery domain after it.
 #![allow(unsafe_code)]
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::config::{libxl_error, text_of, CrashConfig, LibxlContext, INVALID_DOMID};
+use super::config::{libxl_answer, text_of, CrashConfig, LibxlContext, INVALID_DOMID};
 use super::control::Control;
 use super::recovery::XenRecovery;
 use super::store::Store;
@@ -24,6 +24,9 @@ const SPAN: Duration = Duration::from_secs(1);
 /// A guest that looks for its disk now and then uses less than one part in so many.
 const IDLE_PART: u32 = 3;
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// Whose data a domain's configuration is, among what libxl stores for a domain.
+const CONFIG_USERID: &CStr = c"libxl-json";
 
 fn refused(what: impl Into<String>) -> HostError {
     HostError::new("standby", what)
@@ -62,9 +65,8 @@ impl XenStandbyHost {
         CrashConfig::retrieve(self.ctx, self.running)
     }
 
-    /// Refuses what cannot work, before anything is built. Returns the pages that
-    /// are needed.
-    fn check(&self, config: &CrashConfig) -> Result<u64, HostError> {
+    /// Refuses what cannot work, before anything is built.
+    fn check(&self, config: &CrashConfig) -> Result<(), HostError> {
         if let Some(why) = config.refusal() {
             return Err(refused(why));
         }
@@ -82,7 +84,7 @@ impl XenStandbyHost {
                 room / 256
             )));
         }
-        Ok(needed)
+        Ok(())
     }
 
     /// Removes a standby that a process left behind when it was killed.
@@ -109,9 +111,7 @@ impl XenStandbyHost {
     fn boot(&self, domid: u32, stop: &dyn Fn() -> bool) -> Result<(), HostError> {
         // SAFETY: null `ao_how` makes it synchronous.
         let rc = unsafe { sys::libxl_domain_unpause(self.ctx.raw(), domid, std::ptr::null()) };
-        if rc != 0 {
-            return Err(libxl_error("libxl_domain_unpause", rc));
-        }
+        libxl_answer("libxl_domain_unpause", rc)?;
         self.wait_idle(domid, stop)?;
         self.control.pause(domid)
     }
@@ -134,7 +134,7 @@ impl XenStandbyHost {
             }
             let used = Duration::from_nanos(info.cpu_time);
             if span.0.elapsed() >= SPAN {
-                if (used - span.1.min(used)) * IDLE_PART < span.0.elapsed() {
+                if used.saturating_sub(span.1) * IDLE_PART < span.0.elapsed() {
                     return Ok(());
                 }
                 span = (Instant::now(), used);
@@ -249,50 +249,38 @@ fn take_identity(
     config: &CrashConfig,
     domid: u32,
 ) -> Result<(), HostError> {
+    let raw = ctx.raw();
     let own_vm = store.read(&format!("/local/domain/{domid}/vm"))?;
     let mut bare = config.duplicate(ctx);
     bare.remove_devices();
     bare.get_mut().c_info.domid = INVALID_DOMID;
     let text = bare.to_text(ctx)?;
-    let (old, new) = (
-        c_text(&standby_name(config.name()))?,
-        c_text(config.name())?,
-    );
-    let userid = c"libxl-json";
+    let length = i32::try_from(text.as_bytes_with_nul().len())
+        .map_err(|_| refused("a configuration beyond 2 GiB"))?;
+
     // libxl keeps a domain's configuration under domid and uuid: the file moves
     // when the uuid changes. Adding devices adds them to it.
-    //
-    // SAFETY: terminated texts, a buffer with its length, and our own copy of a
-    // configuration, which libxl_domain_preserve reads the name of.
-    let steps: [(&'static str, i32); 4] = unsafe {
-        let unlinked = sys::libxl_userdata_unlink(ctx.raw(), domid, userid.as_ptr());
-        control.set_handle(domid, &config.get().c_info.uuid.uuid)?;
-        let stored = sys::libxl_userdata_store(
-            ctx.raw(),
-            domid,
-            userid.as_ptr(),
-            text.as_ptr().cast(),
-            text.as_bytes_with_nul().len() as i32,
-        );
-        bare.rename(&standby_name(config.name()))?;
-        let moved = sys::libxl_domain_preserve(
-            ctx.raw(),
-            domid,
-            &mut bare.get_mut().c_info,
-            c"".as_ptr(),
-            config.get().c_info.uuid,
-        );
-        let renamed = sys::libxl_domain_rename(ctx.raw(), domid, old.as_ptr(), new.as_ptr());
-        [
-            ("libxl_userdata_unlink", unlinked),
-            ("libxl_userdata_store", stored),
-            ("libxl_domain_preserve", moved),
-            ("libxl_domain_rename", renamed),
-        ]
-    };
-    if let Some((call, rc)) = steps.into_iter().find(|(_, rc)| *rc != 0) {
-        return Err(libxl_error(call, rc));
-    }
+    // SAFETY: a terminated text.
+    let rc = unsafe { sys::libxl_userdata_unlink(raw, domid, CONFIG_USERID.as_ptr()) };
+    libxl_answer("libxl_userdata_unlink", rc)?;
+    control.set_handle(domid, &config.get().c_info.uuid.uuid)?;
+    let data = text.as_ptr().cast();
+    // SAFETY: a terminated text, and a buffer with its length.
+    let rc = unsafe { sys::libxl_userdata_store(raw, domid, CONFIG_USERID.as_ptr(), data, length) };
+    libxl_answer("libxl_userdata_store", rc)?;
+
+    // Gives it the `/vm` node that the crashed domain has left.
+    let (old, new) = (standby_name(config.name()), config.name());
+    bare.rename(&old)?;
+    let (info, suffix) = (&mut bare.get_mut().c_info, c"".as_ptr());
+    // SAFETY: our own copy, of which the name is read, and a terminated text.
+    let rc =
+        unsafe { sys::libxl_domain_preserve(raw, domid, info, suffix, config.get().c_info.uuid) };
+    libxl_answer("libxl_domain_preserve", rc)?;
+    let (old, new) = (c_text(&old)?, c_text(new)?);
+    // SAFETY: terminated texts.
+    let rc = unsafe { sys::libxl_domain_rename(raw, domid, old.as_ptr(), new.as_ptr()) };
+    libxl_answer("libxl_domain_rename", rc)?;
     own_vm.map_or(Ok(()), |vm| store.remove(&vm))
 }
 
@@ -314,9 +302,7 @@ fn attach_disks(ctx: LibxlContext, mut config: CrashConfig, domid: u32) -> Resul
     for disk in config.disks_mut() {
         // SAFETY: a disk of our own copy; null `ao_how` makes it synchronous.
         let rc = unsafe { sys::libxl_device_disk_add(ctx.raw(), domid, disk, std::ptr::null()) };
-        if rc != 0 {
-            return Err(libxl_error("libxl_device_disk_add", rc));
-        }
+        libxl_answer("libxl_device_disk_add", rc)?;
     }
     Ok(())
 }
@@ -325,9 +311,7 @@ fn attach_nics(ctx: LibxlContext, mut config: CrashConfig, domid: u32) -> Result
     for nic in config.nics_mut() {
         // SAFETY: an interface of our own copy; null `ao_how` makes it synchronous.
         let rc = unsafe { sys::libxl_device_nic_add(ctx.raw(), domid, nic, std::ptr::null()) };
-        if rc != 0 {
-            return Err(libxl_error("libxl_device_nic_add", rc));
-        }
+        libxl_answer("libxl_device_nic_add", rc)?;
     }
     Ok(())
 }

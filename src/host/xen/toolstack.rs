@@ -5,7 +5,7 @@ use std::ffi::CString;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::config::{libxl_error, CrashConfig, LibxlContext, KIB_PER_PAGE};
+use super::config::{libxl_answer, CrashConfig, LibxlContext, KIB_PER_PAGE};
 use super::control::Control;
 use super::recovery::XenRecovery;
 use super::store::Store;
@@ -66,9 +66,7 @@ impl XenToolstack {
                 uuid,
             )
         };
-        (rc == 0)
-            .then_some(())
-            .ok_or_else(|| libxl_error("libxl_domain_preserve", rc))
+        libxl_answer("libxl_domain_preserve", rc)
     }
 
     fn destroy(&self, domid: u32) -> Result<(), HostError> {
@@ -147,9 +145,7 @@ impl Toolstack for XenToolstack {
         let rc = unsafe {
             sys::libxl_domain_unpause(self.ctx.raw(), recovery.domid(), std::ptr::null())
         };
-        (rc == 0)
-            .then_some(())
-            .ok_or_else(|| libxl_error("libxl_domain_unpause", rc))
+        libxl_answer("libxl_domain_unpause", rc)
     }
 
     fn discard(&mut self, recovery: &dyn RecoveryDomain) -> Result<(), HostError> {
@@ -168,9 +164,7 @@ impl Toolstack for XenToolstack {
         // SAFETY: numbers only; absolute, and enforced on the hypervisor's limit.
         let rc =
             unsafe { sys::libxl_set_memory_target(self.ctx.raw(), recovery.domid(), target, 0, 1) };
-        (rc == 0)
-            .then_some(())
-            .ok_or_else(|| libxl_error("libxl_set_memory_target", rc))
+        libxl_answer("libxl_set_memory_target", rc)
     }
 
     fn publish(&mut self, key: &str, value: &str) {
