@@ -35,12 +35,12 @@ def no_error(host) -> None:
         raise HostError("errors in xl's log:\n" + "\n".join(errors))
 
 
-def one_complete_dump(run) -> None:
-    """There is a dump, it is complete, and it is the only one."""
+def complete_dumps(run, count: int = 1) -> None:
+    """There are so many dumps, and they are complete."""
     dumps = [name.split()[0] for name in run.result["dumps"]]
     kept = [name for name in dumps if not name.endswith(".sums")]
-    if len(kept) != 1 or not kept[0].endswith(".kdump"):
-        raise HostError(f"expected one complete dump, found {dumps}")
+    if len(kept) != count or not all(name.endswith(".kdump") for name in kept):
+        raise HostError(f"expected {count} complete dump(s), found {dumps}")
 
 
 def figures_of(host, domid: int) -> dict:
@@ -76,7 +76,7 @@ def memory_guard(host, run):
     settled(host, run, crashed, 60)
     keep_log(host, run, crashed)
     no_error(host)
-    one_complete_dump(run)
+    complete_dumps(run)
     if run.result["guard_pauses"] < 1:
         raise HostError("the guard had nothing to do: memory was not short")
     if run.result["recovery"]["tot_pages"] < memory:
@@ -89,16 +89,19 @@ def crash_twice(host, run):
     start(host, run)
     crashed = crash(host, run)
     recovered(host, run, crashed, 600)
-    domid = run.result["recovery_domid"]
     if any("dump complete:" in event.data["line"] for event in host.events
            if event.name == "log"):
         raise HostError("the first dump was complete before the second crash")
-    run.result["first_down_s"] = run.result.pop("service_down_s")
-    last = host.events[-1]
+    return crashed, crash_again(host, run)
+
+
+def crash_again(host, run):
+    """Crashes the recovery domain; the event that tells it."""
+    run.result.setdefault("first_down_s", run.result.pop("service_down_s"))
+    domid, last = run.result["recovery_domid"], host.events[-1]
     host.step("crash", 10)
-    again = host.wait("domain_crashed", 60, "the recovery domain did not crash",
-                      after=last, where=lambda data: data["domid"] == domid)
-    return crashed, again
+    return host.wait("domain_crashed", 60, "the recovery domain did not crash",
+                     after=last, where=lambda data: data["domid"] == domid)
 
 
 @scenario('on_crash="vicover"', SLOW)
@@ -120,7 +123,7 @@ def second_crash(host, run):
     settled(host, run, crashed, 60)
     keep_log(host, run, crashed)
     no_error(host)
-    one_complete_dump(run)
+    complete_dumps(run)
     if run.result["recovery"]["tot_pages"] < run.options.memory * PAGES_PER_MIB:
         raise HostError("the restarted domain lacks memory")
 
@@ -140,36 +143,44 @@ def queued_crash(host, run):
     settled(host, run, again, 60)
     keep_log(host, run, crashed)
     no_error(host)
-    dumps = [name.split()[0] for name in run.result["dumps"]]
-    if sum(name.endswith(".kdump") for name in dumps) != 2:
-        raise HostError(f"expected two complete dumps, found {dumps}")
+    complete_dumps(run, 2)
     if run.result["recovery"]["tot_pages"] < run.options.memory * PAGES_PER_MIB:
         raise HostError("the second recovery domain lacks memory")
 
 
-def standby_story(host, run):
-    """A standby takes over, is replaced by another, and goes with its guest."""
-    start(host, run)
-    said(host, "is ready and holds", 300)
-    crashed = crash(host, run)
+def standby_takes_over(host, run, crashed):
+    """The standby is used, and another one is built; the event that tells it."""
     said(host, "has the disks", 60, crashed)
     recovered(host, run, crashed, 300)
     for text in ("settled:", "dump complete:"):
         said(host, text, 900, crashed)
     gone = host.wait("domain_gone", 60, "the crashed domain did not go away", after=crashed,
                      where=lambda data: data["domid"] == crashed.data["domid"])
-    said(host, "is ready and holds", 300, gone)
-    settled(host, run, crashed, 10)
+    created = host.wait("domain_created", 60, "no other standby was created", after=gone)
+    said(host, "is ready and holds", 300, created)
+    return created
+
+
+def standby_story(host, run):
+    """A standby takes over, another takes over from that, a third one goes with
+    its guest."""
+    start(host, run)
+    said(host, "is ready and holds", 300)
+    crashed = crash(host, run)
+    standby_takes_over(host, run, crashed)
+    again = crash_again(host, run)
+    last_one = standby_takes_over(host, run, again)
+    run.result["host_free_pages_before"] = crashed.data["free_pages_before"]
+    settled(host, run, again, 10)
     keep_log(host, run, crashed)
     no_error(host)
-    one_complete_dump(run)
-    standby = host.wait("domain_created", 1, "no other standby was created", after=gone)
+    complete_dumps(run, 2)
     if run.result["recovery"]["tot_pages"] < run.options.memory * PAGES_PER_MIB:
         raise HostError("the recovery domain lacks memory")
     last = host.events[-1]
     host.step("destroy", 60)
     host.wait("domain_gone", 60, "the standby outlived its guest", after=last,
-              where=lambda data: data["domid"] == standby.data["domid"])
+              where=lambda data: data["domid"] == last_one.data["domid"])
 
 
 @scenario('on_crash="vicover"', 'vicover="standby=1"', slack_mib=STANDBY_MIB)
@@ -221,4 +232,4 @@ def bookkeeping(host, run):
     settled(host, run, crashed, 60)
     keep_log(host, run, crashed)
     no_error(host)
-    one_complete_dump(run)
+    complete_dumps(run)
