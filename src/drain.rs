@@ -5,8 +5,10 @@
 //! hands them to the engine, and a releaser, which takes them back when they
 //! are saved. Pages that need no dump are released before that.
 
+use std::cell::Cell;
+use std::convert::Infallible;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
 use crate::addr::{Gfn, GfnRange, Page};
@@ -21,15 +23,24 @@ use crate::progress::ProgressLog;
 use crate::understand::Understanding;
 
 /// A mapped chunk on its way through the dump engine.
-pub(crate) struct MappedChunk(Box<dyn Mapping>);
+pub(crate) struct MappedChunk {
+    mapping: Box<dyn Mapping>,
+    /// Gone when the chunk has been copied, or will not be.
+    reading: Cell<Option<Reading>>,
+}
+
+/// Nothing is sent: the receiver learns that all of these are gone.
+type Reading = Sender<Infallible>;
 
 impl Pages for MappedChunk {
     fn copy(&self, index: usize, into: &mut Page) -> Result<(), Unreadable> {
-        self.0.copy(index, into).then_some(()).ok_or(Unreadable)
+        let copied = self.mapping.copy(index, into);
+        copied.then_some(()).ok_or(Unreadable)
     }
 
     fn finished(&self) {
-        self.0.rest();
+        self.mapping.rest();
+        self.reading.set(None);
     }
 }
 
@@ -39,8 +50,9 @@ pub(crate) type Dump = (Engine<MappedChunk>, Receiver<Completed<MappedChunk>>);
 /// What happens to the memory.
 #[derive(Clone, Copy)]
 pub(crate) enum Work<'a> {
-    /// It stays as it is.
-    DumpOnly,
+    /// It stays as it is. This is called once when it will not be read any more,
+    /// which is before the dump is on the disk; unless there is no dump.
+    DumpOnly(&'a (dyn Fn() + Sync)),
     /// It is given back and passed on.
     HandOver(&'a Handover<'a>),
 }
@@ -110,16 +122,22 @@ impl<'a> Drain<'a> {
                     self.take_back(done);
                 }
             });
-            let unsaved = self.feed(&engine);
+            let (reading, all_read) = mpsc::channel();
+            let unsaved = self.feed(&engine, reading);
+            if let Work::DumpOnly(done_reading) = self.work {
+                // An error says that every chunk has been copied.
+                let _ = all_read.recv();
+                done_reading();
+            }
             // Finishing ends the engine's threads and with them the releaser.
             let result = engine.finish();
             let released = releaser.join();
             self.without_dump(unsaved);
             released.map_err(|panic| Error::Internal(panic_text(&*panic)))?;
-            if self.shared.is_cancelled() {
-                return Err(Error::Cancelled);
-            }
             result.map_err(|failure| {
+                if self.shared.is_cancelled() {
+                    return Error::Cancelled;
+                }
                 self.shared
                     .counters
                     .dump_bytes
@@ -131,7 +149,7 @@ impl<'a> Drain<'a> {
 
     /// Hands every chunk to the engine; returns the chunks that were left out
     /// because the caller cancelled.
-    fn feed(&self, engine: &Engine<MappedChunk>) -> &[GfnRange] {
+    fn feed(&self, engine: &Engine<MappedChunk>, reading: Reading) -> &[GfnRange] {
         let mut progress = ProgressLog::new(self.shared);
         for (index, range) in self.known.chunks.iter().enumerate() {
             self.wait_not_held();
@@ -140,7 +158,7 @@ impl<'a> Drain<'a> {
             }
             // A chunk without any page to dump has been given back already.
             if self.known.wanted_in(*range) > 0 {
-                self.submit(engine, *range);
+                self.submit(engine, *range, reading.clone());
             }
             let now = engine.progress();
             self.shared.counters.dumped.store(now.pages, Relaxed);
@@ -150,7 +168,7 @@ impl<'a> Drain<'a> {
         &[]
     }
 
-    fn submit(&self, engine: &Engine<MappedChunk>, range: GfnRange) {
+    fn submit(&self, engine: &Engine<MappedChunk>, range: GfnRange, reading: Reading) {
         let mapping = match self.domain.map(range, self.access()) {
             Ok(mapping) => mapping,
             Err(error) => {
@@ -163,18 +181,21 @@ impl<'a> Drain<'a> {
         let chunk = Chunk {
             first: range.start.as_pfn(),
             count: range.len() as usize,
-            pages: MappedChunk(mapping),
+            pages: MappedChunk {
+                mapping,
+                reading: Cell::new(Some(reading)),
+            },
         };
         // Only a closed engine refuses, and ours is open until `finish`; the
         // refused chunk is given back all the same.
         if let Err(chunk) = engine.submit(chunk) {
-            self.give_back(range, chunk.pages.0, |_| true);
+            self.give_back(range, chunk.pages.mapping, |_| true);
         }
     }
 
     fn access(&self) -> Access {
         match self.work {
-            Work::DumpOnly => Access::Read,
+            Work::DumpOnly(_) => Access::Read,
             Work::HandOver(_) => Access::Scrub,
         }
     }
@@ -185,7 +206,7 @@ impl<'a> Drain<'a> {
         let start = Gfn(done.chunk.first.0);
         let range = GfnRange::new(start, Gfn(start.0 + done.chunk.count as u64));
         let wanted = |gfn: Gfn| self.known.bitmaps.wanted().get(gfn.as_pfn());
-        self.give_back(range, done.chunk.pages.0, wanted);
+        self.give_back(range, done.chunk.pages.mapping, wanted);
     }
 
     /// Rests while recovery is being built and boots.
@@ -198,7 +219,7 @@ impl<'a> Drain<'a> {
     /// Gives back, of the pages that are not to be dumped, those that `which`
     /// names: no disk is involved.
     fn release_unwanted(&self, which: impl Fn(Gfn) -> bool) {
-        if let Work::DumpOnly = self.work {
+        if let Work::DumpOnly(_) = self.work {
             return;
         }
         let wanted = self.known.bitmaps.wanted();
@@ -213,7 +234,7 @@ impl<'a> Drain<'a> {
 
     /// Gives chunks back that will not be dumped.
     fn without_dump(&self, chunks: &[GfnRange]) {
-        if let Work::DumpOnly = self.work {
+        if let Work::DumpOnly(_) = self.work {
             return;
         }
         for range in chunks {

@@ -1,15 +1,16 @@
 //! A dump of a domain that goes on running afterwards.
 
-use std::mem::ManuallyDrop;
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use crate::error::Error;
-use crate::host::{CrashedDomain, Pausable};
+use crate::host::{CrashedDomain, HostError, Pausable};
 use crate::job::{Outcome, Shared};
 use crate::joblog::job_log;
 use crate::recover::{dump_only, Target};
 
-/// Dumps a domain that is paused meanwhile, and lets it run again whatever
-/// became of the dump.
+/// Dumps a domain that is paused until all of it has been read, and lets it run
+/// again whatever became of the dump.
 pub fn dump<D: CrashedDomain + Pausable>(
     domain: &D,
     target: &Target,
@@ -18,13 +19,16 @@ pub fn dump<D: CrashedDomain + Pausable>(
     // Whatever happens, there is no domain to restart.
     shared.decide(Outcome::Untouched, 0);
     let paused = Paused::new(domain, shared)?;
-    let dumped = dump_only(domain, target, shared);
-    dumped.and(paused.end())
+    // Writing the rest and waiting for the disk needs no domain that waits, too.
+    let dumped = dump_only(domain, target, &|| paused.end(), shared);
+    dumped.and(paused.ended())
 }
 
 /// A domain that runs again when this is dropped, also by a panic.
 struct Paused<'a> {
     domain: &'a dyn Pausable,
+    since: Duration,
+    ended: OnceLock<Result<(), HostError>>,
     shared: &'a Shared,
 }
 
@@ -32,27 +36,39 @@ impl<'a> Paused<'a> {
     fn new(domain: &'a dyn Pausable, shared: &'a Shared) -> Result<Self, Error> {
         domain.pause().map_err(Error::host("pausing the domain"))?;
         job_log!(shared.log, Info, "paused");
-        Ok(Self { domain, shared })
+        Ok(Self {
+            domain,
+            since: shared.elapsed(),
+            ended: OnceLock::new(),
+            shared,
+        })
     }
 
-    fn end(self) -> Result<(), Error> {
-        ManuallyDrop::new(self).unpause()
+    /// Lets the domain run, unless that has been done.
+    fn end(&self) {
+        self.ended.get_or_init(|| self.unpause());
     }
 
-    fn unpause(&self) -> Result<(), Error> {
+    fn unpause(&self) -> Result<(), HostError> {
         let unpaused = self.domain.unpause();
-        let unpaused = unpaused.map_err(Error::host("unpausing the domain"));
+        let stood = (self.shared.elapsed() - self.since).as_secs_f64();
         match &unpaused {
-            Ok(()) => job_log!(self.shared.log, Info, "runs again"),
-            Err(error) => job_log!(self.shared.log, Error, "{}", error.chain()),
+            Ok(()) => job_log!(self.shared.log, Info, "runs again after {stood:.2} s"),
+            Err(error) => job_log!(self.shared.log, Error, "unpausing the domain: {error}"),
         }
         unpaused
+    }
+
+    /// Whether it runs again; sees to it first.
+    fn ended(&self) -> Result<(), Error> {
+        let unpaused = self.ended.get_or_init(|| self.unpause()).clone();
+        unpaused.map_err(Error::host("unpausing the domain"))
     }
 }
 
 impl Drop for Paused<'_> {
     fn drop(&mut self) {
         // The log has it when this fails; there is nobody else to tell.
-        let _ = self.unpause();
+        self.end();
     }
 }

@@ -32,20 +32,27 @@ pub struct Target {
     pub sink: Mutex<Option<Box<dyn Sink>>>,
 }
 
-/// Dumps a domain's memory and changes nothing else.
+/// Dumps a domain's memory and changes nothing else. `done_reading` is called once
+/// when the domain will not be looked at any more, unless there is no dump.
 pub fn dump_only(
     domain: &dyn CrashedDomain,
     target: &Target,
+    done_reading: &(dyn Fn() + Sync),
     shared: &Shared,
 ) -> Result<(), Error> {
     shared.enter(Phase::Understand);
     let vcpus = read_registers(domain, shared)?;
     let mut known = understand(domain, &vcpus, &target.options, shared)?;
+    if shared.is_cancelled() {
+        // There is no memory to give back, and a dump of nothing is no use.
+        return Err(Error::Cancelled);
+    }
     shared.enter(Phase::Drain);
     let drained = thread::scope(|scope| {
         let steering = scope.spawn(|| shared.steering.steer(&shared.pace, None, &shared.log));
         let until = shared.steering.until_dropped();
-        let drained = drain(domain, &mut known, Work::DumpOnly, target, shared);
+        let work = Work::DumpOnly(done_reading);
+        let drained = drain(domain, &mut known, work, target, shared);
         drop(until);
         // Without it the dump went on all the same.
         let _ = steering.join();
@@ -312,7 +319,7 @@ fn stay_down(
         error.chain()
     );
     shared.enter(Phase::Drain);
-    let drained = drain(domain, known, Work::DumpOnly, target, shared);
+    let drained = drain(domain, known, Work::DumpOnly(&|| ()), target, shared);
     let dumped = report_dump(drained, shared);
     shared.decide(Outcome::Dirty, 0);
     dumped.and(Err(error))

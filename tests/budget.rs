@@ -97,7 +97,7 @@ fn dump(options: &str) -> Told {
         dump_dir: directory.path().into(),
         sink: Mutex::default(),
     };
-    let result = dump_only(&host, &target, &Shared::new(log));
+    let result = dump_only(&host, &target, &|| (), &Shared::new(log));
     let log = lines.lock().unwrap().join("\n");
     Told {
         log,

@@ -31,6 +31,8 @@ struct Running {
     pauses: Arc<AtomicI32>,
     trap: Trap,
     stays_paused: bool,
+    /// Called when registers are asked for.
+    at_registers: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Running {
@@ -41,6 +43,7 @@ impl Running {
             pauses: Arc::default(),
             trap,
             stays_paused: false,
+            at_registers: Box::new(|| ()),
         }
     }
 
@@ -56,6 +59,7 @@ impl CrashedDomain for Running {
 
     fn vcpus(&self) -> Result<Vec<VcpuState>, HostError> {
         self.check_paused();
+        (self.at_registers)();
         self.memory.vcpus()
     }
 
@@ -129,16 +133,30 @@ fn a_running_domain_is_paused_dumped_and_let_go_on() {
     assert!(!dir.path().join("wanted.incomplete").exists());
 }
 
-/// A sink that fails, in one way or another, when pages are written.
-struct Failing<F>(F);
+/// A sink that keeps nothing, and does what a test wants.
+struct Watched<P, E> {
+    /// When pages are written.
+    pages: P,
+    /// When the dump is complete.
+    end: E,
+}
 
-impl<F: FnMut() -> io::Result<()> + Send> Sink for Failing<F> {
+/// A sink that does nothing but this when pages are written.
+fn failing<P>(pages: P) -> Watched<P, fn()> {
+    Watched { pages, end: || () }
+}
+
+impl<P, E> Sink for Watched<P, E>
+where
+    P: FnMut() -> io::Result<()> + Send,
+    E: FnMut() + Send,
+{
     fn write_at(&mut self, _offset: u64, _bytes: &[u8]) -> io::Result<()> {
         Ok(())
     }
 
     fn write_pages(&mut self, _offset: u64, _bytes: &[u8]) -> io::Result<()> {
-        (self.0)()
+        (self.pages)()
     }
 
     fn prepare(&mut self, _tables: u64, _whole: u64) -> io::Result<()> {
@@ -154,6 +172,7 @@ impl<F: FnMut() -> io::Result<()> + Send> Sink for Failing<F> {
     }
 
     fn publish(&mut self, _manifest: Option<&str>) -> io::Result<()> {
+        (self.end)();
         Ok(())
     }
 
@@ -165,7 +184,7 @@ impl<F: FnMut() -> io::Result<()> + Send> Sink for Failing<F> {
 #[test]
 fn it_runs_again_after_a_write_error() {
     let full = || Err(io::Error::from_raw_os_error(libc::ENOSPC));
-    let (error, outcome) = dump(Running::new(None), target(Failing(full)));
+    let (error, outcome) = dump(Running::new(None), target(failing(full)));
     assert!(error.unwrap().contains("No space left"));
     assert_eq!(outcome, Outcome::Untouched);
 }
@@ -173,17 +192,35 @@ fn it_runs_again_after_a_write_error() {
 #[test]
 fn it_runs_again_after_a_panic() {
     let end = Gfn(PAGES - 1);
-    let (error, outcome) = dump(Running::new(Some(end)), target(Failing(|| Ok(()))));
+    let (error, outcome) = dump(Running::new(Some(end)), target(failing(|| Ok(()))));
     assert!(error.unwrap().contains("trapped"));
     assert_eq!(outcome, Outcome::Untouched);
+}
+
+/// A job's state that says nothing.
+fn quiet() -> Arc<Shared> {
+    let log = JobLog::new("live", Some(Box::new(|_, _| {})));
+    Arc::new(Shared::new(log))
+}
+
+#[test]
+fn it_runs_again_as_soon_as_all_of_it_has_been_read() {
+    let domain = Running::new(None);
+    let pauses = Arc::clone(&domain.pauses);
+    let sink = Watched {
+        pages: || Ok(()),
+        end: move || assert_eq!(pauses.load(SeqCst), 0, "still paused"),
+    };
+    let (error, _) = dump(domain, target(sink));
+    assert_eq!(error, None);
 }
 
 #[test]
 fn it_runs_again_when_the_caller_cancels() {
     let domain = Running::new(None);
-    let shared = Arc::new(Shared::new(JobLog::new("live", Some(Box::new(|_, _| {})))));
+    let shared = quiet();
     let cancel = Arc::clone(&shared);
-    let target = target(Failing(move || {
+    let target = target(failing(move || {
         cancel.cancel();
         Ok(())
     }));
@@ -193,10 +230,37 @@ fn it_runs_again_when_the_caller_cancels() {
 }
 
 #[test]
+fn cancelled_before_anything_is_dumped_it_leaves_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let sink = FileSink::create_as(&dir.path().join("wanted")).unwrap();
+    let target = target(sink);
+    let shared = quiet();
+    let cancel = Arc::clone(&shared);
+    let mut domain = Running::new(None);
+    domain.at_registers = Box::new(move || cancel.cancel());
+    let error = live::dump(&domain, &target, &shared).unwrap_err();
+    assert_eq!(error.chain(), "cancelled by the caller");
+    assert_eq!(domain.pauses.load(SeqCst), 0);
+    drop(target);
+    assert_eq!(dir.path().read_dir().unwrap().count(), 0);
+}
+
+#[test]
+fn cancelled_when_it_is_complete_the_dump_stays_complete() {
+    let shared = quiet();
+    let cancel = Arc::clone(&shared);
+    let target = target(Watched {
+        pages: || Ok(()),
+        end: move || cancel.cancel(),
+    });
+    live::dump(&Running::new(None), &target, &shared).unwrap();
+}
+
+#[test]
 fn a_domain_that_stays_paused_is_an_error_of_the_job() {
     let mut domain = Running::new(None);
     domain.stays_paused = true;
-    let (error, _) = dump(domain, target(Failing(|| Ok(()))));
+    let (error, _) = dump(domain, target(failing(|| Ok(()))));
     assert_eq!(
         error.unwrap(),
         "unpausing the domain: unpause: refused as asked for"

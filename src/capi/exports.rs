@@ -85,7 +85,7 @@ pub unsafe extern "C" fn vicover_dump_image(
         let host = MemoryHost::new(pages, image.vcpus.max(1), Faults::default());
         let (target, log) = start.into_target();
         let started = Job::start(log, move |shared| {
-            recover::dump_only(&host, &target, shared)
+            recover::dump_only(&host, &target, &|| (), shared)
         })?;
         // SAFETY: checked above.
         unsafe { input::write_out(job, "job", handles::add(started)) }

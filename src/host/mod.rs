@@ -108,7 +108,7 @@ pub trait CrashedDomain: Send + Sync {
 }
 
 /// A domain whose processors can be stopped for a while.
-pub trait Pausable {
+pub trait Pausable: Sync {
     /// Stops its processors. Whoever else stops them does so independently: they
     /// run again when all have let go.
     fn pause(&self) -> Result<(), HostError>;

@@ -78,7 +78,7 @@ fn dump(
     };
     let log = JobLog::new("bench", Some(Box::new(|_, line| eprintln!("{line}"))));
     let shared = Shared::new(log);
-    dump_only(&host, &target, &shared).unwrap_or_else(|error| panic!("{}", error.chain()));
+    dump_only(&host, &target, &|| (), &shared).unwrap_or_else(|error| panic!("{}", error.chain()));
     json!({ "output_bytes": shared.counters.dump_bytes.load(Relaxed) })
 }
 
