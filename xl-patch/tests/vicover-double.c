@@ -7,12 +7,17 @@
  *   DOUBLE_BUSY       how often a wait with a timeout finds a job running;
  *                     a wait without one always ends it. A second job meanwhile
  *                     is refused, unless the options say "on_recrash=queue"
+ *   DOUBLE_SIGNAL     number of a signal that xl gets once, while it waits for a
+ *                     dump of a running domain
+ *   DOUBLE_ELAPSED    how old such a dump says it is, in ms
  *
  * -DDOUBLE_ABI=... builds it with another ABI version.
  */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <libxl.h>
 #include <vicover.h>
@@ -25,6 +30,13 @@ static vicover_job last_job = 6;
 static vicover_outcome outcome;
 static uint32_t next_recovery = 101;
 static int busy;
+static const char *dump_file; /* of a dump of a running domain; NULL: none */
+static bool cancelled;
+
+static int number(const char *name)
+{
+    return getenv(name) ? atoi(getenv(name)) : 0;
+}
 
 uint32_t vicover_abi_version(void) { return DOUBLE_ABI; }
 const char *vicover_last_error(void) { return "the double's reason"; }
@@ -56,6 +68,10 @@ vicover_status vicover_cancel(vicover_job job)
 {
     printf("library: cancel job %u\n", (unsigned)job);
     fflush(stdout);
+    if (dump_file) {
+        cancelled = true;
+        busy = 0;
+    }
     return VICOVER_OK;
 }
 
@@ -93,7 +109,31 @@ vicover_status vicover_recover(const struct vicover_options *options,
     options->log(options->log_user, VICOVER_LOG_DEBUG, "not for everyone");
     options->log(options->log_user, VICOVER_LOG_WARN, "only a double");
     outcome = wanted_outcome(text);
-    busy = getenv("DOUBLE_BUSY") ? atoi(getenv("DOUBLE_BUSY")) : 0;
+    busy = number("DOUBLE_BUSY");
+    *job = ++last_job;
+    return VICOVER_OK;
+}
+
+vicover_status vicover_dump_domain(const struct vicover_options *options,
+                                   const struct vicover_domain *domain,
+                                   vicover_job *job)
+{
+    if (options->struct_size != sizeof(*options) ||
+        domain->struct_size != sizeof(*domain) || !domain->ctx ||
+        !domain->config)
+        return VICOVER_ERR_STRUCT_SIZE;
+
+    printf("library: dump %s, domain %u, options %s, to %s\n", options->name,
+           domain->domid, options->spec ? options->spec : "(none)",
+           options->dump_file);
+    fflush(stdout);
+    if (!strcmp(options->dump_file, "file-there"))
+        return VICOVER_ERR_IO;
+
+    options->log(options->log_user, VICOVER_LOG_INFO, "for those who want it");
+    options->log(options->log_user, VICOVER_LOG_WARN, "only a double");
+    dump_file = strdup(options->dump_file);
+    busy = number("DOUBLE_BUSY");
     *job = ++last_job;
     return VICOVER_OK;
 }
@@ -103,6 +143,10 @@ vicover_status vicover_wait(vicover_job job, vicover_until until,
 {
     if (job > last_job)
         return VICOVER_ERR_HANDLE;
+    if (dump_file && number("DOUBLE_SIGNAL")) {
+        kill(getpid(), number("DOUBLE_SIGNAL"));
+        unsetenv("DOUBLE_SIGNAL");
+    }
     if (until == VICOVER_UNTIL_DONE && timeout_ms != VICOVER_FOREVER && busy) {
         busy--;
         return VICOVER_ERR_TIMEOUT;
@@ -117,20 +161,32 @@ vicover_status vicover_poll(vicover_job job, struct vicover_progress *progress)
     progress->outcome = outcome;
     if (outcome == VICOVER_OUTCOME_ADOPTED)
         progress->recovery_domid = next_recovery++;
+    if (dump_file) {
+        progress->pages_total = 1000;
+        progress->pages_planned = 400;
+        progress->pages_dumped = 100;
+        progress->dump_bytes = 5 << 20;
+        progress->elapsed_ms = number("DOUBLE_ELAPSED");
+    }
     return job <= last_job ? VICOVER_OK : VICOVER_ERR_HANDLE;
 }
 
 vicover_status vicover_job_error(vicover_job job, char *buffer, size_t size)
 {
-    snprintf(buffer, size, "%s",
-             outcome == VICOVER_OUTCOME_ADOPTED ? "" : "it is a double");
+    bool fine = dump_file ? !cancelled : outcome == VICOVER_OUTCOME_ADOPTED;
+
+    snprintf(buffer, size, "%s", fine ? "" : "it is a double");
     return VICOVER_OK;
 }
 
 vicover_status vicover_dump_path(vicover_job job, char *buffer, size_t size)
 {
-    snprintf(buffer, size, "%s",
-             outcome == VICOVER_OUTCOME_UNTOUCHED ? "" : "/dump");
+    if (dump_file)
+        snprintf(buffer, size, "%s%s", dump_file,
+                 cancelled ? ".incomplete" : "");
+    else
+        snprintf(buffer, size, "%s",
+                 outcome == VICOVER_OUTCOME_UNTOUCHED ? "" : "/dump");
     return VICOVER_OK;
 }
 

@@ -136,6 +136,44 @@ step_restore() {
     rm /out/guest.save
 }
 
+# timed WORD...: an xl command, and how long it took.
+step_timed() {
+    read -r begin _ < /proc/uptime
+    xl "$@" > /out/xl-timed.log 2>&1 3>&-
+    status=$?
+    read -r end _ < /proc/uptime
+    event timed "{\"status\":$status,\"seconds\":$(awk "BEGIN { print $end - $begin }"),\"output\":$(
+        json_string < /out/xl-timed.log)}"
+    return $status
+}
+
+# vicover_dump WORD...: begins xl vicover-dump; each line it writes is an event.
+# A shell's background jobs ignore SIGINT, those of a terminal do not.
+step_vicover_dump() {
+    rm -f /tmp/dump
+    mkfifo /tmp/dump
+    env --default-signal=INT xl -v vicover-dump "$@" > /tmp/dump 2>&1 3>&- &
+    dump_pid=$!
+    while read -r line; do
+        event dump "{\"line\":$(printf '%s\n' "$line" | json_string)}"
+    done < /tmp/dump &
+}
+
+step_interrupt_dump() {
+    kill -INT "$dump_pid"
+}
+
+step_wait_dump() {
+    wait "$dump_pid"
+    event dump_over "{\"status\":$?}"
+}
+
+# How the guest stands in xl's list.
+step_state() {
+    event state "$(xl list guest 3>&- | awk 'NR == 2 {
+        printf "{\"domid\":%s,\"state\":\"%s\"}", $2, $5 }')"
+}
+
 # All to the out disk, so that it can be read from outside.
 step_finish() {
     [ -z "$watch_pid" ] || { kill -TERM "$watch_pid" && wait "$watch_pid"; }

@@ -6,6 +6,7 @@
  *   load A T C  hold A MiB of patterned anonymous memory, T MiB of tmpfs and
  *               C MiB of page cache from the disk; answer "ok"
  *   memory      answer "ok TOTAL FREE", in KiB, as the kernel counts them
+ *   uptime      answer "ok SECONDS" since the kernel booted
  *   crash       panic the kernel (sysrq c); no answer
  *
  *   service PORT LOG TMPFS-FILE CACHE-FILE
@@ -133,6 +134,17 @@ static void memory(int client)
                        info.freeram * info.mem_unit / 1024));
 }
 
+static void uptime(int client)
+{
+    struct sysinfo info;
+    char answer[32];
+
+    if (sysinfo(&info) < 0)
+        die("sysinfo");
+    write_all(client, answer,
+              snprintf(answer, sizeof answer, "ok %ld\n", info.uptime));
+}
+
 static void crash(void)
 {
     int trigger = open("/proc/sysrq-trigger", O_WRONLY | O_CLOEXEC);
@@ -153,6 +165,8 @@ static void answer(int client, char *line)
         load(client, a, b, c);
     else if (strcmp(line, "memory") == 0)
         memory(client);
+    else if (strcmp(line, "uptime") == 0)
+        uptime(client);
     else if (strcmp(line, "crash") == 0)
         crash();
     else
