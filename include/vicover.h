@@ -218,9 +218,9 @@ vicover_status vicover_dump_image(const struct vicover_options *options,
                                   const struct vicover_image *image,
                                   vicover_job *job);
 
-/* Dumps a domain that may be running. It is paused meanwhile, and runs again
- * when the job is done, however that ended; one that the caller had paused stays
- * paused. A process that is killed leaves it paused. Since 3. */
+/* Dumps a domain that may be running. It is paused until all of it has been
+ * read, and runs again however the job ended; one that the caller had paused
+ * stays paused. A process that is killed leaves it paused. Since 3. */
 vicover_status vicover_dump_domain(const struct vicover_options *options,
                                    const struct vicover_domain *domain,
                                    vicover_job *job);
@@ -254,7 +254,8 @@ vicover_status vicover_wait(vicover_job job, vicover_until until,
                             int64_t timeout_ms);
 
 /* Asks the job to stop dumping. What was written stays readable and marked
- * incomplete; memory is still given back and recovery still completes. */
+ * incomplete; memory is still given back and recovery still completes. A dump of
+ * a domain that is not recovered leaves no file when it had not begun. */
 vicover_status vicover_cancel(vicover_job job);
 
 /* Changes the disk I/O policy of a running job: policy is what the option io
