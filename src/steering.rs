@@ -5,6 +5,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use crate::addr::PAGE_SIZE;
 use crate::host::{Backing, RecoveryDomain};
 use crate::joblog::{job_log, JobLog};
+use crate::os::processor;
 use crate::os::signal::block_all_in_this_thread;
 use crate::pacing::controller::{Controller, INTERVAL};
 use crate::pacing::guard::LOW_PAGES;
@@ -57,6 +58,7 @@ impl Steering {
     pub(crate) fn steer(&self, pace: &Pace, recovery: Option<&dyn RecoveryDomain>, log: &JobLog) {
         block_all_in_this_thread();
         let _free = FreeAtEnd(pace);
+        let (began, used_before, mut looks) = (pace.now(), processor::used_by_this_thread(), 0u64);
         let mut followed = Policy::Unlimited;
         let mut controller = Controller::new(followed);
         let mut state = self.state();
@@ -70,7 +72,10 @@ impl Steering {
             }
             let order = match &controller {
                 Controller::Constant(order) => *order,
-                _ => controller.order(&sample(pace, recovery)),
+                _ => {
+                    looks += 1;
+                    controller.order(&sample(pace, recovery))
+                }
             };
             pace.obey(order);
             state = self.state();
@@ -90,6 +95,17 @@ impl Steering {
                         .0
                 }
             };
+        }
+        drop(state);
+        if looks > 0 {
+            let used = processor::used_by_this_thread().saturating_sub(used_before);
+            job_log!(
+                log,
+                Info,
+                "disk I/O control: {looks} looks, {} ms of processor time in {} ms",
+                used.as_millis(),
+                pace.now().saturating_sub(began).as_millis()
+            );
         }
     }
 }

@@ -4,4 +4,5 @@
 pub(crate) mod file;
 pub(crate) mod map;
 pub(crate) mod priority;
+pub(crate) mod processor;
 pub(crate) mod signal;

@@ -207,6 +207,49 @@ mod tests {
             }
         }
 
+        /// The same when the rate changes all the time: in no second is more
+        /// granted than the rates of its parts and the largest burst in it.
+        #[test]
+        fn no_second_holds_more_than_its_rates_and_a_burst(
+            orders in prop::collection::vec(
+                (1024u64..1 << 36, 0u64..1 << 20, 0u64..300_000_000), 1..40),
+            wanted in 4096u64..4 << 20,
+        ) {
+            let mut bucket = Bucket::new(orders[0].0, Duration::ZERO);
+            let mut now = Duration::ZERO;
+            // Each stretch of one rate: begin, rate, burst; and each grant.
+            let (mut stretches, mut grants) = (Vec::new(), Vec::new());
+            for (rate, piece, nanos) in orders {
+                bucket.change(rate, piece, now);
+                let end = now + Duration::from_nanos(nanos);
+                stretches.push((now, end, rate, bucket.burst()));
+                for _ in 0..50 {
+                    match bucket.take(now, wanted) {
+                        Ok(bytes) => grants.push((now, bytes)),
+                        Err(wait) if now + wait <= end => now += wait,
+                        Err(_) => break,
+                    }
+                }
+                now = end;
+            }
+            for (first, (begin, _)) in grants.iter().enumerate() {
+                let mut sum = 0u128;
+                let in_second = |at: &Duration| *at <= *begin + Duration::from_secs(1);
+                for (at, bytes) in grants[first..].iter().filter(|(at, _)| in_second(at)) {
+                    sum += u128::from(*bytes);
+                    let within = stretches.iter().filter(|(from, to, ..)| from <= at && to >= begin);
+                    let (mut earned, mut burst) = (0, 0);
+                    for (from, to, rate, most) in within {
+                        let part = (*to).min(*at).saturating_sub((*from).max(*begin));
+                        earned += u128::from(*rate) * part.as_nanos();
+                        burst = burst.max(u128::from(*most));
+                    }
+                    let allowed = earned / NANOS_PER_S + burst + 1;
+                    prop_assert!(sum <= allowed, "{sum} bytes from {begin:?} to {at:?}, allowed {allowed}");
+                }
+            }
+        }
+
         /// Whoever waits as long as he was told is served.
         #[test]
         fn a_wait_is_never_in_vain(rate in 1024u64..1 << 40, wanted in 1u64..8 << 20) {

@@ -21,7 +21,7 @@ pub const LEAST_FLOOR: f64 = (1 << 20) as f64;
 
 /// The least and the most that a controller has written at once. Less costs more
 /// in requests than it carries; more is not there: the engine's blocks.
-pub(super) const PIECE: (u64, u64) = (128 << 10, 1 << 20);
+pub const PIECE: (u64, u64) = (128 << 10, 1 << 20);
 
 /// One policy at work.
 #[derive(Clone, Debug)]
