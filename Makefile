@@ -3,6 +3,8 @@
 # make bench-dump   the speed of dumping (RUNS=5 rounds), against makedumpfile
 # make bench-plan   the speed of looking at page descriptors, against memory's
 # make bench-downtime   a database's downtime, against xl's own restart (RUNS=3)
+# make bench-pacing   disk I/O policies on a model, in thousands of scenarios
+# make bench-pacing-host   the same on the emulated host (RUNS=1, LOADS, POLICIES)
 # make compare-makedumpfile   which pages are left out, against makedumpfile
 # All install the Debian packages they need, and say so first.
 
@@ -11,9 +13,11 @@ libdir ?= $(prefix)/lib/$(shell $(CC) -print-multiarch)
 includedir ?= $(prefix)/include
 INSTALL ?= install
 built = $(or $(CARGO_TARGET_DIR),target)/release
+bench = $(or $(CARGO_TARGET_DIR),target)/bench
 version = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 
-.PHONY: all demo bench-dump bench-plan bench-downtime compare-makedumpfile test check install clean
+.PHONY: all demo bench-dump bench-plan bench-downtime bench-pacing \
+    bench-pacing-host compare-makedumpfile test check install clean
 
 all:
 	cargo build --release --locked
@@ -33,6 +37,16 @@ bench-plan:
 bench-downtime:
 	@tests/install-deps
 	@tests/bench/downtime
+
+bench-pacing:
+	@tests/install-deps
+	@status=0; \
+	cargo bench --locked --no-default-features --bench pacing || status=1; \
+	python3 -B tests/bench/pacing_picture.py $(bench)/pacing.json $(bench)/pacing.svg && exit $$status
+
+bench-pacing-host:
+	@tests/install-deps
+	@tests/bench/pacing-host
 
 compare-makedumpfile:
 	@tests/install-deps busybox-static xz-utils

@@ -69,6 +69,19 @@ step_report() {
     kill -USR1 "$watch_pid"
 }
 
+# What the kernel counts of the guest's disk and of the dump's (its
+# Documentation/block/stat.rst).
+step_disks() {
+    event disks "{\"guest\":$(disk_stat guest),\"out\":$(disk_stat out)}"
+}
+
+disk_stat() {
+    device=$(disk "$1") || return
+    # shellcheck disable=SC2046
+    set -- $(cat "/sys/block/${device##*/}/stat")
+    echo "[$*]" | tr ' ' ,
+}
+
 # Nodes and backends that belong to no living domain.
 step_leftovers() {
     living=$(xl list | awk 'NR > 1 { print $2 }')

@@ -209,6 +209,9 @@ class Machine:
         ]
         rate = self._options.disk_rate
         throttle = f",throttling.bps-total={rate}" if rate else ""
+        if rate and self._options.one_disk:
+            # Disks of one group share the rate, request by request in turn.
+            throttle += ",throttling.group=disk"
         # dom0's initrd takes the first as its root.
         for name, path, snapshot, more in (
             ("root", self._pieces.dom0 / "root.ext4", "on", ""),

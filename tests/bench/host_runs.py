@@ -1,0 +1,51 @@
+"""What the benchmarks on the emulated host share: where results go, what is laid
+over dom0, and one run of a scenario with its story in a file."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+
+HERE = pathlib.Path(__file__).resolve().parent
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", HERE.parent.parent / "target"))
+OUT = TARGET / "bench"
+
+
+class Broken(Exception):
+    """A benchmark cannot go on; the text says why."""
+
+
+def listed(name: str, default) -> list:
+    """The environment's NAME, separated by commas."""
+    given = os.environ.get(name)
+    return given.split(",") if given else list(default)
+
+
+def fetch_overlay() -> str:
+    """The patched xl and the library: OVERLAY's, else built."""
+    if given := os.environ.get("OVERLAY"):
+        return given
+    done = subprocess.run([HERE.parent / "overlay"], stdout=subprocess.PIPE, text=True,
+                          check=False)
+    if done.returncode != 0:
+        raise Broken("tests/overlay failed (see above)")
+    return done.stdout.splitlines()[-1]
+
+
+def run(directory: pathlib.Path, scenario: str, *arguments) -> dict:
+    """Runs a scenario on a fresh host; what its run.json says.
+
+    The story goes to a file beside `directory`; the dump is not kept. Raises
+    Broken when there is no run.json.
+    """
+    command = [HERE.parent / "host" / "vhost", "run", "--scenario", scenario,
+               "--out", directory, *arguments]
+    with directory.with_name(f"{directory.name}.log").open("wb") as log:
+        subprocess.run(command, stdout=log, stderr=log, check=False)
+    try:
+        return json.loads((directory / "run.json").read_text())
+    except (OSError, ValueError) as error:
+        raise Broken(f"no result: {error}") from error
+    finally:
+        shutil.rmtree(directory / "dump", ignore_errors=True)

@@ -1,0 +1,90 @@
+"""Dump and recovery on one disk: how soon a database is back, and how soon its
+guest has done the work that it begins with, by the policy that paces the dump.
+
+The policy is given as --xlcfg 'vicover="...,io=POLICY"'; the disk by --disk-rate
+and --one-disk."""
+
+import re
+
+from .downtime_scenarios import ON_DISK
+from .pieces import HostError
+from .recovery_scenarios import keep_log, no_error, said
+from .scenarios import crash, recovered, scenario, start
+
+LOADED = (128, 0, 128)  # MiB of anonymous memory, of tmpfs, of page cache
+WORK_DEADLINE_S = 900
+DUMP_DEADLINE_S = 300
+SECTOR, READ_SECTORS, READS, READ_MS = 512, 2, 0, 3
+
+
+def disks(host, after) -> dict:
+    """What the kernel of dom0 has counted of both disks by now."""
+    host.step("disks")
+    return host.wait("disks", 5, "no figures of the disks", after=after).data
+
+
+def read_since(before: dict, now: dict) -> dict:
+    """What the guest's disk did between two of these."""
+    reads, sectors, ms = (now["guest"][field] - before["guest"][field]
+                          for field in (READS, READ_SECTORS, READ_MS))
+    return {"requests": reads, "bytes": sectors * SECTOR, "wait_ms": ms}
+
+
+def story(host, run, anonymous: int, cache: int) -> None:
+    """A crash, and the work that begins when the database is back: `anonymous`
+    MiB of memory to be filled, `cache` MiB to be read."""
+    start(host, run, client="database_client", load=LOADED)
+    before = disks(host, host.events[-1])
+    run.result["load_mib"] = {"anonymous": anonymous, "cache": cache}
+    crashed = crash(host, run)
+    try:
+        recovered(host, run, crashed, 600)
+        up = disks(host, crashed)
+        run.result["backed_bytes"] = next(
+            event.data["tot_pages"] << 12 for event in host.events
+            if event.name == "domain_unpaused"
+            and event.data["domid"] == run.result["recovery_domid"])
+        host.step(f"request {WORK_DEADLINE_S} load {anonymous} 0 {cache}",
+                  WORK_DEADLINE_S + 10)
+        answers = [event for event in host.events
+                   if event.name == "answer" and event.at_s > crashed.at_s]
+        run.result["full_service_s"] = round(answers[-1].at_s - crashed.at_s, 3)
+        done = disks(host, answers[-1])
+        if "io=adaptive" in " ".join(run.options.xlcfg):
+            line = said(host, "disk I/O control:", DUMP_DEADLINE_S, crashed).data["line"]
+            looks, used_ms, passed_ms = map(int, re.findall(r"\d+", line)[-3:])
+            run.result["control"] = {"looks": looks, "processor_ms": used_ms,
+                                     "passed_ms": passed_ms}
+            line = said(host, "dump complete:", DUMP_DEADLINE_S, crashed).data["line"]
+            pages, written = re.search(r"(\d+) pages .* (\d+) bytes", line).groups()
+            run.result["dump"] = {"pages": int(pages), "bytes": int(written)}
+    finally:
+        keep_log(host, run, crashed)
+    host.step("verify", 120, check=False)
+    verified = host.wait("verified", 1, "the client did not report")
+    run.result.update(
+        boot_reads=read_since(before, up), work_reads=read_since(up, done),
+        durable_writes_acked=verified.data["acked"],
+        durable_writes_lost=verified.data["lost"],
+    )
+    no_error(host)
+    if verified.data["lost"] or not verified.data["list_complete"]:
+        raise HostError(f"acknowledged writes were lost: {verified.data}")
+
+
+@scenario('on_crash="vicover"', disk=ON_DISK)
+def pacing_reads(host, run):
+    """The recovered guest reads much, from the disk that the dump goes to."""
+    story(host, run, 16, 256)
+
+
+@scenario('on_crash="vicover"', disk=ON_DISK)
+def pacing_memory(host, run):
+    """The recovered guest fills most of its memory."""
+    story(host, run, 288, 16)
+
+
+@scenario('on_crash="vicover"', disk=ON_DISK)
+def pacing_both(host, run):
+    """The recovered guest reads much and fills much of its memory."""
+    story(host, run, 160, 160)
