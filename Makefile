@@ -6,6 +6,7 @@
 # make bench-pacing   disk I/O policies on a model, in thousands of scenarios
 # make bench-pacing-host   the same on the emulated host (RUNS=1, LOADS, POLICIES)
 # make compare-makedumpfile   which pages are left out, against makedumpfile
+# make compare-drgn   what drgn finds in a small dump, against a full one
 # All install the Debian packages they need, and say so first.
 
 prefix ?= /usr
@@ -17,7 +18,7 @@ bench = $(or $(CARGO_TARGET_DIR),target)/bench
 version = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 
 .PHONY: all demo bench-dump bench-plan bench-downtime bench-pacing \
-    bench-pacing-host compare-makedumpfile test check install clean
+    bench-pacing-host compare-makedumpfile compare-drgn test check install clean
 
 all:
 	cargo build --release --locked
@@ -51,6 +52,10 @@ bench-pacing-host:
 compare-makedumpfile:
 	@tests/install-deps busybox-static xz-utils
 	@tests/compare/run
+
+compare-drgn:
+	@tests/install-deps busybox-static xz-utils
+	@tests/compare/drgn
 
 test:
 	@tests/install-deps

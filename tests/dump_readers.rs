@@ -137,12 +137,12 @@ const CODECS: [Codec; 8] = [
 ];
 
 /// Debian 12's makedumpfile has no zstd: `VICOVER_MAKEDUMPFILE` says how to call
-/// one that has, as a list in JSON.
+/// one that has, a word a line.
 fn makedumpfile(codec: Codec) -> Command {
     let call: Vec<String> = match codec {
         Codec::Zstd { .. } => {
             let call = std::env::var("VICOVER_MAKEDUMPFILE").expect("VICOVER_MAKEDUMPFILE");
-            serde_json::from_str(&call).expect("a list in JSON")
+            call.lines().map(str::to_owned).collect()
         }
         _ => vec!["makedumpfile".into()],
     };

@@ -179,12 +179,18 @@ fn compare(image: &Image, level: DumpLevel, kdump: &Path) -> io::Result<()> {
         "wrongly_excluded": wrong,
     });
     println!("{row}");
-    eprintln!(
-        "{:<22} {:>5} {:>9} {both:>12} {only_we:>15} {only_they:>17}",
+    let reasons: Vec<String> = kept_because
+        .iter()
+        .map(|(verdict, pages)| format!("{verdict} {pages}"))
+        .collect();
+    let line = format!(
+        "{:<21} {:>5} {:>8} {both:>8} {only_we:>7} {only_they:>9}  {}",
         image.kernel,
         level.get(),
         plan.pages(),
+        reasons.join(", "),
     );
+    eprintln!("{}", line.trim_end());
     // The promise: nothing that makedumpfile would keep is lost, and hardly
     // anything that it leaves out is kept.
     let agree = only_we == 0 && only_they * 200 < (both + only_they).max(1);
