@@ -54,6 +54,23 @@ fn both_copies_are_found_after_few_pages() {
 }
 
 #[test]
+fn descriptors_in_the_direct_mapping_are_kept_and_nothing_else_of_it() {
+    let mut guest = Guest::without_vmemmap(FRAMES);
+    guest.set_free(0x4000, 10);
+    // Half of the descriptors are said to be free, and so is what comes behind.
+    let (first, behind) = (made::DESCRIPTORS >> 12, (made::DESCRIPTORS >> 12) + 2 * 512);
+    guest.set_free(behind - 512, 9);
+    guest.set_free(behind, 10);
+    let plan = plan(&guest);
+    assert_eq!(plan.doubts(), []);
+    assert_eq!(verdicts(&plan, 0x4000..0x4400), [(0x400, Verdict::Free)]);
+    let kept = verdicts(&plan, first..behind);
+    assert_eq!(kept, [(512, Verdict::Kernel), (512, Verdict::NeverExclude)]);
+    let free = verdicts(&plan, behind..behind + 0x400);
+    assert_eq!(free, [(0x400, Verdict::Free)]);
+}
+
+#[test]
 fn each_kind_of_page_gets_its_verdict() {
     let mut guest = Guest::new(FRAMES);
     guest.set_free(0x4000, 10);

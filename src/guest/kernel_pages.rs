@@ -4,7 +4,9 @@
 //! modules, stacks, per-CPU areas, page descriptors) is in use, and so are the
 //! tables themselves. A descriptor that says otherwise is wrong.
 
-use crate::addr::{Gfn, GfnRange, GuestPhys, GuestVirt, PAGE_SHIFT};
+use std::ops::Range;
+
+use crate::addr::{Gfn, GfnRange, GuestPhys, GuestVirt, PAGE_SHIFT, PAGE_SIZE};
 
 use super::identity::Processor;
 use super::image::{ImageParts, IMAGE_END};
@@ -61,13 +63,13 @@ impl KernelPages {
     }
 }
 
-/// Collects the kernel's pages. `descriptors` are the addresses at which page
-/// descriptors are mapped.
+/// Collects the kernel's pages. `descriptors` are the addresses of each memory
+/// section's page descriptors.
 pub fn kernel_pages(
     mem: &dyn GuestMemory,
     kernel: &Kernel,
     processors: &[Processor],
-    descriptors: std::ops::Range<GuestVirt>,
+    descriptors: &[Range<GuestVirt>],
 ) -> KernelPages {
     let end = mem.end();
     let mut pages = KernelPages::default();
@@ -75,6 +77,7 @@ pub fn kernel_pages(
     let mut entries_left = MAX_ENTRIES;
     let direct = direct_map(kernel, end);
     let image = ImageParts::find(mem, kernel);
+    let around = hull(descriptors);
     let mut visitor = |visit| match visit {
         Visit::Table { phys, from, bytes } => {
             push(
@@ -106,9 +109,11 @@ pub fn kernel_pages(
                     let phys = GuestPhys(phys.0 + offset);
                     push(list, &mut runs_left, phys, bytes, end);
                 }
-            } else if descriptors.contains(&at) {
+            } else if direct.contains(&at) {
+                // Everything is mapped there, in use or not.
+            } else if around.contains(&at) {
                 push(&mut pages.descriptors, &mut runs_left, phys, bytes, end);
-            } else if !direct.contains(&at) {
+            } else {
                 push(&mut pages.mapped, &mut runs_left, phys, bytes, end);
             }
             Descend::Into
@@ -122,6 +127,15 @@ pub fn kernel_pages(
         &mut entries_left,
         &mut visitor,
     );
+    // Without a virtual memory map, descriptors are where they were allocated.
+    for range in descriptors
+        .iter()
+        .filter(|range| direct.contains(&range.start))
+    {
+        let (start, bytes) = whole_pages(range);
+        let phys = GuestPhys(start - direct.start.0);
+        push(&mut pages.descriptors, &mut runs_left, phys, bytes, end);
+    }
     let mut complete = visited.complete;
     for processor in processors {
         let own = kernel.tables.with_root(processor.cr3);
@@ -154,9 +168,24 @@ pub fn kernel_pages(
     pages
 }
 
+/// From the lowest address in any of the ranges to the highest.
+fn hull(ranges: &[Range<GuestVirt>]) -> Range<GuestVirt> {
+    let start = ranges.iter().map(|range| range.start).min();
+    let end = ranges.iter().map(|range| range.end).max();
+    start.unwrap_or(GuestVirt(0))..end.unwrap_or(GuestVirt(0))
+}
+
+/// The pages that a range touches: the first one's address, and how many bytes
+/// they have.
+fn whole_pages(range: &Range<GuestVirt>) -> (u64, u64) {
+    let start = range.start.0 & !(PAGE_SIZE as u64 - 1);
+    let bytes = range.end.0.saturating_sub(start);
+    (start, bytes.div_ceil(PAGE_SIZE as u64) << PAGE_SHIFT)
+}
+
 /// Addresses of the direct mapping; empty when it is not known, so that what it
 /// maps counts as in use: then nothing can be left out, which is safe.
-fn direct_map(kernel: &Kernel, end: Gfn) -> std::ops::Range<GuestVirt> {
+fn direct_map(kernel: &Kernel, end: Gfn) -> Range<GuestVirt> {
     const PUD: u64 = 1 << 30;
     let bytes = (end.0 << PAGE_SHIFT).next_multiple_of(PUD);
     let range = |start: GuestVirt| Some(start..start.checked_add(bytes)?);

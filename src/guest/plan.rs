@@ -305,7 +305,7 @@ pub fn build(
         mem,
         kernel,
         processors,
-        descriptor_addresses(&sections, &layout),
+        &descriptor_addresses(&sections, &layout),
     );
     protect(&mut plan, &pages);
     check_totals(mem, kernel, &classifier, &mut plan);
@@ -401,16 +401,19 @@ impl Walker<'_> {
     }
 }
 
-/// All addresses of descriptors, from the lowest to the highest. Without a
-/// virtual memory map other things are between them; these are kept as well.
+/// Where each section's descriptors are.
 fn descriptor_addresses(
     sections: &[MemorySection],
     layout: &PageLayout,
-) -> std::ops::Range<GuestVirt> {
-    let start = sections.iter().map(|s| s.descriptors).min();
-    let end = |s: &MemorySection| s.descriptors.0 + s.pages.len() * layout.size as u64;
-    let end = sections.iter().map(end).max();
-    GuestVirt(start.map_or(0, |start| start.0))..GuestVirt(end.unwrap_or(0))
+) -> Vec<std::ops::Range<GuestVirt>> {
+    let bytes = |section: &MemorySection| section.pages.len() * layout.size as u64;
+    sections
+        .iter()
+        .map(|section| {
+            let start = section.descriptors;
+            start..GuestVirt(start.0.saturating_add(bytes(section)))
+        })
+        .collect()
 }
 
 /// Overrides descriptors with what the kernel's page tables say. A page that is

@@ -90,6 +90,18 @@ impl Guest {
     /// A guest of which only the kernel's frames really exist, with `blocks`
     /// sections' worth of descriptors that all sections share in turn.
     pub fn with_blocks(frames: u64, blocks: u64) -> Self {
+        Self::build(frames, blocks, VMEMMAP)
+    }
+
+    /// A guest whose descriptors are only where they were allocated, in the direct
+    /// mapping.
+    pub fn without_vmemmap(frames: u64) -> Self {
+        let blocks = frames.div_ceil(SECTION_PAGES);
+        Self::build(frames, blocks, DIRECT_MAP + DESCRIPTORS)
+    }
+
+    /// `descriptors`: the address of page 0's.
+    fn build(frames: u64, blocks: u64, descriptors: u64) -> Self {
         let sections = frames.div_ceil(SECTION_PAGES);
         let real = (DESCRIPTORS >> 12) + blocks * 512;
         let mut memory = MemoryImage::new();
@@ -109,7 +121,7 @@ impl Guest {
             guest.map(DIRECT_MAP + (gib << 30), gib << 30, 3);
         }
         guest.map(KERNEL_MAP + IMAGE, IMAGE, 2);
-        for section in 0..sections {
+        for section in (0..sections).filter(|_| descriptors == VMEMMAP) {
             let block = section % blocks;
             guest.map(VMEMMAP + (section << 21), DESCRIPTORS + (block << 21), 2);
         }
@@ -118,7 +130,7 @@ impl Guest {
                 guest.set(block * SECTION_PAGES + page, KERNEL_PAGE);
             }
         }
-        guest.write_sections(sections);
+        guest.write_sections(sections, descriptors);
         guest.write_name(RELEASE);
         guest.write_u64(NODES, DIRECT_MAP + NODE);
         guest.write_u64(NODE + 0xf00, 1); // nr_zones
@@ -247,7 +259,7 @@ impl Guest {
         self.write_u64(entry, phys | WRITABLE_TABLE | large);
     }
 
-    fn write_sections(&mut self, sections: u64) {
+    fn write_sections(&mut self, sections: u64, descriptors: u64) {
         let array = self.new_frame();
         // More roots than fit a page are further frames in a row.
         for _ in 0..sections.div_ceil(128 * 512) {
@@ -257,7 +269,7 @@ impl Guest {
             let entries = self.new_frame();
             self.write_u64(array + root * 8, DIRECT_MAP + entries);
             for section in root * 128..sections.min((root + 1) * 128) {
-                self.write_u64(entries + section % 128 * 32, VMEMMAP | 0b1111);
+                self.write_u64(entries + section % 128 * 32, descriptors | 0b1111);
             }
         }
         self.line("SYMBOL(mem_section)", format!("{:x}", DIRECT_MAP + array));
