@@ -33,10 +33,14 @@ pub fn assert_whole(guest: &dyn GuestMemory, plan: &Plan) {
 
 /// The plan at the usual level for a guest whose kernel can be found.
 pub fn plan_of(guest: &Guest) -> Plan {
-    let processors = guest.processors();
-    let located = locate(guest, &processors).expect("a kernel");
+    plan_through(guest, &guest.processors())
+}
+
+/// The same, of memory that something stands before.
+pub fn plan_through(memory: &dyn GuestMemory, processors: &[Processor]) -> Plan {
+    let located = locate(memory, processors).expect("a kernel");
     let (level, limits) = (DumpLevel::DEFAULT, Limits::default());
-    build(guest, &located, &processors, level, &limits)
+    build(memory, &located, processors, level, &limits)
 }
 
 /// Does all that reads a guest, whatever it holds.
