@@ -36,7 +36,6 @@ impl Recoveries {
         start: impl FnOnce(Option<Arc<Shared>>) -> Result<(Arc<Shared>, T), E>,
     ) -> Result<T, E> {
         let mut running = self.running();
-        running.retain(|(_, job)| job.upgrade().is_some_and(|job| !is_done(&job)));
         let earlier = last_of(&running, guest);
         if earlier.is_some() && policy == Recrash::Restart {
             let text = "the dump of an earlier crash is still being written (on_recrash=restart)";
@@ -50,15 +49,18 @@ impl Recoveries {
     /// Blocks until no recovery of `guest` runs, or `waiting` is cancelled.
     pub(crate) fn wait_for_guest(&self, guest: &str, waiting: &Shared) {
         while !waiting.is_cancelled() {
-            let Some(job) = last_of(&self.running(), guest).filter(|job| !is_done(job)) else {
+            let Some(job) = last_of(&self.running(), guest) else {
                 return;
             };
             job.wait(Some(LOOK_AGAIN), |snapshot| snapshot.phase == Phase::Done);
         }
     }
 
+    /// The list, without those that are over.
     fn running(&self) -> MutexGuard<'_, Vec<Entry>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|(_, job)| job.upgrade().is_some_and(|job| !is_done(&job)));
+        all
     }
 }
 

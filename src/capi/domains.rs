@@ -64,8 +64,6 @@ mod xen {
 
     const OPENING: &str = "opening the domain";
 
-    type Work = Box<dyn FnOnce(&Shared) -> Result<(), Error> + Send>;
-
     static RECOVERIES: Recoveries = Recoveries::new();
 
     /// # Safety
@@ -147,22 +145,19 @@ mod xen {
                 let toolstack = toolstack.map_err(Error::host("opening xenstore"))?;
                 Ok::<_, Error>((domain, Box::new(toolstack)))
             };
-            let work: Work = match earlier {
-                None => {
-                    let (domain, toolstack) = prepare()?;
-                    Box::new(move |shared| {
-                        story::recover(&domain, toolstack, keeper.as_deref(), &target, shared)
-                    })
-                }
-                // Until that is over, the domain lacks memory, and the host's is not
-                // what it was.
-                Some(earlier) => Box::new(move |shared| {
-                    recrash::wait_for(&earlier, shared);
-                    let (domain, toolstack) = prepare()?;
-                    story::recover(&domain, toolstack, keeper.as_deref(), &target, shared)
-                }),
+            // While the earlier one runs, the domain lacks memory, and the host's is
+            // not what it was.
+            let ready = match earlier {
+                None => Ok(prepare()?),
+                Some(earlier) => Err((earlier, prepare)),
             };
-            let job = Job::start(log, work)?;
+            let job = Job::start(log, move |shared: &Shared| {
+                let (domain, toolstack) = ready.or_else(|(earlier, prepare)| {
+                    recrash::wait_for(&earlier, shared);
+                    prepare()
+                })?;
+                story::recover(&domain, toolstack, keeper.as_deref(), &target, shared)
+            })?;
             Ok((job.shared.clone(), job))
         })
     }

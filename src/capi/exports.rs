@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::domains::{self, Given};
+use super::input::{Start, Versioned};
 use super::status::{answer, last_error, status_of, Failure};
 use super::{abi, handles, input};
 use crate::dump::{verify, Report, Verdict};
@@ -52,6 +53,30 @@ pub unsafe extern "C" fn vicover_check_options(spec: *const c_char) -> abi::vico
     })
 }
 
+/// The frame of every call that starts a job: both structs are read and "no job"
+/// is marked before `start` does anything; it may decide that there is to be none.
+///
+/// # Safety
+/// The pointers are as the header says.
+unsafe fn starting<T: Versioned>(
+    options: *const abi::vicover_options,
+    given: *const T,
+    job: *mut abi::vicover_job,
+    start: impl FnOnce(Start, T) -> Result<Option<Job>, Failure>,
+) -> abi::vicover_status {
+    answer(|| {
+        // SAFETY: passed on.
+        let (begin, given) = unsafe { (input::read_start(options)?, input::read_struct(given)?) };
+        // SAFETY: passed on; zero marks "no job" until there is one.
+        unsafe { input::write_out(job, "job", 0)? };
+        match start(begin, given)? {
+            // SAFETY: checked above.
+            Some(started) => unsafe { input::write_out(job, "job", handles::add(started)) },
+            None => Ok(()),
+        }
+    })
+}
+
 /// Dumps memory that is not in Xen.
 ///
 /// # Safety
@@ -62,11 +87,7 @@ pub unsafe extern "C" fn vicover_dump_image(
     image: *const abi::vicover_image,
     job: *mut abi::vicover_job,
 ) -> abi::vicover_status {
-    answer(|| {
-        // SAFETY: the caller passes structs as the header says.
-        let (start, image) = unsafe { (input::read_start(options)?, input::read_struct(image)?) };
-        // SAFETY: as above; zero marks "no job" until there is one.
-        unsafe { input::write_out(job, "job", 0)? };
+    let dump = |start: Start, image: abi::vicover_image| {
         if image.reserved != 0 {
             return Err(Failure::new(
                 abi::VICOVER_ERR_STRUCT_SIZE,
@@ -87,9 +108,10 @@ pub unsafe extern "C" fn vicover_dump_image(
         let started = Job::start(log, move |shared| {
             recover::dump_only(&host, &target, &|| (), shared)
         })?;
-        // SAFETY: checked above.
-        unsafe { input::write_out(job, "job", handles::add(started)) }
-    })
+        Ok(Some(started))
+    };
+    // SAFETY: passed on.
+    unsafe { starting(options, image, job, dump) }
 }
 
 fn synthetic(bytes: u64) -> Result<SyntheticImage, Failure> {
@@ -113,16 +135,12 @@ pub unsafe extern "C" fn vicover_dump_domain(
     domain: *const abi::vicover_domain,
     job: *mut abi::vicover_job,
 ) -> abi::vicover_status {
-    answer(|| {
-        // SAFETY: the caller passes structs as the header says.
-        let (start, domain) = unsafe { (input::read_start(options)?, input::read_struct(domain)?) };
-        // SAFETY: as above; zero marks "no job" until there is one.
-        unsafe { input::write_out(job, "job", 0)? };
+    let dump = |start: Start, domain: abi::vicover_domain| {
         // SAFETY: both point to libxl objects, as the header demands.
-        let started = unsafe { domains::dump(start, Given::domain(&domain))? };
-        // SAFETY: checked above.
-        unsafe { input::write_out(job, "job", handles::add(started)) }
-    })
+        unsafe { domains::dump(start, Given::domain(&domain)) }.map(Some)
+    };
+    // SAFETY: passed on.
+    unsafe { starting(options, domain, job, dump) }
 }
 
 /// Keeps a standby for a running domain.
@@ -135,19 +153,12 @@ pub unsafe extern "C" fn vicover_keep_standby(
     domain: *const abi::vicover_domain,
     job: *mut abi::vicover_job,
 ) -> abi::vicover_status {
-    answer(|| {
-        // SAFETY: the caller passes structs as the header says.
-        let (start, domain) = unsafe { (input::read_start(options)?, input::read_struct(domain)?) };
-        // SAFETY: as above; zero marks "no job" until there is one.
-        unsafe { input::write_out(job, "job", 0)? };
+    let keep = |start: Start, domain: abi::vicover_domain| {
         // SAFETY: both point to libxl objects, as the header demands.
-        let started = unsafe { domains::keep(start, Given::domain(&domain))? };
-        match started {
-            // SAFETY: checked above.
-            Some(started) => unsafe { input::write_out(job, "job", handles::add(started)) },
-            None => Ok(()),
-        }
-    })
+        unsafe { domains::keep(start, Given::domain(&domain)) }
+    };
+    // SAFETY: passed on.
+    unsafe { starting(options, domain, job, keep) }
 }
 
 /// Dumps a crashed domain and recovers it.
@@ -160,11 +171,7 @@ pub unsafe extern "C" fn vicover_recover(
     crash: *const abi::vicover_crash,
     job: *mut abi::vicover_job,
 ) -> abi::vicover_status {
-    answer(|| {
-        // SAFETY: the caller passes structs as the header says.
-        let (start, crash) = unsafe { (input::read_start(options)?, input::read_struct(crash)?) };
-        // SAFETY: as above; zero marks "no job" until there is one.
-        unsafe { input::write_out(job, "job", 0)? };
+    let recover = |start: Start, crash: abi::vicover_crash| {
         let keeper = match crash.standby {
             0 => None,
             standby => Some(handles::get(standby)?),
@@ -177,10 +184,10 @@ pub unsafe extern "C" fn vicover_recover(
             reserved: crash.reserved,
         };
         // SAFETY: both point to libxl objects, as the header demands.
-        let started = unsafe { domains::recover(start, given, keeper)? };
-        // SAFETY: checked above.
-        unsafe { input::write_out(job, "job", handles::add(started)) }
-    })
+        unsafe { domains::recover(start, given, keeper) }.map(Some)
+    };
+    // SAFETY: passed on.
+    unsafe { starting(options, crash, job, recover) }
 }
 
 /// A snapshot of a job.

@@ -85,22 +85,24 @@ impl Control {
         }
     }
 
-    /// Pages that no domain has.
-    pub(super) fn free_pages(&self) -> Result<u64, HostError> {
+    /// The host as a whole.
+    fn physinfo(&self) -> Result<xc::xc_physinfo_t, HostError> {
         let handle = self.handle();
         let mut info = xc::xc_physinfo_t::default();
         // SAFETY: an out structure of ours.
         let rc = unsafe { xc::xc_physinfo(handle.raw(), &mut info) };
-        answer(rc, "xc_physinfo").map(|()| info.free_pages)
+        answer(rc, "xc_physinfo").map(|()| info)
+    }
+
+    /// Pages that no domain has.
+    pub(super) fn free_pages(&self) -> Result<u64, HostError> {
+        self.physinfo().map(|info| info.free_pages)
     }
 
     /// The same, less what domains have claimed.
     pub(super) fn unclaimed_pages(&self) -> Result<u64, HostError> {
-        let handle = self.handle();
-        let mut info = xc::xc_physinfo_t::default();
-        // SAFETY: an out structure of ours.
-        let rc = unsafe { xc::xc_physinfo(handle.raw(), &mut info) };
-        answer(rc, "xc_physinfo").map(|()| info.free_pages.saturating_sub(info.outstanding_pages))
+        self.physinfo()
+            .map(|info| info.free_pages.saturating_sub(info.outstanding_pages))
     }
 
     /// Gives a domain another uuid.

@@ -7,9 +7,8 @@ and --one-disk."""
 import re
 
 from .downtime_scenarios import ON_DISK
-from .pieces import HostError
 from .recovery_scenarios import keep_log, no_error, said
-from .scenarios import crash, recovered, scenario, start
+from .scenarios import crash, nothing_lost, recovered, scenario, start, verify
 
 LOADED = (128, 0, 128)  # MiB of anonymous memory, of tmpfs, of page cache
 WORK_DEADLINE_S = 900
@@ -60,16 +59,10 @@ def story(host, run, anonymous: int, cache: int) -> None:
             run.result["dump"] = {"pages": int(pages), "bytes": int(written)}
     finally:
         keep_log(host, run, crashed)
-    host.step("verify", 120, check=False)
-    verified = host.wait("verified", 1, "the client did not report")
-    run.result.update(
-        boot_reads=read_since(before, up), work_reads=read_since(up, done),
-        durable_writes_acked=verified.data["acked"],
-        durable_writes_lost=verified.data["lost"],
-    )
+    verified = verify(host, run, 120)
+    run.result.update(boot_reads=read_since(before, up), work_reads=read_since(up, done))
     no_error(host)
-    if verified.data["lost"] or not verified.data["list_complete"]:
-        raise HostError(f"acknowledged writes were lost: {verified.data}")
+    nothing_lost(verified)
 
 
 @scenario('on_crash="vicover"', disk=ON_DISK)

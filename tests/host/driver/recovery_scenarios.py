@@ -4,7 +4,7 @@ a crash of its own, and the ordinary life of a guest afterwards."""
 import re
 
 from .pieces import HostError
-from .scenarios import crash, recovered, scenario, settled, start
+from .scenarios import crash, full_memory, recovered, scenario, settled, start
 
 # Everything is dumped, and slowly once recovery runs: memory stays short.
 SLOW = 'vicover="dump_level=0,io=fixed:256K"'
@@ -43,6 +43,15 @@ def complete_dumps(run, count: int = 1) -> None:
         raise HostError(f"expected {count} complete dump(s), found {dumps}")
 
 
+def ends_well(host, run, first, last, deadline_s: float = 60, dumps: int = 1) -> None:
+    """What remains is what should remain after crashes from `first` to `last`: no
+    error in the log, and so many dumps, all complete."""
+    settled(host, run, last, deadline_s)
+    keep_log(host, run, first)
+    no_error(host)
+    complete_dumps(run, dumps)
+
+
 def figures_of(host, domid: int) -> dict:
     """What the hypervisor says of a domain now."""
     last = host.events[-1]
@@ -73,14 +82,10 @@ def memory_guard(host, run):
         run.result["guard_lowest_cache_pages"] = map(int, figures.groups())
     run.result["load_done_s"] = loaded.at_s - crashed.at_s
     said(host, "dump complete:", 900, crashed)
-    settled(host, run, crashed, 60)
-    keep_log(host, run, crashed)
-    no_error(host)
-    complete_dumps(run)
+    ends_well(host, run, crashed, crashed)
     if run.result["guard_pauses"] < 1:
         raise HostError("the guard had nothing to do: memory was not short")
-    if run.result["recovery"]["tot_pages"] < memory:
-        raise HostError("the recovery domain lacks memory")
+    full_memory(run)
 
 
 def crash_twice(host, run):
@@ -120,12 +125,8 @@ def second_crash(host, run):
     recovered(host, run, again, 300)
     run.result["second_gone_s"] = gone.at_s - again.at_s
     run.result["host_free_pages_before"] = crashed.data["free_pages_before"]
-    settled(host, run, crashed, 60)
-    keep_log(host, run, crashed)
-    no_error(host)
-    complete_dumps(run)
-    if run.result["recovery"]["tot_pages"] < run.options.memory * PAGES_PER_MIB:
-        raise HostError("the restarted domain lacks memory")
+    ends_well(host, run, crashed, crashed)
+    full_memory(run, "the restarted domain")
 
 
 @scenario('on_crash="vicover"', SLOW[:-1] + ',on_recrash=queue"')
@@ -140,12 +141,8 @@ def queued_crash(host, run):
     said(host, "settled:", 60, again)
     said(host, "all over after", 60, second_done)
     run.result["host_free_pages_before"] = crashed.data["free_pages_before"]
-    settled(host, run, again, 60)
-    keep_log(host, run, crashed)
-    no_error(host)
-    complete_dumps(run, 2)
-    if run.result["recovery"]["tot_pages"] < run.options.memory * PAGES_PER_MIB:
-        raise HostError("the second recovery domain lacks memory")
+    ends_well(host, run, crashed, again, dumps=2)
+    full_memory(run, "the second recovery domain")
 
 
 def standby_takes_over(host, run, crashed):
@@ -171,12 +168,8 @@ def standby_story(host, run):
     again = crash_again(host, run)
     last_one = standby_takes_over(host, run, again)
     run.result["host_free_pages_before"] = crashed.data["free_pages_before"]
-    settled(host, run, again, 10)
-    keep_log(host, run, crashed)
-    no_error(host)
-    complete_dumps(run, 2)
-    if run.result["recovery"]["tot_pages"] < run.options.memory * PAGES_PER_MIB:
-        raise HostError("the recovery domain lacks memory")
+    ends_well(host, run, crashed, again, 10, dumps=2)
+    full_memory(run)
     last = host.events[-1]
     host.step("destroy", 60)
     host.wait("domain_gone", 60, "the standby outlived its guest", after=last,
@@ -229,7 +222,4 @@ def bookkeeping(host, run):
     restored = host.wait("restored", 1, "no domid of the restored guest")
     run.result["recovery_domid"] = restored.data["domid"]
     host.wait("acked", 60, "the restored guest's service does not answer", after=restored)
-    settled(host, run, crashed, 60)
-    keep_log(host, run, crashed)
-    no_error(host)
-    complete_dumps(run)
+    ends_well(host, run, crashed, crashed)

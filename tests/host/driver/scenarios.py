@@ -84,6 +84,27 @@ def recovered(host, run, crashed, deadline_s: float) -> None:
     )
 
 
+def verify(host, run, deadline_s: float = 60) -> dict:
+    """The client ends, and tells what was acknowledged and what is there."""
+    host.step("verify", deadline_s, check=False)
+    verified = host.wait("verified", 1, "the client did not report").data
+    run.result.update(durable_writes_acked=verified["acked"],
+                      durable_writes_lost=verified["lost"])
+    return verified
+
+
+def nothing_lost(verified: dict) -> None:
+    """Every write that was acknowledged is there, by `verify`'s answer."""
+    if verified["lost"] or not verified["list_complete"]:
+        raise HostError(f"acknowledged writes were lost: {verified}")
+
+
+def full_memory(run, what: str = "the recovery domain") -> None:
+    """The domain that is left has all the memory of its configuration."""
+    if run.result["recovery"]["tot_pages"] < run.options.memory * 256:
+        raise HostError(f"{what} lacks memory")
+
+
 def settled(host, run, crashed, deadline_s: float) -> None:
     """The crashed domain is gone; what remains is what should remain."""
     old = crashed.data["domid"]
@@ -95,8 +116,7 @@ def settled(host, run, crashed, deadline_s: float) -> None:
     host.wait("acked", 60, "the service acknowledges no more writes", after=last)
     host.step("report")
     least = host.wait("free_min", 5, "no memory report", after=gone)
-    host.step("verify", 60, check=False)
-    verified = host.wait("verified", 1, "the client did not report")
+    verified = verify(host, run)
     host.step("leftovers")
     left = host.wait("leftovers", 1, "no list of leftovers")
     host.step("list")
@@ -111,15 +131,12 @@ def settled(host, run, crashed, deadline_s: float) -> None:
         xl_peak_rss_bytes=least.data["xl_peak_rss_bytes"],
         claimed_pages=least.data["claimed_pages"],
         claimed_pages_most=least.data["claimed_pages_most"],
-        durable_writes_acked=verified.data["acked"],
-        durable_writes_lost=verified.data["lost"],
         leftovers=left.data,
         recovery=info.data,
         domains=listed.data["list"],
         dumps=listed.data["dumps"],
     )
-    if verified.data["lost"] or not verified.data["list_complete"]:
-        raise HostError(f"acknowledged writes were lost: {verified.data}")
+    nothing_lost(verified)
     if left.data["xenstore"] or left.data["backends"]:
         raise HostError(f"left behind: {left.data}")
 
@@ -194,8 +211,7 @@ def vicover(host, run):
     result = run.result
     if result["host_free_pages_min"] < result["host_free_pages_before"]:
         raise HostError("the host's free memory fell below what it was before")
-    if result["recovery"]["tot_pages"] < run.options.memory * 256:
-        raise HostError("the recovery domain lacks memory")
+    full_memory(run)
     if not result["claimed_pages_most"] or result["claimed_pages"]:
         raise HostError("released memory was not claimed until recovery had it: "
                         f"{result['claimed_pages_most']} pages at most, "

@@ -1,0 +1,187 @@
+//! The table of options: every key, what it takes, and what it sets.
+
+use std::path::PathBuf;
+
+use super::{Compression, DumpFormat, Options, Recrash, Standby};
+use crate::pacing::policy::{self, Policy};
+
+/// One row of the option table: the only place that knows a key.
+pub struct OptionSpec {
+    /// Name in the option text.
+    pub key: &'static str,
+    /// The values it takes, for people.
+    pub allowed: &'static str,
+    /// The default, as it would be written.
+    pub default: &'static str,
+    /// What it does, in a sentence.
+    pub help: &'static str,
+    pub(super) set: fn(&mut Options, &str) -> Option<()>,
+}
+
+/// Every option, in the order in which the documentation lists them.
+pub const TABLE: &[OptionSpec] = &[
+    OptionSpec {
+        key: "dump_level",
+        allowed: "0 to 31",
+        default: "31",
+        help: "Pages left out, as makedumpfile's sum: 1 zero, 2 cache, 4 private cache, 8 user, 16 free.",
+        set: |options, value| {
+            options.dump_level = number(value, 0, 31)? as u8;
+            Some(())
+        },
+    },
+    OptionSpec {
+        key: "format",
+        allowed: "kdump, elf",
+        default: "kdump",
+        help: "Format of the dump; elf is not compressed.",
+        set: |options, value| {
+            let choices = [
+                ("kdump", DumpFormat::Kdump),
+                ("elf", DumpFormat::Elf),
+            ];
+            options.format = one_of(value, &choices)?;
+            Some(())
+        },
+    },
+    OptionSpec {
+        key: "compress",
+        allowed: "none, zlib, zstd",
+        default: "zlib",
+        help: "Codec of the dump.",
+        set: |options, value| {
+            let choices = [
+                ("none", Compression::None),
+                ("zlib", Compression::Zlib),
+                ("zstd", Compression::Zstd),
+            ];
+            options.compress = one_of(value, &choices)?;
+            Some(())
+        },
+    },
+    OptionSpec {
+        key: "compress_level",
+        allowed: "1 to 19 (zlib: at most 9)",
+        default: "1",
+        help: "The codec's own level; higher is smaller and slower.",
+        set: |options, value| {
+            options.compress_level = Some(number(value, 1, 19)? as u8);
+            Some(())
+        },
+    },
+    OptionSpec {
+        key: "threads",
+        allowed: "1 to 256",
+        default: "half the online processors",
+        help: "Compressing threads.",
+        set: |options, value| {
+            options.threads = Some(number(value, 1, 256)? as u16);
+            Some(())
+        },
+    },
+    OptionSpec {
+        key: "buffer",
+        allowed: "a size from 8M to 4G",
+        default: "64M",
+        help: "Memory between mapping and disk.",
+        set: |options, value| {
+            let bytes = size(value)?;
+            (8 << 20..=4 << 30).contains(&bytes).then_some(())?;
+            options.buffer_bytes = bytes;
+            Some(())
+        },
+    },
+    OptionSpec {
+        key: "max_dump_size",
+        allowed: "a size; 0: what there is room for",
+        default: "0",
+        help: "A dump forecast to be larger leaves out more: first by level, then the least useful pages.",
+        set: |options, value| {
+            options.max_dump_bytes = Some(size(value)?).filter(|&bytes| bytes > 0);
+            Some(())
+        },
+    },
+    OptionSpec {
+        key: "reserve",
+        allowed: "a size",
+        default: "64M",
+        help: "Space to leave free on the dump's file system.",
+        set: |options, value| {
+            options.reserve_bytes = size(value)?;
+            Some(())
+        },
+    },
+    OptionSpec {
+        key: "sink",
+        allowed: "the absolute path of a block device or FIFO",
+        default: "a new file",
+        help: "Where to write instead; what is on the device is lost, a FIFO gets a flattened stream.",
+        set: |options, value| {
+            options.sink = Some(PathBuf::from(value)).filter(|path| path.is_absolute());
+            options.sink.is_some().then_some(())
+        },
+    },
+    OptionSpec {
+        key: "io",
+        allowed: policy::ALLOWED,
+        default: "adaptive",
+        help: "Pace of the dump once recovery runs; it never holds up recovery's memory.",
+        set: |options, value| {
+            options.io = Policy::parse(value)?;
+            Some(())
+        },
+    },
+    OptionSpec {
+        key: "on_recrash",
+        allowed: "restart, queue",
+        default: "restart",
+        help: "Another crash while a dump is still being written: restart without a dump, or wait, then dump.",
+        set: |options, value| {
+            let choices = [
+                ("restart", Recrash::Restart),
+                ("queue", Recrash::Queue),
+            ];
+            options.on_recrash = one_of(value, &choices)?;
+            Some(())
+        },
+    },
+    OptionSpec {
+        key: "standby",
+        allowed: "0, 1, booted",
+        default: "0",
+        help: "Keep a recovery domain beside the running guest: built (1), or booted until it waits for its disk.",
+        set: |options, value| {
+            let choices = [
+                ("0", Standby::No),
+                ("1", Standby::Built),
+                ("booted", Standby::Booted),
+            ];
+            options.standby = one_of(value, &choices)?;
+            Some(())
+        },
+    },
+];
+
+/// The value that a word stands for.
+fn one_of<T: Copy>(word: &str, choices: &[(&str, T)]) -> Option<T> {
+    let choice = choices.iter().find(|(name, _)| *name == word);
+    choice.map(|&(_, value)| value)
+}
+
+fn number(text: &str, least: u64, most: u64) -> Option<u64> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let value: u64 = digits.then(|| text.parse().ok())??;
+    (least..=most).contains(&value).then_some(value)
+}
+
+/// Bytes from `64M`, `1G`, `4096`: binary multiples, as xl.cfg uses them.
+pub(crate) fn size(text: &str) -> Option<u64> {
+    let (digits, shift) = match text.as_bytes().last()? {
+        b'K' | b'k' => (&text[..text.len() - 1], 10),
+        b'M' | b'm' => (&text[..text.len() - 1], 20),
+        b'G' | b'g' => (&text[..text.len() - 1], 30),
+        b'T' | b't' => (&text[..text.len() - 1], 40),
+        _ => (text, 0),
+    };
+    number(digits, 0, u64::MAX >> shift).map(|value| value << shift)
+}
