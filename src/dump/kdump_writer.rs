@@ -15,8 +15,9 @@ use std::sync::Arc;
 use zerocopy::byteorder::little_endian::{U32, U64};
 use zerocopy::IntoBytes;
 
-/// Descriptors gathered before they are written in any case.
-const MAX_DESCRIPTORS: usize = 32 * 1024;
+/// Descriptors gathered before they are written in any case: the memory of no more
+/// than so many pages waits for that.
+const MAX_DESCRIPTORS: usize = 4096;
 
 /// Descriptors of consecutive rank.
 struct Run {
