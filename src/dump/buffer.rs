@@ -3,43 +3,45 @@
 use super::error::Error;
 use crate::addr::{Pfn, PAGE_SIZE};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Pages that one filled buffer may tell of, however small they became.
 pub(super) const MAX_SLOTS: usize = 4096;
 /// Bytes of a buffer when there is room for as many as are useful.
-const USUAL_SIZE: usize = 1 << 20;
+const USUAL_SIZE: usize = 2 << 20;
 /// Fewer make the writes too small.
 const LEAST_SIZE: usize = 1 << 16;
 
-/// Direct I/O wants memory aligned to the device's logical blocks, which are
-/// at most a page.
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Clone, Copy)]
-#[repr(C, align(4096))]
-struct AlignedPage([u8; PAGE_SIZE]);
-
-/// Page-aligned bytes, a whole number of pages.
-pub(super) struct AlignedBytes(Vec<AlignedPage>);
+/// Page-aligned bytes, a whole number of pages: direct I/O wants memory aligned
+/// to the device's logical blocks, which are at most a page.
+pub(super) struct AlignedBytes {
+    memory: Vec<u8>,
+    start: usize,
+    length: usize,
+}
 
 impl AlignedBytes {
+    /// Zeroes, which take no memory until they are written to.
     pub(super) fn new(length: usize) -> Self {
-        Self(vec![
-            AlignedPage([0; PAGE_SIZE]);
-            length.div_ceil(PAGE_SIZE)
-        ])
+        let length = length.next_multiple_of(PAGE_SIZE);
+        let memory = vec![0; length + PAGE_SIZE - 1];
+        Self {
+            start: memory.as_ptr().align_offset(PAGE_SIZE),
+            memory,
+            length,
+        }
     }
 }
 
 impl std::ops::Deref for AlignedBytes {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        self.0.as_bytes()
+        &self.memory[self.start..][..self.length]
     }
 }
 
 impl std::ops::DerefMut for AlignedBytes {
     fn deref_mut(&mut self) -> &mut [u8] {
-        self.0.as_mut_bytes()
+        &mut self.memory[self.start..][..self.length]
     }
 }
 
