@@ -2,6 +2,7 @@
 
 use super::error::Error;
 use crate::addr::{Pfn, PAGE_SIZE};
+use crc32fast::Hasher;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Pages that one filled buffer may tell of, however small they became.
@@ -61,6 +62,8 @@ pub(super) struct Buffer {
     pub(super) bytes: AlignedBytes,
     /// Bytes in use.
     pub(super) used: usize,
+    /// Checksum of these.
+    pub(super) sum: Hasher,
     /// Wanted pages, consecutive in rank.
     pub(super) slots: Vec<State>,
     /// The first slot's page.
@@ -138,6 +141,7 @@ impl Pool {
         let buffer = loop {
             if let Some(mut buffer) = free.buffers.pop() {
                 buffer.used = 0;
+                buffer.sum.reset();
                 buffer.slots.clear();
                 break buffer;
             }
@@ -146,6 +150,7 @@ impl Pool {
                 break Buffer {
                     bytes: AlignedBytes::new(self.size),
                     used: 0,
+                    sum: Hasher::new(),
                     slots: Vec::with_capacity(MAX_SLOTS),
                     first: Pfn(0),
                     first_rank: 0,

@@ -165,6 +165,8 @@ pub struct Failure {
 pub(super) struct Shared {
     pub(super) bitmaps: Arc<Bitmaps>,
     pub(super) codec: Codec,
+    /// Whether buffers are checksummed.
+    pub(super) summed: bool,
     pub(super) pool: Arc<Pool>,
     pub(super) counters: Counters,
     /// Why nothing more is written, once that is so.
@@ -226,6 +228,7 @@ impl<P: Pages + 'static> Engine<P> {
         let shared = Arc::new(Shared {
             bitmaps,
             codec,
+            summed: config.format.has_manifest(),
             pool: Pool::new(sizes),
             counters: Counters::default(),
             dead: OnceLock::new(),

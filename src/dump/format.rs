@@ -28,6 +28,11 @@ impl Format {
         }
     }
 
+    /// Whether checksums of it are kept.
+    pub(super) fn has_manifest(self) -> bool {
+        matches!(self, Self::Kdump(_))
+    }
+
     /// How its pages are compressed.
     pub(super) fn codec(self) -> Codec {
         match self {

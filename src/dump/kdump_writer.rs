@@ -208,7 +208,7 @@ impl FormatWriter for KdumpWriter {
     fn add(&mut self, output: &mut Output, buffer: &Buffer) -> Result<(), Error> {
         let at = self.gathered_at + self.used as u64;
         let data = &buffer.bytes[..buffer.used];
-        self.sums.append(data);
+        self.sums.append_summed(data, &buffer.sum);
         if self.used == 0 && data.len() % self.block == 0 {
             output.write_pages(at, data)?;
             self.gathered_at += data.len() as u64;

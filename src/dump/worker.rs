@@ -1,6 +1,6 @@
 //! Threads that copy pages out of chunks and compress them.
 
-use super::buffer::{Lease, State, MAX_SLOTS};
+use super::buffer::{Buffer, Lease, State, MAX_SLOTS};
 use super::codec::{Codec, Compressor};
 use super::engine::{Chunk, Pages, Shared};
 use super::error::Error;
@@ -144,7 +144,14 @@ impl<P: Pages> Worker<P> {
         };
         let state = match state {
             State::Stored { size, flags, .. } => {
-                lease.used += size as usize;
+                let Buffer {
+                    bytes, used, sum, ..
+                } = &mut **lease;
+                *used += size as usize;
+                if self.shared.summed {
+                    // Now, while the page is in the processor's cache.
+                    sum.update(&bytes[at..*used]);
+                }
                 State::Stored {
                     at: at as u32,
                     size,
