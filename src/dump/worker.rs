@@ -17,6 +17,8 @@ pub(super) enum Message<P> {
     /// Nothing more of this chunk follows.
     End {
         chunk: Chunk<P>,
+        /// Its last pages.
+        last: Option<Lease>,
         /// Wanted pages in it.
         pages: u64,
         /// Why not all of them were sent.
@@ -60,10 +62,13 @@ impl<P: Pages> Worker<P> {
         while let Some(chunk) = next() {
             let mut pages = 0;
             let stored = catch_unwind(AssertUnwindSafe(|| self.store(&chunk, &mut pages)));
-            let failure = match stored {
-                Ok(Ok(())) => None,
+            let (last, failure) = match stored {
+                Ok(Ok(last)) => (last, None),
                 Ok(Err(WriterGone)) => return,
-                Err(panic) => Some(Arc::new(Error::panicked("reading pages", panic))),
+                Err(panic) => {
+                    let error = Error::panicked("reading pages", panic);
+                    (None, Some(Arc::new(error)))
+                }
             };
             if let Some(error) = &failure {
                 // What the compressor was doing when it panicked is unknown.
@@ -75,6 +80,7 @@ impl<P: Pages> Worker<P> {
             chunk.pages.finished();
             let end = Message::End {
                 chunk,
+                last,
                 pages,
                 failure,
             };
@@ -84,8 +90,8 @@ impl<P: Pages> Worker<P> {
         }
     }
 
-    /// Sends the wanted pages of a chunk; counts them.
-    fn store(&mut self, chunk: &Chunk<P>, pages: &mut u64) -> Result<(), WriterGone> {
+    /// Sends the wanted pages of a chunk; counts them, and returns the last ones.
+    fn store(&mut self, chunk: &Chunk<P>, pages: &mut u64) -> Result<Option<Lease>, WriterGone> {
         let shared = Arc::clone(&self.shared);
         let end = Pfn(chunk.first.0.saturating_add(chunk.count as u64));
         let mut filling: Option<Lease> = None;
@@ -102,13 +108,13 @@ impl<P: Pages> Worker<P> {
                 None => self.lend(pfn),
             };
             if shared.dead.get().is_some() {
-                return Ok(());
+                return Ok(None);
             }
             self.add(&mut lease, chunk, pfn);
             *pages += 1;
             filling = Some(lease);
         }
-        filling.map_or(Ok(()), |lease| self.send(lease))
+        Ok(filling)
     }
 
     fn lend(&self, first: Pfn) -> Lease {

@@ -1,6 +1,7 @@
 //! The thread that writes: pages first, then their descriptors, then the
 //! chunks they came from are completed.
 
+use super::buffer::Buffer;
 use super::engine::{Chunk, Completed, Failure, Outcome, Shared, Summary, Throttle};
 use super::error::Error;
 use super::format::FormatWriter;
@@ -150,28 +151,37 @@ impl<P> Writer<P> {
                 }
             };
             match message {
-                Message::Pages(lease) => {
-                    if self.shared.dead.get().is_none() {
-                        if let Err(error) = self.format.add(&mut self.output, &lease) {
-                            self.die(error);
-                        }
-                    }
-                }
+                Message::Pages(lease) => self.add(&lease),
                 Message::End {
                     chunk,
+                    last,
                     pages,
                     failure,
-                } => self.waiting.push(Waiting {
-                    chunk,
-                    pages,
-                    failure,
-                }),
+                } => {
+                    // First it waits, so that it comes back whatever happens.
+                    self.waiting.push(Waiting {
+                        chunk,
+                        pages,
+                        failure,
+                    });
+                    if let Some(lease) = last {
+                        self.add(&lease);
+                    }
+                }
             }
             if self.format.is_full() {
                 self.flush();
             }
         }
         self.flush();
+    }
+
+    fn add(&mut self, buffer: &Buffer) {
+        if self.shared.dead.get().is_none() {
+            if let Err(error) = self.format.add(&mut self.output, buffer) {
+                self.die(error);
+            }
+        }
     }
 
     /// Writes what was gathered and completes the chunks it came from.
