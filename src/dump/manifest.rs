@@ -69,11 +69,8 @@ impl PieceSums {
             let room = self.piece_bytes - self.in_current;
             let part = bytes.len().min(usize::try_from(room).unwrap_or(usize::MAX));
             self.current.update(&bytes[..part]);
-            self.in_current += part as u64;
+            self.advance(part as u64);
             bytes = &bytes[part..];
-            if self.in_current == self.piece_bytes {
-                self.end_piece();
-            }
         }
     }
 
@@ -84,6 +81,11 @@ impl PieceSums {
             return self.append(bytes);
         }
         self.current.combine(sum);
+        self.advance(length);
+    }
+
+    /// Counts bytes that `current` has, at most to the piece's end.
+    fn advance(&mut self, length: u64) {
         self.in_current += length;
         if self.in_current == self.piece_bytes {
             self.end_piece();
