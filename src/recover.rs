@@ -12,7 +12,7 @@ use crate::dump::{Sink, Summary};
 use crate::error::{panic_text, Error};
 use crate::guarding;
 use crate::handover::Handover;
-use crate::host::{CrashedDomain, HostError, RecoveryDomain, Requirement, Toolstack};
+use crate::host::{BuiltStandby, CrashedDomain, HostError, RecoveryDomain, Requirement, Toolstack};
 use crate::job::{Outcome, Phase, Shared};
 use crate::joblog::job_log;
 use crate::options::Options;
@@ -81,17 +81,22 @@ pub fn recover(
         .requirement()
         .map_err(Error::host("sizing the recovery domain"))?;
 
+    let standby = keeper.and_then(|keeper| take_standby(toolstack, &keeper.standby, shared));
+
     // The point of no return. Reading memory changes nothing, so it is not
     // waited for: whatever it finds, the devices have to go.
     enter(toolstack, shared, Phase::Detach);
     let (detached, known) = thread::scope(|scope| {
         let known = scope.spawn(|| understand(domain, &vcpus, &target.options, shared));
-        let detached = toolstack.detach();
+        let detached = toolstack.detach(standby.as_ref());
         let known = known
             .join()
             .unwrap_or_else(|panic| Err(Error::Internal(panic_text(&*panic))));
         (detached, known)
     });
+    if known.is_err() || detached.is_err() {
+        forgo(toolstack, standby.as_ref(), shared);
+    }
     let mut known = known?;
     if let Err(error) = detached {
         return stay_down(domain, &mut known, target, error, shared);
@@ -110,7 +115,7 @@ pub fn recover(
             let work = Work::HandOver(&handover);
             drain(domain, &mut known, work, target, shared)
         });
-        let recovery = bring_up(toolstack, &handover, requirement, keeper, shared);
+        let recovery = bring_up(toolstack, &handover, requirement, standby.as_ref(), shared);
         let stop_guard = Arc::new(AtomicBool::new(false));
         let guard = recovery.as_ref().ok().map(|recovery| {
             enter(toolstack, shared, Phase::Drain);
@@ -176,14 +181,11 @@ fn bring_up(
     toolstack: &mut dyn Toolstack,
     handover: &Handover<'_>,
     requirement: Requirement,
-    keeper: Option<&Shared>,
+    standby: Option<&BuiltStandby>,
     shared: &Shared,
 ) -> Result<Arc<dyn RecoveryDomain>, Error> {
-    let standby = keeper.and_then(|keeper| {
-        let slot = &keeper.standby;
-        adopt_standby(toolstack, handover, slot, shared)
-    });
-    let recovery = match standby {
+    let adopted = standby.and_then(|standby| adopt_standby(toolstack, handover, standby, shared));
+    let recovery = match adopted {
         Some(recovery) => recovery,
         None => build(toolstack, handover, requirement, shared)?,
     };
@@ -207,23 +209,51 @@ fn bring_up(
     Ok(recovery)
 }
 
-/// Makes the standby the recovery domain, if it is there and still good.
-fn adopt_standby(
+/// The standby, if it is there and still good.
+fn take_standby(
     toolstack: &mut dyn Toolstack,
-    handover: &Handover<'_>,
     slot: &Slot,
     shared: &Shared,
-) -> Option<Arc<dyn RecoveryDomain>> {
-    let adopted = toolstack
+) -> Option<BuiltStandby> {
+    toolstack
         .recipe()
         .map_err(|error| error.to_string())
         .and_then(|recipe| slot.take(&recipe).map_err(Into::into))
-        .and_then(|standby| {
-            handover.hold(true);
-            enter(toolstack, shared, Phase::Recover);
-            toolstack.adopt(&standby).map_err(|error| error.to_string())
-        });
-    match adopted {
+        .inspect_err(|why| say_not_used(why, shared))
+        .ok()
+}
+
+fn say_not_used(why: &str, shared: &Shared) {
+    job_log!(
+        shared.log,
+        Warn,
+        "standby: not used, a recovery domain is built instead: {why}"
+    );
+}
+
+/// The recovery cannot go on, so nobody will want the standby.
+fn forgo(toolstack: &mut dyn Toolstack, standby: Option<&BuiltStandby>, shared: &Shared) {
+    let Some(standby) = standby else { return };
+    if let Err(error) = toolstack.forgo(standby) {
+        let domid = standby.domid;
+        job_log!(
+            shared.log,
+            Error,
+            "standby: discarding domain {domid}: {error}"
+        );
+    }
+}
+
+/// Makes the standby the recovery domain.
+fn adopt_standby(
+    toolstack: &mut dyn Toolstack,
+    handover: &Handover<'_>,
+    standby: &BuiltStandby,
+    shared: &Shared,
+) -> Option<Arc<dyn RecoveryDomain>> {
+    handover.hold(true);
+    enter(toolstack, shared, Phase::Recover);
+    match toolstack.adopt(standby) {
         Ok(recovery) => {
             job_log!(
                 shared.log,
@@ -233,13 +263,9 @@ fn adopt_standby(
             );
             Some(recovery)
         }
-        Err(why) => {
+        Err(error) => {
             handover.hold(false);
-            job_log!(
-                shared.log,
-                Warn,
-                "standby: not used, a recovery domain is built instead: {why}"
-            );
+            say_not_used(&error.to_string(), shared);
             None
         }
     }

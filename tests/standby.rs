@@ -120,6 +120,14 @@ impl Recovered {
 
 /// A crash with a standby that `keeper` keeps.
 fn crash(keeper: &Shared, faults: Faults) -> Recovered {
+    let (recovered, result) = try_recover(keeper, faults);
+    result.unwrap();
+    assert_eq!(recovered.host.released(), FRAMES);
+    recovered
+}
+
+/// The same, which may fail.
+fn try_recover(keeper: &Shared, faults: Faults) -> (Recovered, Result<(), Error>) {
     let directory = tempfile::tempdir().unwrap();
     let host = MemoryHost::new(Arc::new(SyntheticImage::new(FRAMES)), 1, faults);
     let log = Told::default();
@@ -133,10 +141,9 @@ fn crash(keeper: &Shared, faults: Faults) -> Recovered {
         sink: Mutex::default(),
     };
     let toolstack = Box::new(host.clone());
-    recover(&host, toolstack, Some(keeper), &target, &shared).unwrap();
+    let result = recover(&host, toolstack, Some(keeper), &target, &shared);
     assert_eq!(host.violations(), Vec::<String>::new());
-    assert_eq!(host.released(), FRAMES);
-    Recovered { host, log, shared }
+    (Recovered { host, log, shared }, result)
 }
 
 #[test]
@@ -207,6 +214,23 @@ fn one_that_cannot_get_the_disks_is_replaced_by_a_new_domain() {
     let recovered = crash(&job.shared, faults);
     assert!(recovered.host.events().contains(&Event::Created));
     assert!(recovered.log().contains("refused as asked for"));
+    assert_eq!(ended(job), None);
+}
+
+#[test]
+fn one_is_discarded_when_the_crashed_domain_keeps_its_disks() {
+    let told = Told::default();
+    let (job, log) = keep(Builder::new(&told, &[RECIPE]), false);
+    wait_for(&log, "is ready and holds");
+    let faults = Faults {
+        detach: true,
+        ..Faults::default()
+    };
+    let (recovered, result) = try_recover(&job.shared, faults);
+    assert!(result.is_err());
+    let events = recovered.host.events();
+    assert!(events.contains(&Event::Forgone), "{events:?}");
+    assert!(!events.contains(&Event::Adopted), "one writer to the disk");
     assert_eq!(ended(job), None);
 }
 

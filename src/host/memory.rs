@@ -47,6 +47,8 @@ pub enum Event {
     Detached,
     /// The recovery domain was built.
     Created,
+    /// A standby was taken and will not become it.
+    Forgone,
     /// A standby became it.
     Adopted,
     /// It runs.
@@ -308,7 +310,7 @@ impl CrashedDomain for MemoryHost {
 }
 
 impl Toolstack for MemoryHost {
-    fn detach(&mut self) -> Result<(), HostError> {
+    fn detach(&mut self, _standby: Option<&BuiltStandby>) -> Result<(), HostError> {
         let mut world = self.world();
         if world.faults.detach {
             return Err(HostError::new("detach", "refused as asked for"));
@@ -361,6 +363,11 @@ impl Toolstack for MemoryHost {
         };
         world.events.push(Event::Adopted);
         Ok(Arc::new(self.clone()))
+    }
+
+    fn forgo(&mut self, _standby: &BuiltStandby) -> Result<(), HostError> {
+        self.world().events.push(Event::Forgone);
+        Ok(())
     }
 
     fn start(&mut self, recovery: &dyn RecoveryDomain) -> Result<(), HostError> {

@@ -162,8 +162,9 @@ pub struct Requirement {
 pub trait Toolstack: Send {
     /// Makes way for a successor: the crashed domain gets another name and
     /// loses its disks and interfaces. Returns when none of them can write any
-    /// more. After a failure some may be gone.
-    fn detach(&mut self) -> Result<(), HostError>;
+    /// more. After a failure some may be gone. Meanwhile `standby`, if there is
+    /// one, gets the name; whether it could, [`Toolstack::adopt`] tells.
+    fn detach(&mut self, standby: Option<&BuiltStandby>) -> Result<(), HostError>;
 
     /// What [`Toolstack::create`] will need.
     fn requirement(&mut self) -> Result<Requirement, HostError>;
@@ -174,9 +175,14 @@ pub trait Toolstack: Send {
     /// What a standby for the crashed domain must have been built from.
     fn recipe(&mut self) -> Result<String, HostError>;
 
-    /// Makes a standby the recovery domain: it gets the crashed one's name, disks
-    /// and interfaces. Destroys it when that fails.
+    /// Makes the standby that was there for [`Toolstack::detach`] the recovery
+    /// domain: it gets the crashed one's disks and interfaces. Destroys it when
+    /// that fails.
     fn adopt(&mut self, standby: &BuiltStandby) -> Result<Arc<dyn RecoveryDomain>, HostError>;
+
+    /// Destroys a standby that was there for [`Toolstack::detach`] and will not be
+    /// adopted.
+    fn forgo(&mut self, standby: &BuiltStandby) -> Result<(), HostError>;
 
     /// Lets a new recovery domain run for the first time.
     fn start(&mut self, recovery: &dyn RecoveryDomain) -> Result<(), HostError>;

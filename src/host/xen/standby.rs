@@ -103,8 +103,7 @@ impl XenStandbyHost {
     }
 
     fn destroy(&self, domid: u32) -> Result<(), HostError> {
-        destroy::destroy(self.ctx, domid)?;
-        self.store.remove(&mark(domid))
+        destroy(self.ctx, &self.store, domid)
     }
 
     /// Lets it run until it waits for its disk.
@@ -216,16 +215,23 @@ pub(super) fn recipe(ctx: LibxlContext, config: &CrashConfig) -> Result<String, 
     Ok(text)
 }
 
+/// Destroys a standby and what marks it as one.
+pub(super) fn destroy(ctx: LibxlContext, store: &Store, domid: u32) -> Result<(), HostError> {
+    destroy::destroy(ctx, domid)?;
+    store.remove(&mark(domid))
+}
+
 /// Makes a standby the successor of the crashed domain that `config` describes,
-/// which has lost its name and its devices before.
+/// which has lost its devices before. `identity` is what came of
+/// [`take_identity`].
 pub(super) fn adopt(
     ctx: LibxlContext,
     store: &Store,
-    control: &Control,
     config: &CrashConfig,
     domid: u32,
+    identity: Result<(), HostError>,
 ) -> Result<Arc<dyn RecoveryDomain>, HostError> {
-    let adopted = take_identity(ctx, store, control, config, domid)
+    let adopted = identity
         .and_then(|()| attach(ctx, config, domid))
         .and_then(|()| store.remove(&mark(domid)))
         .and_then(|()| XenRecovery::new(domid, config.full_pages()));
@@ -234,15 +240,15 @@ pub(super) fn adopt(
         Err(error) => {
             // The disks must be free for the domain that is built instead.
             detach::detach(ctx, store, domid)?;
-            destroy::destroy(ctx, domid)?;
+            destroy(ctx, store, domid)?;
             Err(error)
         }
     }
 }
 
 /// The standby gets the crashed domain's name and uuid, in the hypervisor, in
-/// xenstore and in what libxl keeps of it.
-fn take_identity(
+/// xenstore and in what libxl keeps of it. The crashed domain has lost them before.
+pub(super) fn take_identity(
     ctx: LibxlContext,
     store: &Store,
     control: &Control,

@@ -3,6 +3,7 @@
 
 use std::ffi::CString;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::config::{libxl_answer, CrashConfig, LibxlContext, KIB_PER_PAGE};
@@ -10,6 +11,7 @@ use super::control::Control;
 use super::recovery::XenRecovery;
 use super::store::Store;
 use super::{build, destroy, detach, standby, sys};
+use crate::error::panic_text;
 use crate::host::{BuiltStandby, HostError, RecoveryDomain, Requirement, Toolstack};
 
 /// How long memory of a destroyed domain may take to come back.
@@ -26,6 +28,8 @@ pub struct XenToolstack {
     config: CrashConfig,
     store: Store,
     control: Control,
+    /// What came of giving a standby the crashed domain's identity.
+    identity: Option<Result<(), HostError>>,
     /// Free pages before anything was changed: other domains' business, of which
     /// nothing is taken.
     free_before: u64,
@@ -40,6 +44,7 @@ impl XenToolstack {
             crashed: domid,
             config,
             store: Store::open()?,
+            identity: None,
             free_before: control.free_pages()?,
             control,
         })
@@ -91,7 +96,7 @@ impl XenToolstack {
             let spare = self.control.free_pages()?.saturating_sub(self.free_before);
             let wanted = missing + LATER_PAGES;
             if spare < wanted && Instant::now() < deadline {
-                std::thread::sleep(LOOK_AGAIN);
+                thread::sleep(LOOK_AGAIN);
                 continue;
             }
             let shrunk = match wanted.saturating_sub(spare) {
@@ -106,9 +111,27 @@ impl XenToolstack {
 }
 
 impl Toolstack for XenToolstack {
-    fn detach(&mut self) -> Result<(), HostError> {
+    fn detach(&mut self, standby: Option<&BuiltStandby>) -> Result<(), HostError> {
         self.set_aside()?;
-        detach::detach(self.ctx, &self.store, self.crashed)
+        let Some(standby) = standby else {
+            return detach::detach(self.ctx, &self.store, self.crashed);
+        };
+        // The devices' hotplug scripts take their time, and the standby needs none
+        // of them to get its name. It does need a connection of its own: one that
+        // two threads share would make them wait for each other.
+        let own = Store::open()?;
+        let (ctx, crashed, config) = (self.ctx, self.crashed, self.config.duplicate(self.ctx));
+        let (detached, identity) = thread::scope(|scope| {
+            let detached = scope.spawn(move || detach::detach(ctx, &own, crashed));
+            let (store, control) = (&self.store, &self.control);
+            let identity = standby::take_identity(ctx, store, control, &config, standby.domid);
+            let detached = detached
+                .join()
+                .unwrap_or_else(|panic| Err(HostError::new("detach", panic_text(&*panic))));
+            (detached, identity)
+        });
+        self.identity = Some(identity);
+        detached
     }
 
     fn requirement(&mut self) -> Result<Requirement, HostError> {
@@ -136,8 +159,15 @@ impl Toolstack for XenToolstack {
     }
 
     fn adopt(&mut self, standby: &BuiltStandby) -> Result<Arc<dyn RecoveryDomain>, HostError> {
-        let (store, control) = (&self.store, &self.control);
-        standby::adopt(self.ctx, store, control, &self.config, standby.domid)
+        let identity = self.identity.take().unwrap_or_else(|| {
+            let why = format!("domain {} was not there for the detach", standby.domid);
+            Err(HostError::new("standby", why))
+        });
+        standby::adopt(self.ctx, &self.store, &self.config, standby.domid, identity)
+    }
+
+    fn forgo(&mut self, standby: &BuiltStandby) -> Result<(), HostError> {
+        standby::destroy(self.ctx, &self.store, standby.domid)
     }
 
     fn start(&mut self, recovery: &dyn RecoveryDomain) -> Result<(), HostError> {
