@@ -1,6 +1,7 @@
 # make demo   a real Xen guest crashes, is dumped and recovers, in QEMU
 # make test   everything that must hold
 # make bench-dump   the speed of dumping (RUNS=5 rounds), against makedumpfile
+# make bench-dump-host   the same on the emulated host, against xl dump-core (RUNS=3)
 # make bench-plan   the speed of looking at page descriptors, against memory's
 # make bench-downtime   a database's downtime, against xl's own restart (RUNS=3)
 # make bench-pacing   disk I/O policies on a model, in thousands of scenarios
@@ -17,7 +18,7 @@ built = $(or $(CARGO_TARGET_DIR),target)/release
 bench = $(or $(CARGO_TARGET_DIR),target)/bench
 version = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 
-.PHONY: all demo bench-dump bench-plan bench-downtime bench-pacing \
+.PHONY: all demo bench-dump bench-dump-host bench-plan bench-downtime bench-pacing \
     bench-pacing-host compare-makedumpfile compare-drgn test check install clean
 
 all:
@@ -30,6 +31,10 @@ demo:
 bench-dump:
 	@tests/install-deps busybox-static xz-utils
 	@tests/bench/dump
+
+bench-dump-host:
+	@tests/install-deps
+	@tests/bench/dump-host
 
 bench-plan:
 	@tests/install-deps
