@@ -372,3 +372,65 @@ fn the_model_agrees_with_arithmetic() {
         "{shared} against {alone}"
     );
 }
+
+/// A look at a recovery that reads steadily: `n` of them, 50 ms apart, with a dump
+/// that has so far written `dump`.
+fn reading(n: u32, memory: Option<MemoryState>, dump: WriterTotals) -> Sample {
+    let requests = 10 * u64::from(n);
+    let wait = Duration::from_millis(2) * 10 * n;
+    Sample {
+        at: Duration::from_millis(50) * n,
+        disk: Some(DiskTotals {
+            sent: requests,
+            requests,
+            wait,
+            busy: wait,
+            in_flight: 1,
+        }),
+        memory,
+        dump,
+        stopped: false,
+    }
+}
+
+#[test]
+fn a_disk_that_is_done_with_a_little_at_once_still_gets_more() {
+    let mut controller = Controller::new(Policy::Adaptive);
+    let mut dump = WriterTotals::default();
+    let mut limit = 0;
+    for look in 1..=200 {
+        limit = controller.order(&reading(look, None, dump)).limit.unwrap();
+        // The disk takes 5 GB a second: far less than a look's time is spent.
+        let bytes = limit / 20;
+        dump.bytes += bytes;
+        dump.busy += Duration::from_secs_f64(bytes as f64 / 5e9);
+    }
+    assert!(
+        limit > 100 * MIB,
+        "{limit} bytes a second after ten seconds"
+    );
+}
+
+#[test]
+fn a_recovery_that_is_short_of_memory_is_not_made_to_wait_for_a_measurement() {
+    let mut controller = Controller::new(Policy::Adaptive);
+    let mut dump = WriterTotals::default();
+    let mut held = Vec::new();
+    for look in 1..=1200 {
+        let touched = u64::from(look) * 10 * MIB;
+        let memory = MemoryState {
+            touched,
+            left: 20 * MIB,
+            missing: (100_000 * MIB).saturating_sub(touched),
+        };
+        let order = controller.order(&reading(look, Some(memory), dump));
+        if order.limit.is_some() {
+            held.push(look);
+        }
+        let bytes = order.limit.map_or(5 * MIB, |limit| limit / 20);
+        dump.bytes += bytes;
+        dump.busy += Duration::from_secs_f64(bytes as f64 / (100 * MIB) as f64);
+    }
+    let late = held.iter().filter(|look| **look > 60).count();
+    assert_eq!(late, 0, "held at looks {held:?}");
+}

@@ -4,9 +4,10 @@
 //! that is a small part of recovery's time, the dump goes faster; where it is
 //! more, slower. What recovery would wait without the dump is measured, not
 //! assumed: whenever recovery's requests change, and every few seconds, the dump
-//! all but rests for a moment. When recovery does not use its disks, the dump
-//! has them; when recovery is on its way to run out of memory, waiting for the
-//! disk is the lesser harm, and the dump has it, too.
+//! all but rests for a moment, unless recovery is short of memory. When recovery
+//! does not use its disks, the dump has them; when recovery is on its way to run
+//! out of memory, waiting for the disk is the lesser harm, and the dump has it,
+//! too.
 //!
 //! It does not stall: no limit is ever under the floor, [`LEAST_FLOOR`] or
 //! [`FLOOR_SHARE`] of the disk's speed, whichever is more. It does not oscillate,
@@ -171,8 +172,8 @@ impl Adaptive {
         }
         self.weigh(sample);
         let rate = match (self.probing, self.urgent) {
-            (true, _) => limit(self.speed.floor()),
-            (false, true) => None,
+            (_, true) => None,
+            (true, false) => limit(self.speed.floor()),
             (false, false) => limit(self.rate.max(self.speed.floor())),
         };
         self.limit = rate;
@@ -248,7 +249,8 @@ impl Adaptive {
             self.probing = true;
             return;
         };
-        if at.saturating_sub(since) >= self.probe_after {
+        // Not while recovery needs memory: then its latency does not matter.
+        if at.saturating_sub(since) >= self.probe_after && !self.urgent {
             self.probing = true;
         }
         if seen.latency < unloaded {

@@ -88,12 +88,17 @@ impl Speed {
 
     /// Takes in what was written since the last call.
     pub(super) fn note(&mut self, totals: WriterTotals) {
-        let Some(last) = self.last.replace(totals) else {
-            return;
-        };
+        let last = *self.last.get_or_insert(totals);
         let busy = totals.busy.saturating_sub(last.busy).as_secs_f64();
         let bytes = totals.bytes.saturating_sub(last.bytes) as f64;
-        if busy < 1e-4 || bytes == 0.0 {
+        // What takes less than that says nothing by itself, but it adds up: a fast
+        // disk that gets little to do is hardly ever busy for long.
+        let too_little = busy < 1e-4 || bytes == 0.0;
+        if too_little && totals.bytes >= last.bytes {
+            return;
+        }
+        self.last = Some(totals);
+        if too_little {
             return;
         }
         let speed = bytes / busy;
