@@ -8,7 +8,7 @@ from . import machine, pieces, scenarios
 from .timeline import Timeline
 
 
-ATTEMPTS = 3
+ATTEMPTS = 5
 
 
 class Run:
