@@ -16,7 +16,7 @@ use crate::host::{BuiltStandby, CrashedDomain, HostError, RecoveryDomain, Requir
 use crate::job::{Outcome, Phase, Shared};
 use crate::joblog::job_log;
 use crate::options::Options;
-use crate::standby::Slot;
+use crate::standby::{say_if_kept, Slot};
 use crate::start_dump::start_dump;
 use crate::understand::{read_registers, understand, Understanding};
 
@@ -234,14 +234,7 @@ fn say_not_used(why: &str, shared: &Shared) {
 /// The recovery cannot go on, so nobody will want the standby.
 fn forgo(toolstack: &mut dyn Toolstack, standby: Option<&BuiltStandby>, shared: &Shared) {
     let Some(standby) = standby else { return };
-    if let Err(error) = toolstack.forgo(standby) {
-        let domid = standby.domid;
-        job_log!(
-            shared.log,
-            Error,
-            "standby: discarding domain {domid}: {error}"
-        );
-    }
+    say_if_kept(toolstack.forgo(standby), standby, shared);
 }
 
 /// Makes the standby the recovery domain.

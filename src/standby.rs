@@ -7,7 +7,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::host::{BuiltStandby, StandbyHost};
+use crate::host::{BuiltStandby, HostError, StandbyHost};
 use crate::job::Shared;
 use crate::joblog::job_log;
 
@@ -123,7 +123,7 @@ pub fn keep(
         let Some(standby) = slot.withdraw() else {
             return Ok(());
         };
-        discard(host, &standby, shared);
+        say_if_kept(host.discard(&standby), &standby, shared);
     }
     Ok(())
 }
@@ -154,8 +154,13 @@ fn watch(host: &mut dyn StandbyHost, recipe: &str, often: Duration, shared: &Sha
     }
 }
 
-fn discard(host: &mut dyn StandbyHost, standby: &BuiltStandby, shared: &Shared) {
-    if let Err(error) = host.discard(standby) {
+/// Says so in the log when discarding a standby has failed.
+pub(crate) fn say_if_kept(
+    discarded: Result<(), HostError>,
+    standby: &BuiltStandby,
+    shared: &Shared,
+) {
+    if let Err(error) = discarded {
         let domid = standby.domid;
         job_log!(
             shared.log,

@@ -91,16 +91,12 @@ impl Speed {
         let last = *self.last.get_or_insert(totals);
         let busy = totals.busy.saturating_sub(last.busy).as_secs_f64();
         let bytes = totals.bytes.saturating_sub(last.bytes) as f64;
-        // What takes less than that says nothing by itself, but it adds up: a fast
+        // Less than a tenth of a millisecond says nothing by itself, but it adds up: a fast
         // disk that gets little to do is hardly ever busy for long.
-        let too_little = busy < 1e-4 || bytes == 0.0;
-        if too_little && totals.bytes >= last.bytes {
+        if busy < 1e-4 || bytes == 0.0 {
             return;
         }
         self.last = Some(totals);
-        if too_little {
-            return;
-        }
         let speed = bytes / busy;
         let now = self.now.unwrap_or(speed);
         let now = now + (speed - now) * busy / (busy + Self::MEMORY);

@@ -5,7 +5,9 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
+import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", HERE.parent.parent / "target"))
@@ -14,6 +16,18 @@ OUT = TARGET / "bench"
 
 class Broken(Exception):
     """A benchmark cannot go on; the text says why."""
+
+
+def script(name: str, main) -> None:
+    """Runs a benchmark's `main` and exits with what it returns; whoever ends it
+    early, or a benchmark that cannot go on, leaves no trace of Python."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        sys.exit(main())
+    except Broken as broken:
+        sys.exit(f"{name}: {broken}")
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def listed(name: str, default) -> list:

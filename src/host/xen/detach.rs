@@ -12,8 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::config::{libxl_answer, LibxlContext};
 use super::store::Store;
-use super::sys;
-use crate::error::panic_text;
+use super::{joined, sys};
 use crate::host::disk_statistics::block_numbers;
 use crate::host::HostError;
 
@@ -35,10 +34,7 @@ pub(super) fn detach(ctx: LibxlContext, store: &Store, domid: u32) -> Result<(),
     std::thread::scope(|scope| {
         let interfaces = scope.spawn(move || detach_interfaces(ctx, domid));
         let disks = detach_disks(ctx, store, domid);
-        let interfaces = interfaces
-            .join()
-            .unwrap_or_else(|panic| Err(HostError::new("detach", panic_text(&*panic))));
-        disks.and(interfaces)
+        disks.and(joined("detach", interfaces))
     })
 }
 

@@ -6,6 +6,11 @@
 //! - a `libxenforeignmemory` handle is only a file descriptor, and may be used by
 //!   several threads at once; a `libxenctrl` handle by one at a time.
 
+use std::thread::ScopedJoinHandle;
+
+use super::HostError;
+use crate::error::panic_text;
+
 mod build;
 mod config;
 mod control;
@@ -39,3 +44,13 @@ pub use config::{CrashConfig, LibxlContext};
 pub use domain::XenDomain;
 pub use standby::XenStandbyHost;
 pub use toolstack::XenToolstack;
+
+/// What a thread came to that did `step`; its panic is a failure of that step.
+fn joined<T>(
+    step: &'static str,
+    thread: ScopedJoinHandle<'_, Result<T, HostError>>,
+) -> Result<T, HostError> {
+    thread
+        .join()
+        .unwrap_or_else(|panic| Err(HostError::new(step, panic_text(&*panic))))
+}

@@ -13,7 +13,7 @@ use super::config::{libxl_answer, text_of, CrashConfig, LibxlContext, INVALID_DO
 use super::control::Control;
 use super::recovery::XenRecovery;
 use super::store::Store;
-use super::{build, destroy, detach, sys};
+use super::{build, destroy, detach, joined, sys};
 use crate::host::{BuiltStandby, HostError, RecoveryDomain, StandbyHost};
 use crate::pacing::guard::LOW_PAGES;
 
@@ -297,10 +297,7 @@ fn attach(ctx: LibxlContext, config: &CrashConfig, domid: u32) -> Result<(), Hos
         let nics = config.duplicate(ctx);
         let nics = scope.spawn(move || attach_nics(ctx, nics, domid));
         let disks = attach_disks(ctx, config.duplicate(ctx), domid);
-        let nics = nics
-            .join()
-            .unwrap_or_else(|_| Err(refused("attaching interfaces panicked")));
-        disks.and(nics)
+        disks.and(joined("attach", nics))
     })
 }
 

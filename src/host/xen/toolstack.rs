@@ -10,8 +10,7 @@ use super::config::{libxl_answer, CrashConfig, LibxlContext, KIB_PER_PAGE};
 use super::control::Control;
 use super::recovery::XenRecovery;
 use super::store::Store;
-use super::{build, destroy, detach, standby, sys};
-use crate::error::panic_text;
+use super::{build, destroy, detach, joined, standby, sys};
 use crate::host::{BuiltStandby, HostError, RecoveryDomain, Requirement, Toolstack};
 
 /// How long memory of a destroyed domain may take to come back.
@@ -117,18 +116,14 @@ impl Toolstack for XenToolstack {
             return detach::detach(self.ctx, &self.store, self.crashed);
         };
         // The devices' hotplug scripts take their time, and the standby needs none
-        // of them to get its name. It does need a connection of its own: one that
-        // two threads share would make them wait for each other.
+        // of them to get its name. A connection to xenstore is for one thread.
         let own = Store::open()?;
-        let (ctx, crashed, config) = (self.ctx, self.crashed, self.config.duplicate(self.ctx));
+        let (ctx, crashed, config) = (self.ctx, self.crashed, &self.config);
         let (detached, identity) = thread::scope(|scope| {
             let detached = scope.spawn(move || detach::detach(ctx, &own, crashed));
             let (store, control) = (&self.store, &self.control);
-            let identity = standby::take_identity(ctx, store, control, &config, standby.domid);
-            let detached = detached
-                .join()
-                .unwrap_or_else(|panic| Err(HostError::new("detach", panic_text(&*panic))));
-            (detached, identity)
+            let identity = standby::take_identity(ctx, store, control, config, standby.domid);
+            (joined("detach", detached), identity)
         });
         self.identity = Some(identity);
         detached
