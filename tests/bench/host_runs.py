@@ -39,6 +39,8 @@ def listed(name: str, default) -> list:
 def fetch_overlay() -> str:
     """The patched xl and the library: OVERLAY's, else built."""
     if given := os.environ.get("OVERLAY"):
+        if not os.path.isdir(given):
+            raise Broken(f"OVERLAY={given} is no directory; tests/overlay makes one")
         return given
     done = subprocess.run([HERE.parent / "overlay"], stdout=subprocess.PIPE, text=True,
                           check=False)
