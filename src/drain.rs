@@ -67,6 +67,9 @@ pub(crate) fn run(
     start: impl FnOnce(&mut Understanding) -> Result<Dump, Error>,
     shared: &Shared,
 ) -> Result<Summary, Error> {
+    if let Work::HandOver(handover) = work {
+        handover.wait_detached();
+    }
     let planned = known.bitmaps.clone();
     Drain::new(domain, known, work, shared).release_unwanted(|_| true);
     let dump = start(known);

@@ -24,6 +24,8 @@ struct State {
     unclaimable: bool,
     recovery: Option<Arc<dyn RecoveryDomain>>,
     held: bool,
+    /// The crashed domain has no device left.
+    detached: bool,
     drained: bool,
 }
 
@@ -110,6 +112,17 @@ impl<'a> Handover<'a> {
         let mut state = self.state();
         state.recovery = None;
         self.let_go(&mut state);
+    }
+
+    /// The crashed domain has lost its last device: its memory may go.
+    pub(crate) fn detached(&self) {
+        self.state().detached = true;
+        self.changed.notify_all();
+    }
+
+    /// Blocks until then.
+    pub(crate) fn wait_detached(&self) {
+        drop(self.wait_while(|state| !state.detached));
     }
 
     /// Makes the drain wait (while recovery is being built or boots, processor

@@ -129,6 +129,9 @@ pub fn recover(
             let (steering, recovery) = (&shared.steering, recovery.clone());
             scope.spawn(move || steering.steer(&shared.pace, Some(&*recovery), &shared.log))
         });
+        // As late as no page is released anyway: hotplug scripts take processors.
+        handover.wait_not_held();
+        detach_rest(toolstack, &handover, shared);
         let until = shared.steering.until_dropped();
         let drained = draining
             .join()
@@ -187,7 +190,10 @@ fn bring_up(
     let adopted = standby.and_then(|standby| adopt_standby(toolstack, handover, standby, shared));
     let recovery = match adopted {
         Some(recovery) => recovery,
-        None => build(toolstack, handover, requirement, shared)?,
+        None => {
+            detach_rest(toolstack, handover, shared);
+            build(toolstack, handover, requirement, shared)?
+        }
     };
     handover.adopt(recovery.clone());
     if let Err(error) = toolstack.start(&*recovery) {
@@ -207,6 +213,19 @@ fn bring_up(
         recovery.domid()
     );
     Ok(recovery)
+}
+
+/// Takes the devices that could stay until recovery runs. Xen keeps what a device
+/// has mapped from everybody else, so one that does not go only delays its pages.
+fn detach_rest(toolstack: &mut dyn Toolstack, handover: &Handover<'_>, shared: &Shared) {
+    if let Err(error) = toolstack.detach_rest() {
+        job_log!(
+            shared.log,
+            Error,
+            "the crashed domain keeps interfaces until it is destroyed: {error}"
+        );
+    }
+    handover.detached();
 }
 
 /// The standby, if it is there and still good.

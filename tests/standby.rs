@@ -164,6 +164,10 @@ fn a_standby_runs_before_any_page_is_released_and_gets_the_memory() {
         "one writer to the disk"
     );
     assert_eq!(position(Event::Created), None);
+    let released = |event: &Event| matches!(event, Event::Released(_));
+    let gone = position(Event::InterfacesGone);
+    assert!(position(Event::Unpaused) < gone, "nobody waits for it");
+    assert!(gone < events.iter().position(released), "{gone:?}");
     let backing = vicover::host::RecoveryDomain::backing(&recovered.host).unwrap();
     assert_eq!(backing.total, FRAMES, "recovery has its full memory");
     assert_eq!(ended(job), None);
@@ -209,11 +213,31 @@ fn one_that_cannot_get_the_disks_is_replaced_by_a_new_domain() {
     wait_for(&log, "is ready and holds");
     let faults = Faults {
         adoptions: 1,
+        // Long enough for the drain to release something, if it did not wait.
+        interfaces_linger: Duration::from_millis(50),
         ..Faults::default()
     };
     let recovered = crash(&job.shared, faults);
-    assert!(recovered.host.events().contains(&Event::Created));
+    let events = recovered.host.events();
+    let position = |wanted: Event| events.iter().position(|event| *event == wanted);
+    assert!(position(Event::Created).is_some());
+    assert!(position(Event::InterfacesGone) < position(Event::Created));
     assert!(recovered.log().contains("refused as asked for"));
+    assert_eq!(ended(job), None);
+}
+
+#[test]
+fn interfaces_that_do_not_go_keep_nobody_down() {
+    let told = Told::default();
+    let (job, log) = keep(Builder::new(&told, &[RECIPE]), false);
+    wait_for(&log, "is ready and holds");
+    let faults = Faults {
+        interfaces: true,
+        ..Faults::default()
+    };
+    let recovered = crash(&job.shared, faults);
+    assert_eq!(recovered.shared.snapshot().outcome, Outcome::Adopted);
+    assert!(recovered.log().contains("keeps interfaces until"));
     assert_eq!(ended(job), None);
 }
 

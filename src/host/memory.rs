@@ -27,6 +27,10 @@ pub struct Faults {
     pub map: bool,
     /// Devices do not let go.
     pub detach: bool,
+    /// The interfaces that [`Toolstack::detach`] may leave do not go.
+    pub interfaces: bool,
+    /// They take so long to go.
+    pub interfaces_linger: Duration,
     /// This many creations of the recovery domain fail.
     pub creations: u32,
     /// This many standbys cannot be made the recovery domain.
@@ -43,8 +47,10 @@ pub struct Faults {
 /// What happened to the host, in order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Event {
-    /// Devices are gone.
+    /// Devices are gone; with a standby, all but the interfaces.
     Detached,
+    /// The interfaces are gone, too.
+    InterfacesGone,
     /// The recovery domain was built.
     Created,
     /// A standby was taken and will not become it.
@@ -101,6 +107,7 @@ struct World {
     claimed_pages: u64,
     backing: Backing,
     recovery_is_gone: bool,
+    has_interfaces: bool,
     faults: Faults,
 }
 
@@ -276,6 +283,10 @@ impl CrashedDomain for MemoryHost {
         if world.faults.greedy_neighbour {
             world.free_pages = world.claimed_pages;
         }
+        if world.has_interfaces {
+            let what = "released before the interfaces were gone";
+            world.violations.push(what.into());
+        }
         for gfn in frames {
             if !self.is_ram(*gfn) || !self.released.set(*gfn) {
                 world
@@ -310,12 +321,26 @@ impl CrashedDomain for MemoryHost {
 }
 
 impl Toolstack for MemoryHost {
-    fn detach(&mut self, _standby: Option<&BuiltStandby>) -> Result<(), HostError> {
+    fn detach(&mut self, standby: Option<&BuiltStandby>) -> Result<(), HostError> {
         let mut world = self.world();
         if world.faults.detach {
             return Err(HostError::new("detach", "refused as asked for"));
         }
         world.events.push(Event::Detached);
+        world.has_interfaces = standby.is_some();
+        Ok(())
+    }
+
+    fn detach_rest(&mut self) -> Result<(), HostError> {
+        let lingering = self.world().faults.interfaces_linger;
+        std::thread::sleep(lingering);
+        let mut world = self.world();
+        if std::mem::take(&mut world.has_interfaces) {
+            if world.faults.interfaces {
+                return Err(HostError::new("detach", "interfaces refused as asked for"));
+            }
+            world.events.push(Event::InterfacesGone);
+        }
         Ok(())
     }
 

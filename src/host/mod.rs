@@ -161,10 +161,15 @@ pub struct Requirement {
 /// Acts on domains as a whole. Used by one thread.
 pub trait Toolstack: Send {
     /// Makes way for a successor: the crashed domain gets another name and
-    /// loses its disks and interfaces. Returns when none of them can write any
-    /// more. After a failure some may be gone. Meanwhile `standby`, if there is
+    /// loses its disks and interfaces; interfaces that `standby` has of its own can
+    /// wait for [`Toolstack::detach_rest`]. Returns when none of the disks can write
+    /// any more. After a failure some may be gone. Meanwhile `standby`, if there is
     /// one, gets the name; whether it could, [`Toolstack::adopt`] tells.
     fn detach(&mut self, standby: Option<&BuiltStandby>) -> Result<(), HostError>;
+
+    /// Takes what [`Toolstack::detach`] has left, if anything. No page is released
+    /// before that.
+    fn detach_rest(&mut self) -> Result<(), HostError>;
 
     /// What [`Toolstack::create`] will need.
     fn requirement(&mut self) -> Result<Requirement, HostError>;
@@ -176,8 +181,8 @@ pub trait Toolstack: Send {
     fn recipe(&mut self) -> Result<String, HostError>;
 
     /// Makes the standby that was there for [`Toolstack::detach`] the recovery
-    /// domain: it gets the crashed one's disks and interfaces. Destroys it when
-    /// that fails.
+    /// domain: it gets the crashed one's disks, and the interfaces that it has not
+    /// yet. Destroys it when that fails.
     fn adopt(&mut self, standby: &BuiltStandby) -> Result<Arc<dyn RecoveryDomain>, HostError>;
 
     /// Destroys a standby that was there for [`Toolstack::detach`] and will not be
@@ -214,8 +219,9 @@ pub struct BuiltStandby {
 
 /// Builds standbys for one running guest. Used by one thread.
 pub trait StandbyHost: Send {
-    /// Builds one, without disks and interfaces, and leaves it stopped. With
-    /// `boot`, it has run until it waits for its disk. Gives up when `stop` says so.
+    /// Builds one, without disks, and leaves it stopped. With `boot`, it has run
+    /// until it waits for its disk; it has no interface until it is stopped for
+    /// good. Gives up when `stop` says so.
     fn build(&mut self, boot: bool, stop: &dyn Fn() -> bool) -> Result<BuiltStandby, HostError>;
 
     /// What one would be built from now.

@@ -99,17 +99,21 @@ impl CrashConfig {
         libxl_answer("libxl_retrieve_domain_configuration", rc).map(|()| this)
     }
 
-    /// Removes every disk and interface.
-    pub(super) fn remove_devices(&mut self) {
+    /// Removes every disk.
+    pub(super) fn remove_disks(&mut self) {
         let config = &mut *self.config;
-        // SAFETY: arrays of libxl's with their lengths, freed once: they are
-        // forgotten at once.
-        unsafe {
-            sys::libxl_device_disk_list_free(config.disks, config.num_disks);
-            sys::libxl_device_nic_list_free(config.nics, config.num_nics);
-        }
+        // SAFETY: an array of libxl's with its length, freed once: it is forgotten
+        // at once.
+        unsafe { sys::libxl_device_disk_list_free(config.disks, config.num_disks) };
         config.disks = std::ptr::null_mut();
         config.num_disks = 0;
+    }
+
+    /// Removes every interface.
+    pub(super) fn remove_nics(&mut self) {
+        let config = &mut *self.config;
+        // SAFETY: as for disks.
+        unsafe { sys::libxl_device_nic_list_free(config.nics, config.num_nics) };
         config.nics = std::ptr::null_mut();
         config.num_nics = 0;
     }
@@ -159,6 +163,17 @@ impl CrashConfig {
         let text = unsafe { sys::libxl_domain_build_info_to_json(ctx.raw(), build) };
         let text = take_text(text, "libxl_domain_build_info_to_json")?;
         Ok(text.to_string_lossy().into_owned())
+    }
+
+    /// The interfaces as libxl writes them.
+    pub(super) fn nics_text(&self, ctx: LibxlContext) -> Result<String, HostError> {
+        let mut text = String::new();
+        for nic in self.duplicate(ctx).nics_mut() {
+            // SAFETY: an interface of our own copy.
+            let one = unsafe { sys::libxl_device_nic_to_json(ctx.raw(), nic) };
+            text.push_str(&take_text(one, "libxl_device_nic_to_json")?.to_string_lossy());
+        }
+        Ok(text)
     }
 
     pub(super) fn disks_mut(&mut self) -> &mut [sys::libxl_device_disk] {
@@ -235,6 +250,16 @@ impl CrashConfig {
             size(self.config.b_info.kernel),
             size(self.config.b_info.ramdisk),
         )
+    }
+
+    pub(super) fn nics(&self) -> &[sys::libxl_device_nic] {
+        match usize::try_from(self.config.num_nics) {
+            // SAFETY: libxl keeps `num_nics` interfaces in an array of our copy.
+            Ok(count) if count > 0 => unsafe {
+                std::slice::from_raw_parts(self.config.nics, count)
+            },
+            _ => &[],
+        }
     }
 
     fn disks(&self) -> &[sys::libxl_device_disk] {

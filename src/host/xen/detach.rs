@@ -38,7 +38,8 @@ pub(super) fn detach(ctx: LibxlContext, store: &Store, domid: u32) -> Result<(),
     })
 }
 
-fn detach_disks(ctx: LibxlContext, store: &Store, domid: u32) -> Result<(), HostError> {
+/// Removes every disk of `domid`, and waits until none can write any more.
+pub(super) fn detach_disks(ctx: LibxlContext, store: &Store, domid: u32) -> Result<(), HostError> {
     let mut traces = Vec::new();
     let mut count = 0;
     // SAFETY: libxl returns `count` disks that we own.
@@ -64,7 +65,8 @@ fn detach_disks(ctx: LibxlContext, store: &Store, domid: u32) -> Result<(), Host
     traces.iter().try_for_each(wait_gone)
 }
 
-fn detach_interfaces(ctx: LibxlContext, domid: u32) -> Result<(), HostError> {
+/// Removes every interface of `domid`.
+pub(super) fn detach_interfaces(ctx: LibxlContext, domid: u32) -> Result<(), HostError> {
     let mut count = 0;
     // SAFETY: libxl returns `count` interfaces that we own.
     let nics = unsafe { sys::libxl_device_nic_list(ctx.raw(), domid, &mut count) };

@@ -11,6 +11,7 @@ use std::thread::ScopedJoinHandle;
 use super::HostError;
 use crate::error::panic_text;
 
+mod attach;
 mod build;
 mod config;
 mod control;

@@ -13,7 +13,7 @@ use super::config::{libxl_answer, text_of, CrashConfig, LibxlContext, INVALID_DO
 use super::control::Control;
 use super::recovery::XenRecovery;
 use super::store::Store;
-use super::{build, destroy, detach, joined, sys};
+use super::{attach, build, destroy, detach, sys};
 use crate::host::{BuiltStandby, HostError, RecoveryDomain, StandbyHost};
 use crate::pacing::guard::LOW_PAGES;
 
@@ -146,7 +146,9 @@ impl XenStandbyHost {
         )))
     }
 
-    /// Builds one and, on request, boots it; what fails is for the caller to remove.
+    /// Builds one and, on request, boots it. Stopped for good, it gets what
+    /// interfaces it may have already: none that it could send through. What fails
+    /// is for the caller to remove.
     fn finish(
         &self,
         domid: u32,
@@ -156,8 +158,11 @@ impl XenStandbyHost {
     ) -> Result<(), HostError> {
         self.store.write(&mark(domid), &config.uuid_text())?;
         build::tell_full_target(&self.store, domid, config)?;
-        match boot {
-            true => self.boot(domid, stop),
+        if boot {
+            self.boot(domid, stop)?;
+        }
+        match attach::nics_come_early(config) {
+            true => attach::attach_nics(self.ctx, config.duplicate(self.ctx), domid),
             false => Ok(()),
         }
     }
@@ -172,7 +177,8 @@ impl StandbyHost for XenStandbyHost {
         let recipe = recipe(self.ctx, &config)?;
         let before = self.control.free_pages()?;
         let mut thin = build::thin_config(self.ctx, &config);
-        thin.remove_devices();
+        thin.remove_disks();
+        thin.remove_nics();
         thin.rename(&name)?;
         thin.new_uuid();
         let domid = build::create(self.ctx, &mut thin)?;
@@ -197,10 +203,13 @@ impl StandbyHost for XenStandbyHost {
     }
 }
 
-/// What a domain of this configuration is built from: the configuration without
+/// What a standby of this configuration is built from: the configuration without
 /// what moves over at a crash, and the files it boots from as they are now.
 pub(super) fn recipe(ctx: LibxlContext, config: &CrashConfig) -> Result<String, HostError> {
     let mut text = config.build_text(ctx)?;
+    if attach::nics_come_early(config) {
+        text.push_str(&config.nics_text(ctx)?);
+    }
     let build = &config.get().b_info;
     for file in [build.kernel, build.ramdisk] {
         let Some(file) = text_of(file) else { continue };
@@ -222,7 +231,7 @@ pub(super) fn destroy(ctx: LibxlContext, store: &Store, domid: u32) -> Result<()
 }
 
 /// Makes a standby the successor of the crashed domain that `config` describes,
-/// which has lost its devices before. `identity` is what came of
+/// which has lost its disks before. `identity` is what came of
 /// [`take_identity`].
 pub(super) fn adopt(
     ctx: LibxlContext,
@@ -232,7 +241,7 @@ pub(super) fn adopt(
     identity: Result<(), HostError>,
 ) -> Result<Arc<dyn RecoveryDomain>, HostError> {
     let adopted = identity
-        .and_then(|()| attach(ctx, config, domid))
+        .and_then(|()| attach::attach(ctx, config, domid))
         .and_then(|()| store.remove(&mark(domid)))
         .and_then(|()| XenRecovery::new(domid, config.full_pages()));
     match adopted {
@@ -258,7 +267,10 @@ pub(super) fn take_identity(
     let raw = ctx.raw();
     let own_vm = store.read(&format!("/local/domain/{domid}/vm"))?;
     let mut bare = config.duplicate(ctx);
-    bare.remove_devices();
+    bare.remove_disks();
+    if !attach::nics_come_early(config) {
+        bare.remove_nics();
+    }
     bare.get_mut().c_info.domid = INVALID_DOMID;
     let text = bare.to_text(ctx)?;
     let length = i32::try_from(text.as_bytes_with_nul().len())
@@ -288,35 +300,6 @@ pub(super) fn take_identity(
     let rc = unsafe { sys::libxl_domain_rename(raw, domid, old.as_ptr(), new.as_ptr()) };
     libxl_answer("libxl_domain_rename", rc)?;
     own_vm.map_or(Ok(()), |vm| store.remove(&vm))
-}
-
-/// Gives it the disks and interfaces. Each kind has its own thread: most of the
-/// time goes into hotplug scripts.
-fn attach(ctx: LibxlContext, config: &CrashConfig, domid: u32) -> Result<(), HostError> {
-    thread::scope(|scope| {
-        let nics = config.duplicate(ctx);
-        let nics = scope.spawn(move || attach_nics(ctx, nics, domid));
-        let disks = attach_disks(ctx, config.duplicate(ctx), domid);
-        disks.and(joined("attach", nics))
-    })
-}
-
-fn attach_disks(ctx: LibxlContext, mut config: CrashConfig, domid: u32) -> Result<(), HostError> {
-    for disk in config.disks_mut() {
-        // SAFETY: a disk of our own copy; null `ao_how` makes it synchronous.
-        let rc = unsafe { sys::libxl_device_disk_add(ctx.raw(), domid, disk, std::ptr::null()) };
-        libxl_answer("libxl_device_disk_add", rc)?;
-    }
-    Ok(())
-}
-
-fn attach_nics(ctx: LibxlContext, mut config: CrashConfig, domid: u32) -> Result<(), HostError> {
-    for nic in config.nics_mut() {
-        // SAFETY: an interface of our own copy; null `ao_how` makes it synchronous.
-        let rc = unsafe { sys::libxl_device_nic_add(ctx.raw(), domid, nic, std::ptr::null()) };
-        libxl_answer("libxl_device_nic_add", rc)?;
-    }
-    Ok(())
 }
 
 fn c_text(text: &str) -> Result<CString, HostError> {

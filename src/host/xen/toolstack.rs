@@ -10,7 +10,7 @@ use super::config::{libxl_answer, CrashConfig, LibxlContext, KIB_PER_PAGE};
 use super::control::Control;
 use super::recovery::XenRecovery;
 use super::store::Store;
-use super::{build, destroy, detach, joined, standby, sys};
+use super::{attach, build, destroy, detach, joined, standby, sys};
 use crate::host::{BuiltStandby, HostError, RecoveryDomain, Requirement, Toolstack};
 
 /// How long memory of a destroyed domain may take to come back.
@@ -29,6 +29,8 @@ pub struct XenToolstack {
     control: Control,
     /// What came of giving a standby the crashed domain's identity.
     identity: Option<Result<(), HostError>>,
+    /// The crashed domain still has its interfaces; its standby has its own.
+    has_interfaces: bool,
     /// Free pages before anything was changed: other domains' business, of which
     /// nothing is taken.
     free_before: u64,
@@ -44,6 +46,7 @@ impl XenToolstack {
             config,
             store: Store::open()?,
             identity: None,
+            has_interfaces: false,
             free_before: control.free_pages()?,
             control,
         })
@@ -119,14 +122,26 @@ impl Toolstack for XenToolstack {
         // of them to get its name. A connection to xenstore is for one thread.
         let own = Store::open()?;
         let (ctx, crashed, config) = (self.ctx, self.crashed, &self.config);
+        self.has_interfaces = attach::nics_come_early(config);
+        let take_devices = match self.has_interfaces {
+            true => detach::detach_disks,
+            false => detach::detach,
+        };
         let (detached, identity) = thread::scope(|scope| {
-            let detached = scope.spawn(move || detach::detach(ctx, &own, crashed));
+            let detached = scope.spawn(move || take_devices(ctx, &own, crashed));
             let (store, control) = (&self.store, &self.control);
             let identity = standby::take_identity(ctx, store, control, config, standby.domid);
             (joined("detach", detached), identity)
         });
         self.identity = Some(identity);
         detached
+    }
+
+    fn detach_rest(&mut self) -> Result<(), HostError> {
+        match std::mem::take(&mut self.has_interfaces) {
+            true => detach::detach_interfaces(self.ctx, self.crashed),
+            false => Ok(()),
+        }
     }
 
     fn requirement(&mut self) -> Result<Requirement, HostError> {
