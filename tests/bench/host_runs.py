@@ -36,6 +36,19 @@ def listed(name: str, default) -> list:
     return given.split(",") if given else list(default)
 
 
+def earlier(result: pathlib.Path, runs: pathlib.Path) -> tuple:
+    """The runs and load averages that `result` has, to which ADD=1 adds; else none,
+    and `runs`, where their files are, is emptied."""
+    adds = os.environ.get("ADD") == "1"
+    if not adds:
+        shutil.rmtree(runs, ignore_errors=True)
+    runs.mkdir(parents=True, exist_ok=True)
+    if not adds or not result.exists():
+        return [], []
+    found = json.loads(result.read_text())
+    return found["runs"], found["load_average"]
+
+
 def fetch_overlay() -> str:
     """The patched xl and the library: OVERLAY's, else built."""
     if given := os.environ.get("OVERLAY"):
@@ -58,7 +71,13 @@ def run(directory: pathlib.Path, scenario: str, *arguments) -> dict:
     command = [HERE.parent / "host" / "vhost", "run", "--scenario", scenario,
                "--out", directory, *arguments]
     with directory.with_name(f"{directory.name}.log").open("wb") as log:
-        subprocess.run(command, stdout=log, stderr=log, check=False)
+        with subprocess.Popen(command, stdout=log, stderr=log) as vhost:
+            try:
+                vhost.wait()
+            except BaseException:
+                # It ends its emulator itself, which SIGKILL would leave behind.
+                vhost.terminate()
+                raise
     try:
         return json.loads((directory / "run.json").read_text())
     except (OSError, ValueError) as error:
