@@ -4,13 +4,7 @@ guest_config=/etc/xen/guest.cfg
 
 # Every line of xl's log for the guest becomes an event the moment it is written.
 step_follow_log() {
-    tail -n +1 -F /var/log/xen/xl-guest.log 2>/dev/null | while read -r line; do
-        case $line in
-        vicover:*) name=log ;;
-        *) name=xl ;;
-        esac
-        event "$name" "{\"line\":$(printf '%s\n' "$line" | json_string)}"
-    done &
+    log-events /var/log/xen/xl-guest.log >&3 &
 }
 
 # Creating the guest, as an operator would; xl's daemon stays behind.

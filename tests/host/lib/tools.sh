@@ -1,11 +1,12 @@
 # tools: our C programs that run in dom0.
 
-tools_sources=(lib/tools.sh lib/sdk.sh tools/client.c tools/watch.c tools/owed.h
-    tools/event.h)
+tools_sources=(lib/tools.sh lib/sdk.sh tools/client.c tools/watch.c tools/log-events.c
+    tools/owed.h tools/event.h)
 
 make_tools() {
     mkdir "$work/bin"
     step "client" sdk_cc -o "$work/bin/client" "$here/tools/client.c"
     step "watch" sdk_cc -o "$work/bin/watch" "$here/tools/watch.c" \
         -lxenctrl
+    step "log-events" sdk_cc -o "$work/bin/log-events" "$here/tools/log-events.c"
 }

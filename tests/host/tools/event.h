@@ -24,7 +24,7 @@ static double monotonic_s(void)
 __attribute__((format(printf, 2, 3)))
 static void event(const char *name, const char *json_format, ...)
 {
-    char line[1024];
+    char line[5000];
     va_list ap;
     int n = snprintf(line, sizeof line, "EVT %.3f %s ", monotonic_s(), name);
 
