@@ -1,72 +1,173 @@
-//! Giving a standby the disks and interfaces of the guest that it stands by.
+//! Giving a domain, while it is stopped, the disks and interfaces of the guest that
+//! it takes the place of.
 //!
 //! An interface may be there while the guest still has its own: as long as the
-//! standby is stopped, its frontend does not connect, netback keeps the carrier
-//! off, and the bridge sends nothing there. A disk may not: one writer.
-#![allow(unsafe_code)]
+//! domain is stopped, its frontend does not connect, netback keeps the carrier off,
+//! and the bridge sends nothing there. A disk may not: one writer.
+//!
+//! A disk can be used as soon as blkback has its block device, whose numbers it waits
+//! for in xenstore. libxl's hotplug script finds them out, makes sure that nobody
+//! else has the device, and writes them; and it does nothing when it finds them there
+//! (Xen 4.17, `tools/hotplug/Linux/block`). As it takes longer than all the rest, a
+//! block device's numbers are written here. The crashed domain's backend is still in
+//! xenstore then, so that for other domains the device was in use all the time.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::thread;
+use std::time::{Duration, Instant};
 
-use super::config::{libxl_answer, text_of, CrashConfig, LibxlContext};
-use super::{joined, sys};
+use super::background::{Background, Call};
+use super::config::{CrashConfig, LibxlContext};
+use super::devices::{Disk, Nic};
+use super::joined;
+use super::store::Store;
 use crate::host::HostError;
 
-/// The hotplug script that libxl runs when the configuration names none. It adds
-/// the interface to a bridge and does nothing that a second one would be in the
-/// way of; others set routes to the guest's address.
-const BRIDGE_SCRIPT: &str = "vif-bridge";
+/// Where blkback's devices are in xenstore: `DOMID/DEVID`.
+const BACKENDS: &str = "/local/domain/0/backend/vbd";
+/// XenbusStateInitWait: the backend's driver is there and waits.
+const WAITS: &str = "2";
+/// How long a backend may take for a step.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// sysfs cannot be waited on, so it and xenstore are read this often.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-/// Whether a standby gets the interfaces while it waits, instead of at the crash.
-/// All of them or none.
-pub(super) fn nics_come_early(config: &CrashConfig) -> bool {
-    config.nics().iter().all(comes_early)
-}
-
-fn comes_early(nic: &sys::libxl_device_nic) -> bool {
-    let script = text_of(nic.script).and_then(|script| Path::new(script).file_name());
-    let is_bridged = nic.script.is_null() || script == Some(BRIDGE_SCRIPT.as_ref());
-    let is_ours = nic.backend_domid == 0 && nic.backend_domname.is_null();
-    // Two interfaces cannot have one name in this domain.
-    is_bridged && is_ours && nic.ifname.is_null()
-}
-
-/// Gives it what it gets at the crash: the disks, and the interfaces that did not
-/// come early. Each kind has its own thread: most of the time goes into hotplug
-/// scripts.
-pub(super) fn attach(ctx: LibxlContext, config: &CrashConfig, domid: u32) -> Result<(), HostError> {
-    let disks = config.duplicate(ctx);
-    if nics_come_early(config) {
-        return attach_disks(ctx, disks, domid);
-    }
-    let nics = config.duplicate(ctx);
+/// Gives a domain the disks, and `nics` on request. They can be used when this
+/// returns; what comes back are libxl's calls, whose scripts go on. `crashed` had the
+/// disks before.
+pub(super) fn attach(
+    ctx: LibxlContext,
+    config: &CrashConfig,
+    domid: u32,
+    crashed: u32,
+    with_nics: bool,
+) -> Result<Background, HostError> {
+    let nics = config.nics_of(ctx);
     thread::scope(|scope| {
-        let nics = scope.spawn(move || attach_nics(ctx, nics, domid));
-        let disks = attach_disks(ctx, disks, domid);
-        disks.and(joined("attach", nics))
+        let nics = with_nics.then(|| scope.spawn(move || attach_nics(ctx, nics, domid)));
+        let disks = attach_disks(ctx, config.disks_of(ctx), domid, crashed);
+        let nics = nics.map_or(Ok(()), |nics| joined("attach", nics));
+        nics.and(disks)
     })
 }
 
-fn attach_disks(ctx: LibxlContext, mut config: CrashConfig, domid: u32) -> Result<(), HostError> {
-    for disk in config.disks_mut() {
-        // SAFETY: a disk of our own copy; null `ao_how` makes it synchronous.
-        let rc = unsafe { sys::libxl_device_disk_add(ctx.raw(), domid, disk, std::ptr::null()) };
-        libxl_answer("libxl_device_disk_add", rc)?;
+fn attach_disks(
+    ctx: LibxlContext,
+    disks: Vec<Disk>,
+    domid: u32,
+    crashed: u32,
+) -> Result<Background, HostError> {
+    let mut calls = Background::default();
+    // A connection to xenstore is for one thread.
+    let store = Store::open()?;
+    for mut disk in disks {
+        let (name, device) = (disk.name().to_string(), disk.block_device());
+        let call = Call::start(move || disk.add(ctx, domid))?;
+        let Some((path, numbers)) = device else {
+            call.join()?;
+            continue;
+        };
+        let connecting = Connecting {
+            store: &store,
+            domid,
+            call: &call,
+        };
+        let connected = connecting
+            .node(&name)
+            .and_then(|node| connecting.connect(&node, &path, &numbers))
+            .and_then(|()| no_other_has(&store, &numbers, [domid, crashed]));
+        calls.push(call);
+        connected?;
     }
-    Ok(())
+    Ok(calls)
 }
 
-/// Gives it the interfaces of `config`. It must be stopped until the guest's own
-/// cannot send any more.
-pub(super) fn attach_nics(
-    ctx: LibxlContext,
-    mut config: CrashConfig,
+/// Gives it interfaces. It must be stopped until the guest's own cannot send any
+/// more.
+pub(super) fn attach_nics(ctx: LibxlContext, nics: Vec<Nic>, domid: u32) -> Result<(), HostError> {
+    nics.into_iter().try_for_each(|mut nic| nic.add(ctx, domid))
+}
+
+/// A disk that libxl is adding.
+struct Connecting<'a> {
+    store: &'a Store,
     domid: u32,
-) -> Result<(), HostError> {
-    for nic in config.nics_mut() {
-        // SAFETY: an interface of our own copy; null `ao_how` makes it synchronous.
-        let rc = unsafe { sys::libxl_device_nic_add(ctx.raw(), domid, nic, std::ptr::null()) };
-        libxl_answer("libxl_device_nic_add", rc)?;
+    call: &'a Call,
+}
+
+impl Connecting<'_> {
+    /// Its backend in xenstore, once the driver waits for the block device.
+    fn node(&self, name: &str) -> Result<String, HostError> {
+        let parent = format!("{BACKENDS}/{}", self.domid);
+        self.wait("its backend does not appear", || {
+            for device in self.store.list(&parent)? {
+                let node = format!("{parent}/{device}");
+                let is = |key: &str, value: &str| {
+                    let found = self.store.read(&format!("{node}/{key}"));
+                    found.map(|found| found.as_deref() == Some(value))
+                };
+                if is("dev", name)? && is("state", WAITS)? {
+                    return Ok(Some(node));
+                }
+            }
+            Ok(None)
+        })
+    }
+
+    /// Tells the backend its block device, and waits until it has it.
+    fn connect(&self, node: &str, path: &str, numbers: &str) -> Result<(), HostError> {
+        let device = node.rsplit('/').next().unwrap_or_default();
+        let of = format!("/sys/bus/xen-backend/devices/vbd-{}-{device}", self.domid);
+        let taken = PathBuf::from(of).join("physical_device");
+        for (key, value) in [
+            ("physical-device", numbers),
+            ("physical-device-path", path),
+            ("hotplug-status", "connected"),
+        ] {
+            self.store.write(&format!("{node}/{key}"), value)?;
+        }
+        self.wait("its backend does not take it", || {
+            Ok(taken.exists().then_some(()))
+        })
+    }
+
+    /// Looks until there is something; not beyond a failure of libxl's.
+    fn wait<T>(
+        &self,
+        why_not: &str,
+        look: impl Fn() -> Result<Option<T>, HostError>,
+    ) -> Result<T, HostError> {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let over = self.call.is_over() || Instant::now() >= deadline;
+            if let Some(found) = look()? {
+                return Ok(found);
+            }
+            if over {
+                return Err(HostError::new("attach", why_not));
+            }
+            thread::sleep(LOOK_AGAIN);
+        }
+    }
+}
+
+/// Whoever writes a block device's numbers and then looks can not miss another who
+/// does the same, so that of two at most one goes on; the hotplug script looks, then
+/// writes, and the crashed domain's numbers are there until ours are.
+fn no_other_has(store: &Store, numbers: &str, own: [u32; 2]) -> Result<(), HostError> {
+    for domain in store.list(BACKENDS)? {
+        if own.iter().any(|own| domain == own.to_string()) {
+            continue;
+        }
+        for device in store.list(&format!("{BACKENDS}/{domain}"))? {
+            let node = format!("{BACKENDS}/{domain}/{device}/physical-device");
+            if store.read(&node)?.as_deref() == Some(numbers) {
+                return Err(HostError::new(
+                    "attach",
+                    format!("block device {numbers} is domain {domain}'s, too"),
+                ));
+            }
+        }
     }
     Ok(())
 }

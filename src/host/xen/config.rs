@@ -5,6 +5,7 @@
 use std::ffi::{CStr, CString};
 use std::ptr::NonNull;
 
+use super::devices::{self, Disk, Nic};
 use super::sys;
 use crate::addr::{Gfn, GfnRange, PAGE_SIZE};
 use crate::host::HostError;
@@ -118,6 +119,12 @@ impl CrashConfig {
         config.num_nics = 0;
     }
 
+    /// Removes every disk and interface.
+    pub(super) fn remove_devices(&mut self) {
+        self.remove_disks();
+        self.remove_nics();
+    }
+
     /// The guest's name; empty when it has none.
     pub(super) fn name(&self) -> &str {
         text_of(self.config.c_info.name).unwrap_or_default()
@@ -168,32 +175,34 @@ impl CrashConfig {
     /// The interfaces as libxl writes them.
     pub(super) fn nics_text(&self, ctx: LibxlContext) -> Result<String, HostError> {
         let mut text = String::new();
-        for nic in self.duplicate(ctx).nics_mut() {
-            // SAFETY: an interface of our own copy.
+        for nic in self.nics() {
+            let nic = std::ptr::from_ref(nic).cast_mut();
+            // SAFETY: an interface of our own configuration, which libxl only reads.
             let one = unsafe { sys::libxl_device_nic_to_json(ctx.raw(), nic) };
             text.push_str(&take_text(one, "libxl_device_nic_to_json")?.to_string_lossy());
         }
         Ok(text)
     }
 
-    pub(super) fn disks_mut(&mut self) -> &mut [sys::libxl_device_disk] {
-        let config = &mut *self.config;
-        match usize::try_from(config.num_disks) {
-            // SAFETY: libxl keeps `num_disks` disks in an array of our copy.
-            Ok(count) if count > 0 => unsafe {
-                std::slice::from_raw_parts_mut(config.disks, count)
-            },
-            _ => &mut [],
-        }
+    /// Copies of its disks.
+    pub(super) fn disks_of(&self, ctx: LibxlContext) -> Vec<Disk> {
+        let all = self.disks().iter();
+        all.map(|disk| Disk::copy(ctx, disk)).collect()
     }
 
-    pub(super) fn nics_mut(&mut self) -> &mut [sys::libxl_device_nic] {
-        let config = &mut *self.config;
-        match usize::try_from(config.num_nics) {
-            // SAFETY: as for disks.
-            Ok(count) if count > 0 => unsafe { std::slice::from_raw_parts_mut(config.nics, count) },
-            _ => &mut [],
-        }
+    /// Copies of its interfaces.
+    pub(super) fn nics_of(&self, ctx: LibxlContext) -> Vec<Nic> {
+        self.nics().iter().map(|nic| Nic::copy(ctx, nic)).collect()
+    }
+
+    /// Whether a second domain can have all of its interfaces at the same time.
+    pub(super) fn nics_can_be_twice(&self) -> bool {
+        self.nics().iter().all(devices::can_be_twice)
+    }
+
+    /// Whether the guest's boot loader looks for the kernel on its disk.
+    pub(super) fn boots_from_disk(&self) -> bool {
+        !self.config.b_info.bootloader.is_null()
     }
 
     pub(super) fn get(&self) -> &sys::libxl_domain_config {
@@ -252,7 +261,7 @@ impl CrashConfig {
         )
     }
 
-    pub(super) fn nics(&self) -> &[sys::libxl_device_nic] {
+    fn nics(&self) -> &[sys::libxl_device_nic] {
         match usize::try_from(self.config.num_nics) {
             // SAFETY: libxl keeps `num_nics` interfaces in an array of our copy.
             Ok(count) if count > 0 => unsafe {

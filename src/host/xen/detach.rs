@@ -2,17 +2,21 @@
 //! none of them can write any more.
 //!
 //! A backend in state Closed may still have requests in flight (Linux 6.1,
-//! `drivers/block/xen-blkback/xenbus.c:290-331` and `:545`). So a disk counts
-//! as gone only when its device has left the bus and the block device below
-//! has nothing in flight.
-#![allow(unsafe_code)]
+//! `drivers/block/xen-blkback/xenbus.c:290-331` and `:545`). So a disk counts as
+//! gone only when its device is gone from sysfs and the block device below has
+//! nothing in flight. The device's directory goes after its driver has let go of
+//! it, its link on the bus before (`device_del`, Linux 6.1 `drivers/base/core.c`).
+//!
+//! The hotplug script that libxl runs after that takes longer than all the rest.
+//! Where nothing depends on what it does, it is not waited for.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::config::{libxl_answer, LibxlContext};
+use super::background::{Background, Call};
+use super::config::{CrashConfig, LibxlContext};
+use super::devices::{Disk, Nic};
 use super::store::Store;
-use super::{joined, sys};
 use crate::host::disk_statistics::block_numbers;
 use crate::host::HostError;
 
@@ -21,87 +25,139 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// Neither sysfs file can be waited on, so they are read this often.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-/// A disk's trace in dom0, noted before it is removed.
+/// A device's trace in dom0, noted before it is removed.
 struct Trace {
+    /// `KIND-DOMID-DEVID`, its name on the bus of backends.
     label: String,
-    bus_device: PathBuf,
-    inflight: PathBuf,
+    directory: PathBuf,
+    /// A disk's: what is under way to the block device below.
+    inflight: Option<PathBuf>,
 }
 
-/// Removes every disk and interface of `domid`, then waits for the disks. Each
-/// kind has its own thread: most of the time goes into hotplug scripts.
-pub(super) fn detach(ctx: LibxlContext, store: &Store, domid: u32) -> Result<(), HostError> {
-    std::thread::scope(|scope| {
-        let interfaces = scope.spawn(move || detach_interfaces(ctx, domid));
-        let disks = detach_disks(ctx, store, domid);
-        disks.and(joined("detach", interfaces))
-    })
-}
-
-/// Removes every disk of `domid`, and waits until none can write any more.
-pub(super) fn detach_disks(ctx: LibxlContext, store: &Store, domid: u32) -> Result<(), HostError> {
-    let mut traces = Vec::new();
-    let mut count = 0;
-    // SAFETY: libxl returns `count` disks that we own.
-    let disks = unsafe { sys::libxl_device_disk_list(ctx.raw(), domid, &mut count) };
-    let mut result = Ok(());
-    for index in 0..usize::try_from(count).unwrap_or(0) {
-        // SAFETY: `index` is below `count`.
-        let disk = unsafe { &mut *disks.add(index) };
-        match trace(ctx, store, domid, disk) {
-            Ok(trace) => traces.push(trace),
-            Err(error) => result = result.and(Err(error)),
+impl Trace {
+    fn new(kind: &str, domid: u32, device: i32, inflight: Option<PathBuf>) -> Self {
+        let label = format!("{kind}-{domid}-{device}");
+        let link = Path::new("/sys/bus/xen-backend/devices").join(&label);
+        Self {
+            // Without a link there is no directory either.
+            directory: link.canonicalize().unwrap_or(link),
+            label,
+            inflight,
         }
-        // SAFETY: a disk of this domain; null `ao_how` makes it synchronous.
-        let rc =
-            unsafe { sys::libxl_device_disk_destroy(ctx.raw(), domid, disk, std::ptr::null()) };
-        result = result.and(libxl_answer("libxl_device_disk_destroy", rc));
     }
-    if !disks.is_null() {
-        // SAFETY: from libxl_device_disk_list with this count, freed once.
-        unsafe { sys::libxl_device_disk_list_free(disks, count) };
-    }
-    result?;
-    traces.iter().try_for_each(wait_gone)
 }
 
-/// Removes every interface of `domid`.
-pub(super) fn detach_interfaces(ctx: LibxlContext, domid: u32) -> Result<(), HostError> {
-    let mut count = 0;
-    // SAFETY: libxl returns `count` interfaces that we own.
-    let nics = unsafe { sys::libxl_device_nic_list(ctx.raw(), domid, &mut count) };
-    let mut result = Ok(());
-    for index in 0..usize::try_from(count).unwrap_or(0) {
-        // SAFETY: `index` is below `count`; null `ao_how` makes it synchronous.
-        let rc = unsafe {
-            sys::libxl_device_nic_destroy(ctx.raw(), domid, nics.add(index), std::ptr::null())
-        };
-        result = result.and(libxl_answer("libxl_device_nic_destroy", rc));
-    }
-    if !nics.is_null() {
-        // SAFETY: from libxl_device_nic_list with this count, freed once.
-        unsafe { sys::libxl_device_nic_list_free(nics, count) };
-    }
-    result
+/// What is being taken from a domain.
+#[derive(Default)]
+struct Leaving {
+    traces: Vec<Trace>,
+    calls: Background,
 }
 
-/// Notes where a disk shows in dom0.
-fn trace(
+impl Leaving {
+    /// Starts to remove a device; `waits`: its hotplug script is waited for.
+    fn remove(
+        &mut self,
+        trace: Trace,
+        waits: bool,
+        call: impl FnOnce() -> Result<(), HostError> + Send + 'static,
+    ) -> Result<(), HostError> {
+        let call = Call::start(call)?;
+        self.traces.push(trace);
+        match waits {
+            true => call.join(),
+            false => {
+                self.calls.push(call);
+                Ok(())
+            }
+        }
+    }
+
+    /// Waits until every device has gone. What comes back are the scripts.
+    fn gone(self) -> Result<Background, HostError> {
+        self.traces.iter().try_for_each(wait_gone)?;
+        Ok(self.calls)
+    }
+}
+
+/// Removes every disk and interface of `domid`, a domain that `config` describes,
+/// and waits until they have gone.
+pub(super) fn detach(
     ctx: LibxlContext,
     store: &Store,
     domid: u32,
-    disk: &mut sys::libxl_device_disk,
+    config: &CrashConfig,
+) -> Result<Background, HostError> {
+    let mut leaving = Leaving::default();
+    remove_interfaces(ctx, domid, config, &mut leaving)?;
+    remove_disks(ctx, store, domid, config, &mut leaving)?;
+    leaving.gone()
+}
+
+/// The same of the disks only.
+pub(super) fn detach_disks(
+    ctx: LibxlContext,
+    store: &Store,
+    domid: u32,
+    config: &CrashConfig,
+) -> Result<Background, HostError> {
+    let mut leaving = Leaving::default();
+    remove_disks(ctx, store, domid, config, &mut leaving)?;
+    leaving.gone()
+}
+
+/// The same of the interfaces only.
+pub(super) fn detach_interfaces(
+    ctx: LibxlContext,
+    domid: u32,
+    config: &CrashConfig,
+) -> Result<Background, HostError> {
+    let mut leaving = Leaving::default();
+    remove_interfaces(ctx, domid, config, &mut leaving)?;
+    leaving.gone()
+}
+
+fn remove_disks(
+    ctx: LibxlContext,
+    store: &Store,
+    domid: u32,
+    config: &CrashConfig,
+    leaving: &mut Leaving,
+) -> Result<(), HostError> {
+    let known = config.disks_of(ctx);
+    for mut disk in Disk::all_of(ctx, domid) {
+        let trace = trace_of_disk(ctx, store, domid, &disk)?;
+        // The successor's takes over the block device, whatever the script says.
+        let hands_on = known
+            .iter()
+            .any(|known| known.name() == disk.name() && known.block_device().is_some());
+        leaving.remove(trace, !hands_on, move || disk.destroy(ctx, domid))?;
+    }
+    Ok(())
+}
+
+fn remove_interfaces(
+    ctx: LibxlContext,
+    domid: u32,
+    config: &CrashConfig,
+    leaving: &mut Leaving,
+) -> Result<(), HostError> {
+    let waits = !config.nics_can_be_twice();
+    for mut nic in Nic::all_of(ctx, domid) {
+        let trace = Trace::new("vif", domid, nic.number(), None);
+        leaving.remove(trace, waits, move || nic.destroy(ctx, domid))?;
+    }
+    Ok(())
+}
+
+/// Notes where a disk shows in dom0.
+fn trace_of_disk(
+    ctx: LibxlContext,
+    store: &Store,
+    domid: u32,
+    disk: &Disk,
 ) -> Result<Trace, HostError> {
-    let mut info = sys::libxl_diskinfo::default();
-    // SAFETY: initialised by libxl, filled by libxl, disposed of below.
-    let (rc, device) = unsafe {
-        sys::libxl_diskinfo_init(&mut info);
-        let rc = sys::libxl_device_disk_getinfo(ctx.raw(), domid, disk, &mut info);
-        let device = info.devid;
-        sys::libxl_diskinfo_dispose(&mut info);
-        (rc, device)
-    };
-    libxl_answer("libxl_device_disk_getinfo", rc)?;
+    let device = disk.number(ctx, domid)?;
     let node = format!("/local/domain/0/backend/vbd/{domid}/{device}/physical-device");
     let numbers = store.read(&node)?.unwrap_or_default();
     let inflight = inflight_path(&numbers).ok_or_else(|| {
@@ -110,11 +166,7 @@ fn trace(
             format!("{node} is {numbers:?}: not a disk of blkback"),
         )
     })?;
-    Ok(Trace {
-        label: format!("vbd-{domid}-{device}"),
-        bus_device: format!("/sys/bus/xen-backend/devices/vbd-{domid}-{device}").into(),
-        inflight,
-    })
+    Ok(Trace::new("vbd", domid, device, Some(inflight)))
 }
 
 /// From a backend's `physical-device`.
@@ -131,18 +183,20 @@ fn is_idle(text: &str) -> bool {
 fn wait_gone(trace: &Trace) -> Result<(), HostError> {
     let deadline = Instant::now() + DEADLINE;
     loop {
-        let on_bus = trace.bus_device.exists();
+        let is_there = trace.directory.exists();
         // A block device that is gone altogether has nothing in flight.
-        let in_flight = std::fs::read_to_string(&trace.inflight)
-            .ok()
+        let in_flight = trace
+            .inflight
+            .as_ref()
+            .and_then(|path| std::fs::read_to_string(path).ok())
             .filter(|text| !is_idle(text));
-        if !on_bus && in_flight.is_none() {
+        if !is_there && in_flight.is_none() {
             return Ok(());
         }
         if Instant::now() >= deadline {
             let why = match in_flight {
                 Some(text) => format!("requests in flight: {}", text.trim()),
-                None => "its device is still on the bus".into(),
+                None => "its device is still there".into(),
             };
             return Err(HostError::new(
                 "detach",

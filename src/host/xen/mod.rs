@@ -12,11 +12,13 @@ use super::HostError;
 use crate::error::panic_text;
 
 mod attach;
+mod background;
 mod build;
 mod config;
 mod control;
 mod destroy;
 mod detach;
+mod devices;
 mod domain;
 mod recovery;
 mod registers;

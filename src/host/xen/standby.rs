@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::background::Background;
 use super::config::{libxl_answer, text_of, CrashConfig, LibxlContext, INVALID_DOMID};
 use super::control::Control;
 use super::recovery::XenRecovery;
 use super::store::Store;
-use super::{attach, build, destroy, detach, sys};
+use super::{attach, build, destroy, sys};
 use crate::host::{BuiltStandby, HostError, RecoveryDomain, StandbyHost};
 use crate::pacing::guard::LOW_PAGES;
 
@@ -70,7 +71,7 @@ impl XenStandbyHost {
         if let Some(why) = config.refusal() {
             return Err(refused(why));
         }
-        if !config.get().b_info.bootloader.is_null() {
+        if config.boots_from_disk() {
             return Err(refused(
                 "the guest's boot loader reads its disk, which a standby does not have",
             ));
@@ -161,8 +162,8 @@ impl XenStandbyHost {
         if boot {
             self.boot(domid, stop)?;
         }
-        match attach::nics_come_early(config) {
-            true => attach::attach_nics(self.ctx, config.duplicate(self.ctx), domid),
+        match config.nics_can_be_twice() {
+            true => attach::attach_nics(self.ctx, config.nics_of(self.ctx), domid),
             false => Ok(()),
         }
     }
@@ -177,8 +178,7 @@ impl StandbyHost for XenStandbyHost {
         let recipe = recipe(self.ctx, &config)?;
         let before = self.control.free_pages()?;
         let mut thin = build::thin_config(self.ctx, &config);
-        thin.remove_disks();
-        thin.remove_nics();
+        thin.remove_devices();
         thin.rename(&name)?;
         thin.new_uuid();
         let domid = build::create(self.ctx, &mut thin)?;
@@ -207,7 +207,7 @@ impl StandbyHost for XenStandbyHost {
 /// what moves over at a crash, and the files it boots from as they are now.
 pub(super) fn recipe(ctx: LibxlContext, config: &CrashConfig) -> Result<String, HostError> {
     let mut text = config.build_text(ctx)?;
-    if attach::nics_come_early(config) {
+    if config.nics_can_be_twice() {
         text.push_str(&config.nics_text(ctx)?);
     }
     let build = &config.get().b_info;
@@ -230,25 +230,25 @@ pub(super) fn destroy(ctx: LibxlContext, store: &Store, domid: u32) -> Result<()
     store.remove(&mark(domid))
 }
 
-/// Makes a standby the successor of the crashed domain that `config` describes,
-/// which has lost its disks before. `identity` is what came of
-/// [`take_identity`].
+/// Makes a standby the successor of the domain `crashed`, which `config` describes
+/// and which has lost its disks before. `identity` is what came of
+/// [`take_identity`]. What comes back beside it goes on in the background.
 pub(super) fn adopt(
     ctx: LibxlContext,
     store: &Store,
     config: &CrashConfig,
-    domid: u32,
+    (domid, crashed): (u32, u32),
     identity: Result<(), HostError>,
-) -> Result<Arc<dyn RecoveryDomain>, HostError> {
+) -> Result<(Arc<dyn RecoveryDomain>, Background), HostError> {
+    let with_nics = !config.nics_can_be_twice();
     let adopted = identity
-        .and_then(|()| attach::attach(ctx, config, domid))
-        .and_then(|()| store.remove(&mark(domid)))
-        .and_then(|()| XenRecovery::new(domid, config.full_pages()));
+        .and_then(|()| attach::attach(ctx, config, domid, crashed, with_nics))
+        .and_then(|calls| store.remove(&mark(domid)).map(|()| calls))
+        .and_then(|calls| Ok((XenRecovery::new(domid, config.full_pages())?, calls)));
     match adopted {
-        Ok(recovery) => Ok(Arc::new(recovery)),
+        Ok((recovery, calls)) => Ok((Arc::new(recovery), calls)),
         Err(error) => {
-            // The disks must be free for the domain that is built instead.
-            detach::detach(ctx, store, domid)?;
+            // It has not run since it got disks: nothing is under way to any.
             destroy(ctx, store, domid)?;
             Err(error)
         }
@@ -268,7 +268,7 @@ pub(super) fn take_identity(
     let own_vm = store.read(&format!("/local/domain/{domid}/vm"))?;
     let mut bare = config.duplicate(ctx);
     bare.remove_disks();
-    if !attach::nics_come_early(config) {
+    if !config.nics_can_be_twice() {
         bare.remove_nics();
     }
     bare.get_mut().c_info.domid = INVALID_DOMID;

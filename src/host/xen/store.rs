@@ -1,7 +1,7 @@
 //! xenstore: a few reads and writes over a connection of our own.
 #![allow(unsafe_code)]
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::ptr::NonNull;
 
 use super::control::failed;
@@ -46,6 +46,27 @@ impl Store {
         // SAFETY: allocated by libxenstore with malloc, freed once.
         unsafe { libc::free(value.as_ptr().cast()) };
         Ok(Some(text))
+    }
+
+    /// The names of the nodes below one; none when there is no such node.
+    pub(super) fn list(&self, path: &str) -> Result<Vec<String>, HostError> {
+        let path = c_path(path)?;
+        let mut count = 0;
+        // SAFETY: a terminated path and an out count; the answer is one malloc'ed
+        // block that starts with so many pointers to terminated texts in it.
+        unsafe {
+            let names =
+                sys::xs_directory(self.0.as_ptr(), NO_TRANSACTION, path.as_ptr(), &mut count);
+            if names.is_null() {
+                return Ok(Vec::new());
+            }
+            let list = std::slice::from_raw_parts(names, count as usize)
+                .iter()
+                .map(|name| CStr::from_ptr(*name).to_string_lossy().into_owned())
+                .collect();
+            libc::free(names.cast());
+            Ok(list)
+        }
     }
 
     pub(super) fn write(&self, path: &str, value: &str) -> Result<(), HostError> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::background::Background;
 use super::config::{libxl_answer, CrashConfig, LibxlContext, KIB_PER_PAGE};
 use super::control::Control;
 use super::recovery::XenRecovery;
@@ -31,6 +32,10 @@ pub struct XenToolstack {
     identity: Option<Result<(), HostError>>,
     /// The crashed domain still has its interfaces; its standby has its own.
     has_interfaces: bool,
+    /// Devices of the crashed domain: what is left to do when they have gone.
+    leaving: Background,
+    /// Devices of the recovery domain: the same when they can be used.
+    coming: Background,
     /// Free pages before anything was changed: other domains' business, of which
     /// nothing is taken.
     free_before: u64,
@@ -47,6 +52,8 @@ impl XenToolstack {
             store: Store::open()?,
             identity: None,
             has_interfaces: false,
+            leaving: Background::default(),
+            coming: Background::default(),
             free_before: control.free_pages()?,
             control,
         })
@@ -115,33 +122,37 @@ impl XenToolstack {
 impl Toolstack for XenToolstack {
     fn detach(&mut self, standby: Option<&BuiltStandby>) -> Result<(), HostError> {
         self.set_aside()?;
-        let Some(standby) = standby else {
-            return detach::detach(self.ctx, &self.store, self.crashed);
-        };
-        // The devices' hotplug scripts take their time, and the standby needs none
-        // of them to get its name. A connection to xenstore is for one thread.
-        let own = Store::open()?;
         let (ctx, crashed, config) = (self.ctx, self.crashed, &self.config);
-        self.has_interfaces = attach::nics_come_early(config);
+        let Some(standby) = standby else {
+            self.leaving = detach::detach(ctx, &self.store, crashed, config)?;
+            return Ok(());
+        };
+        // The standby needs none of the devices to get its name. A connection to
+        // xenstore is for one thread.
+        let own = Store::open()?;
+        let copy = config.duplicate(ctx);
+        self.has_interfaces = config.nics_can_be_twice();
         let take_devices = match self.has_interfaces {
             true => detach::detach_disks,
             false => detach::detach,
         };
         let (detached, identity) = thread::scope(|scope| {
-            let detached = scope.spawn(move || take_devices(ctx, &own, crashed));
+            let detached = scope.spawn(move || take_devices(ctx, &own, crashed, &copy));
             let (store, control) = (&self.store, &self.control);
             let identity = standby::take_identity(ctx, store, control, config, standby.domid);
             (joined("detach", detached), identity)
         });
         self.identity = Some(identity);
-        detached
+        self.leaving = detached?;
+        Ok(())
     }
 
     fn detach_rest(&mut self) -> Result<(), HostError> {
-        match std::mem::take(&mut self.has_interfaces) {
-            true => detach::detach_interfaces(self.ctx, self.crashed),
-            false => Ok(()),
+        if std::mem::take(&mut self.has_interfaces) {
+            let gone = detach::detach_interfaces(self.ctx, self.crashed, &self.config)?;
+            self.leaving.append(gone);
         }
+        Ok(())
     }
 
     fn requirement(&mut self) -> Result<Requirement, HostError> {
@@ -154,8 +165,20 @@ impl Toolstack for XenToolstack {
 
     fn create(&mut self) -> Result<Arc<dyn RecoveryDomain>, HostError> {
         let mut thin = build::thin_config(self.ctx, &self.config);
+        let has_devices = self.config.boots_from_disk();
+        if has_devices {
+            // Its hotplug scripts come after those of the crashed domain.
+            self.leaving.finish()?;
+        } else {
+            thin.remove_devices();
+        }
         let domid = build::create(self.ctx, &mut thin)?;
         build::tell_full_target(&self.store, domid, &self.config)
+            .and_then(|()| match has_devices {
+                true => Ok(Background::default()),
+                false => attach::attach(self.ctx, &self.config, domid, self.crashed, true),
+            })
+            .map(|calls| self.coming = calls)
             .and_then(|()| XenRecovery::new(domid, self.config.full_pages()))
             .map(|recovery| Arc::new(recovery) as Arc<dyn RecoveryDomain>)
             .inspect_err(|_| {
@@ -173,7 +196,12 @@ impl Toolstack for XenToolstack {
             let why = format!("domain {} was not there for the detach", standby.domid);
             Err(HostError::new("standby", why))
         });
-        standby::adopt(self.ctx, &self.store, &self.config, standby.domid, identity)
+        let domids = (standby.domid, self.crashed);
+        let adopted = standby::adopt(self.ctx, &self.store, &self.config, domids, identity);
+        adopted.map(|(recovery, calls)| {
+            self.coming = calls;
+            recovery
+        })
     }
 
     fn forgo(&mut self, standby: &BuiltStandby) -> Result<(), HostError> {
@@ -189,14 +217,17 @@ impl Toolstack for XenToolstack {
     }
 
     fn discard(&mut self, recovery: &dyn RecoveryDomain) -> Result<(), HostError> {
-        self.destroy(recovery.domid())
+        let added = self.coming.finish();
+        self.destroy(recovery.domid()).and(added)
     }
 
     fn destroy_crashed(&mut self) -> Result<(), HostError> {
-        self.destroy(self.crashed)
+        let gone = self.leaving.finish();
+        self.destroy(self.crashed).and(gone)
     }
 
     fn settle(&mut self, recovery: &dyn RecoveryDomain) -> Result<(), HostError> {
+        let added = self.coming.finish();
         self.back_wholly(recovery)?;
         let target = self.config.get().b_info.target_memkb;
         let target = i64::try_from(target)
@@ -204,7 +235,7 @@ impl Toolstack for XenToolstack {
         // SAFETY: numbers only; absolute, and enforced on the hypervisor's limit.
         let rc =
             unsafe { sys::libxl_set_memory_target(self.ctx.raw(), recovery.domid(), target, 0, 1) };
-        libxl_answer("libxl_set_memory_target", rc)
+        libxl_answer("libxl_set_memory_target", rc).and(added)
     }
 
     fn publish(&mut self, key: &str, value: &str) {

@@ -1,0 +1,183 @@
+//! Disks and interfaces as libxl describes them, each on its own, so that calls on
+//! several can be under way at once.
+#![allow(unsafe_code)]
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+
+use super::config::{libxl_answer, text_of, LibxlContext};
+use super::sys;
+use crate::host::HostError;
+
+/// The hotplug script that libxl runs when the configuration names none. It adds
+/// the interface to a bridge and does nothing that a second one would be in the
+/// way of; others set routes to the guest's address.
+const BRIDGE_SCRIPT: &str = "vif-bridge";
+
+/// A copy of a disk's description.
+pub(super) struct Disk(Box<sys::libxl_device_disk>);
+
+// SAFETY: a deep copy that nobody else points into.
+unsafe impl Send for Disk {}
+
+impl Disk {
+    pub(super) fn copy(ctx: LibxlContext, disk: &sys::libxl_device_disk) -> Self {
+        let mut copy = Box::<sys::libxl_device_disk>::default();
+        // SAFETY: the target is ours, the source initialised and only read.
+        unsafe {
+            sys::libxl_device_disk_init(&mut *copy);
+            sys::libxl_device_disk_copy(ctx.raw(), &mut *copy, disk);
+        }
+        Self(copy)
+    }
+
+    /// All that a domain has, whoever gave them to it.
+    pub(super) fn all_of(ctx: LibxlContext, domid: u32) -> Vec<Self> {
+        let mut count = 0;
+        // SAFETY: libxl returns `count` disks that we own until they are freed.
+        unsafe {
+            let disks = sys::libxl_device_disk_list(ctx.raw(), domid, &mut count);
+            let all = (0..usize::try_from(count).unwrap_or(0))
+                .map(|index| Self::copy(ctx, &*disks.add(index)))
+                .collect();
+            if !disks.is_null() {
+                sys::libxl_device_disk_list_free(disks, count);
+            }
+            all
+        }
+    }
+
+    /// What the guest calls it: `xvda`.
+    pub(super) fn name(&self) -> &str {
+        text_of(self.0.vdev).unwrap_or_default()
+    }
+
+    /// Its number in xenstore.
+    pub(super) fn number(&self, ctx: LibxlContext, domid: u32) -> Result<i32, HostError> {
+        let mut info = sys::libxl_diskinfo::default();
+        // SAFETY: initialised by libxl, filled by libxl, disposed of here.
+        let (rc, number) = unsafe {
+            sys::libxl_diskinfo_init(&mut info);
+            let rc = sys::libxl_device_disk_getinfo(ctx.raw(), domid, &*self.0, &mut info);
+            let number = info.devid;
+            sys::libxl_diskinfo_dispose(&mut info);
+            (rc, number)
+        };
+        libxl_answer("libxl_device_disk_getinfo", rc).map(|()| number)
+    }
+
+    /// Gives it to a domain.
+    pub(super) fn add(&mut self, ctx: LibxlContext, domid: u32) -> Result<(), HostError> {
+        // SAFETY: our own copy; null `ao_how` makes it synchronous.
+        let rc =
+            unsafe { sys::libxl_device_disk_add(ctx.raw(), domid, &mut *self.0, std::ptr::null()) };
+        libxl_answer("libxl_device_disk_add", rc)
+    }
+
+    /// Takes it from a domain by force.
+    pub(super) fn destroy(&mut self, ctx: LibxlContext, domid: u32) -> Result<(), HostError> {
+        // SAFETY: as in `add`.
+        let rc = unsafe {
+            sys::libxl_device_disk_destroy(ctx.raw(), domid, &mut *self.0, std::ptr::null())
+        };
+        libxl_answer("libxl_device_disk_destroy", rc)
+    }
+
+    /// The block device that is the domain's alone, path and numbers as the hotplug
+    /// script writes them into xenstore (hexadecimal `MAJOR:MINOR`). None where
+    /// there is more to do, which has to be waited for: a file gets a loop device, a
+    /// disk that is only read may have several readers, and a script of the
+    /// operator's does what it does.
+    pub(super) fn block_device(&self) -> Option<(String, String)> {
+        if !self.0.script.is_null() || self.0.readwrite == 0 {
+            return None;
+        }
+        let path = fs::canonicalize(text_of(self.0.pdev_path)?).ok()?;
+        let of = fs::metadata(&path).ok()?;
+        if !of.file_type().is_block_device() {
+            return None;
+        }
+        let (major, minor) = (libc::major(of.rdev()), libc::minor(of.rdev()));
+        Some((path.to_str()?.into(), format!("{major:x}:{minor:x}")))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // SAFETY: initialised in `copy`, disposed of once.
+        unsafe { sys::libxl_device_disk_dispose(&mut *self.0) };
+    }
+}
+
+/// A copy of an interface's description.
+pub(super) struct Nic(Box<sys::libxl_device_nic>);
+
+// SAFETY: as for disks.
+unsafe impl Send for Nic {}
+
+impl Nic {
+    pub(super) fn copy(ctx: LibxlContext, nic: &sys::libxl_device_nic) -> Self {
+        let mut copy = Box::<sys::libxl_device_nic>::default();
+        // SAFETY: as for disks.
+        unsafe {
+            sys::libxl_device_nic_init(&mut *copy);
+            sys::libxl_device_nic_copy(ctx.raw(), &mut *copy, nic);
+        }
+        Self(copy)
+    }
+
+    /// All that a domain has, whoever gave them to it.
+    pub(super) fn all_of(ctx: LibxlContext, domid: u32) -> Vec<Self> {
+        let mut count = 0;
+        // SAFETY: as for disks.
+        unsafe {
+            let nics = sys::libxl_device_nic_list(ctx.raw(), domid, &mut count);
+            let all = (0..usize::try_from(count).unwrap_or(0))
+                .map(|index| Self::copy(ctx, &*nics.add(index)))
+                .collect();
+            if !nics.is_null() {
+                sys::libxl_device_nic_list_free(nics, count);
+            }
+            all
+        }
+    }
+
+    /// Its number in xenstore.
+    pub(super) fn number(&self) -> i32 {
+        self.0.devid
+    }
+
+    /// Gives it to a domain.
+    pub(super) fn add(&mut self, ctx: LibxlContext, domid: u32) -> Result<(), HostError> {
+        // SAFETY: as for disks.
+        let rc =
+            unsafe { sys::libxl_device_nic_add(ctx.raw(), domid, &mut *self.0, std::ptr::null()) };
+        libxl_answer("libxl_device_nic_add", rc)
+    }
+
+    /// Takes it from a domain by force.
+    pub(super) fn destroy(&mut self, ctx: LibxlContext, domid: u32) -> Result<(), HostError> {
+        // SAFETY: as for disks.
+        let rc = unsafe {
+            sys::libxl_device_nic_destroy(ctx.raw(), domid, &mut *self.0, std::ptr::null())
+        };
+        libxl_answer("libxl_device_nic_destroy", rc)
+    }
+}
+
+impl Drop for Nic {
+    fn drop(&mut self) {
+        // SAFETY: as for disks.
+        unsafe { sys::libxl_device_nic_dispose(&mut *self.0) };
+    }
+}
+
+/// Whether two domains can have an interface of this description at once: its
+/// script is in nobody's way, and it has no name of its own in this domain.
+pub(super) fn can_be_twice(nic: &sys::libxl_device_nic) -> bool {
+    let script = text_of(nic.script).and_then(|script| Path::new(script).file_name());
+    let is_bridged = nic.script.is_null() || script == Some(BRIDGE_SCRIPT.as_ref());
+    let is_ours = nic.backend_domid == 0 && nic.backend_domname.is_null();
+    is_bridged && is_ours && nic.ifname.is_null()
+}
