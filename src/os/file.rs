@@ -76,6 +76,18 @@ pub(crate) fn keep_cache_small(file: &File) -> io::Result<()> {
     }
 }
 
+/// Waits until nobody else has locked the file, and locks it until it is closed
+/// (flock(2), LOCK_EX).
+pub(crate) fn lock(file: &File) -> io::Result<()> {
+    loop {
+        // SAFETY: flock takes no pointer; `file` keeps the descriptor open.
+        match check(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) }) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
 /// A descriptor of our own for what a number stands for that somebody handed in
 /// (F_DUPFD_CLOEXEC): it stays open whatever they do with theirs.
 pub(crate) fn duplicate(fd: RawFd) -> io::Result<File> {

@@ -9,8 +9,8 @@
 //! for in xenstore. libxl's hotplug script finds them out, makes sure that nobody
 //! else has the device, and writes them; and it does nothing when it finds them there
 //! (Xen 4.17, `tools/hotplug/Linux/block`). As it takes longer than all the rest, a
-//! block device's numbers are written here. The crashed domain's backend is still in
-//! xenstore then, so that for other domains the device was in use all the time.
+//! block device's numbers are written here, under the script's own lock and with the
+//! same care.
 
 use std::path::PathBuf;
 use std::thread;
@@ -19,12 +19,15 @@ use std::time::{Duration, Instant};
 use super::background::{Background, Call};
 use super::config::{CrashConfig, LibxlContext};
 use super::devices::{Disk, Nic};
+use super::hotplug_lock::HotplugLock;
 use super::joined;
 use super::store::Store;
 use crate::host::HostError;
 
 /// Where blkback's devices are in xenstore: `DOMID/DEVID`.
 const BACKENDS: &str = "/local/domain/0/backend/vbd";
+/// What blkback waits for there.
+const NUMBERS: &str = "physical-device";
 /// XenbusStateInitWait: the backend's driver is there and waits.
 const WAITS: &str = "2";
 /// How long a backend may take for a step.
@@ -32,9 +35,9 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// sysfs cannot be waited on, so it and xenstore are read this often.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-/// Gives a domain the disks, and `nics` on request. They can be used when this
-/// returns; what comes back are libxl's calls, whose scripts go on. `crashed` had the
-/// disks before.
+/// Gives a domain the disks that `crashed` has had, and the interfaces on request.
+/// They can be used when this returns; what comes back are libxl's calls, whose
+/// scripts go on.
 pub(super) fn attach(
     ctx: LibxlContext,
     config: &CrashConfig,
@@ -62,20 +65,24 @@ fn attach_disks(
     let store = Store::open()?;
     for mut disk in disks {
         let (name, device) = (disk.name().to_string(), disk.block_device());
+        if device.is_some() {
+            // The crashed domain has let go of it. Its trace would make the script
+            // say that the device is in use.
+            if let Some(node) = backend(&store, crashed, &name)? {
+                store.remove(&format!("{node}/{NUMBERS}"))?;
+            }
+        }
         let call = Call::start(move || disk.add(ctx, domid))?;
         let Some((path, numbers)) = device else {
             call.join()?;
             continue;
         };
-        let connecting = Connecting {
+        let connected = Connecting {
             store: &store,
             domid,
             call: &call,
-        };
-        let connected = connecting
-            .node(&name)
-            .and_then(|node| connecting.connect(&node, &path, &numbers))
-            .and_then(|()| no_other_has(&store, &numbers, [domid, crashed]));
+        }
+        .connect(&name, &path, &numbers);
         calls.push(call);
         connected?;
     }
@@ -96,39 +103,38 @@ struct Connecting<'a> {
 }
 
 impl Connecting<'_> {
-    /// Its backend in xenstore, once the driver waits for the block device.
-    fn node(&self, name: &str) -> Result<String, HostError> {
-        let parent = format!("{BACKENDS}/{}", self.domid);
-        self.wait("its backend does not appear", || {
-            for device in self.store.list(&parent)? {
-                let node = format!("{parent}/{device}");
-                let is = |key: &str, value: &str| {
-                    let found = self.store.read(&format!("{node}/{key}"));
-                    found.map(|found| found.as_deref() == Some(value))
-                };
-                if is("dev", name)? && is("state", WAITS)? {
-                    return Ok(Some(node));
-                }
-            }
-            Ok(None)
-        })
-    }
-
-    /// Tells the backend its block device, and waits until it has it.
-    fn connect(&self, node: &str, path: &str, numbers: &str) -> Result<(), HostError> {
+    /// Tells the disk's backend its block device once it waits for that, and waits
+    /// until it has it.
+    fn connect(&self, name: &str, path: &str, numbers: &str) -> Result<(), HostError> {
+        let node = self.wait("its backend does not appear", || {
+            let Some(node) = backend(self.store, self.domid, name)? else {
+                return Ok(None);
+            };
+            let state = self.store.read(&format!("{node}/state"))?;
+            Ok((state.as_deref() == Some(WAITS)).then_some(node))
+        })?;
+        self.take(&node, path, numbers)?;
         let device = node.rsplit('/').next().unwrap_or_default();
         let of = format!("/sys/bus/xen-backend/devices/vbd-{}-{device}", self.domid);
         let taken = PathBuf::from(of).join("physical_device");
-        for (key, value) in [
-            ("physical-device", numbers),
-            ("physical-device-path", path),
-            ("hotplug-status", "connected"),
-        ] {
-            self.store.write(&format!("{node}/{key}"), value)?;
-        }
         self.wait("its backend does not take it", || {
             Ok(taken.exists().then_some(()))
         })
+    }
+
+    /// Writes what the script would, unless another domain has the device. As
+    /// nobody else looks and writes meanwhile, at most one domain gets it.
+    fn take(&self, node: &str, path: &str, numbers: &str) -> Result<(), HostError> {
+        let _lock = HotplugLock::claim("block")?;
+        no_other_has(self.store, numbers, self.domid)?;
+        for (key, value) in [
+            ("physical-device-path", path),
+            ("hotplug-status", "connected"),
+            (NUMBERS, numbers),
+        ] {
+            self.store.write(&format!("{node}/{key}"), value)?;
+        }
+        Ok(())
     }
 
     /// Looks until there is something; not beyond a failure of libxl's.
@@ -151,20 +157,30 @@ impl Connecting<'_> {
     }
 }
 
-/// Whoever writes a block device's numbers and then looks can not miss another who
-/// does the same, so that of two at most one goes on; the hotplug script looks, then
-/// writes, and the crashed domain's numbers are there until ours are.
-fn no_other_has(store: &Store, numbers: &str, own: [u32; 2]) -> Result<(), HostError> {
-    for domain in store.list(BACKENDS)? {
-        if own.iter().any(|own| domain == own.to_string()) {
+/// Where the backend of a domain's disk is in xenstore, by what the guest calls it.
+fn backend(store: &Store, domid: u32, name: &str) -> Result<Option<String>, HostError> {
+    let parent = format!("{BACKENDS}/{domid}");
+    for device in store.list(&parent)? {
+        let node = format!("{parent}/{device}");
+        if store.read(&format!("{node}/dev"))?.as_deref() == Some(name) {
+            return Ok(Some(node));
+        }
+    }
+    Ok(None)
+}
+
+/// Refuses a block device that a domain other than `domid` has.
+fn no_other_has(store: &Store, numbers: &str, domid: u32) -> Result<(), HostError> {
+    for other in store.list(BACKENDS)? {
+        if other == domid.to_string() {
             continue;
         }
-        for device in store.list(&format!("{BACKENDS}/{domain}"))? {
-            let node = format!("{BACKENDS}/{domain}/{device}/physical-device");
+        for device in store.list(&format!("{BACKENDS}/{other}"))? {
+            let node = format!("{BACKENDS}/{other}/{device}/{NUMBERS}");
             if store.read(&node)?.as_deref() == Some(numbers) {
                 return Err(HostError::new(
                     "attach",
-                    format!("block device {numbers} is domain {domain}'s, too"),
+                    format!("block device {numbers} is domain {other}'s, too"),
                 ));
             }
         }
