@@ -47,73 +47,65 @@ impl Trace {
     }
 }
 
-/// What is being taken from a domain.
+/// What is being taken from a domain, all at once.
 #[derive(Default)]
 struct Leaving {
     traces: Vec<Trace>,
-    calls: Background,
+    /// Calls whose scripts somebody depends on.
+    awaited: Background,
+    others: Background,
 }
 
 impl Leaving {
-    /// Starts to remove a device; `waits`: its hotplug script is waited for.
+    /// Starts to remove a device.
     fn remove(
         &mut self,
         trace: Trace,
-        waits: bool,
+        is_awaited: bool,
         call: impl FnOnce() -> Result<(), HostError> + Send + 'static,
     ) -> Result<(), HostError> {
         let call = Call::start(call)?;
         self.traces.push(trace);
-        match waits {
-            true => call.join(),
-            false => {
-                self.calls.push(call);
-                Ok(())
-            }
+        match is_awaited {
+            true => self.awaited.push(call),
+            false => self.others.push(call),
         }
+        Ok(())
     }
 
-    /// Waits until every device has gone. What comes back are the scripts.
-    fn gone(self) -> Result<Background, HostError> {
+    /// Waits until every device has gone. What comes back are scripts.
+    fn gone(mut self) -> Result<Background, HostError> {
+        self.awaited.finish()?;
         self.traces.iter().try_for_each(wait_gone)?;
-        Ok(self.calls)
+        Ok(self.others)
     }
 }
 
-/// Removes every disk and interface of `domid`, a domain that `config` describes,
-/// and waits until they have gone.
+/// Removes every disk of `domid`, a domain that `config` describes, and on request
+/// its interfaces, and waits until they have gone.
 pub(super) fn detach(
     ctx: LibxlContext,
     store: &Store,
     domid: u32,
     config: &CrashConfig,
-) -> Result<Background, HostError> {
-    let mut leaving = Leaving::default();
-    remove_interfaces(ctx, domid, config, &mut leaving)?;
-    remove_disks(ctx, store, domid, config, &mut leaving)?;
-    leaving.gone()
-}
-
-/// The same of the disks only.
-pub(super) fn detach_disks(
-    ctx: LibxlContext,
-    store: &Store,
-    domid: u32,
-    config: &CrashConfig,
+    with_nics: bool,
 ) -> Result<Background, HostError> {
     let mut leaving = Leaving::default();
     remove_disks(ctx, store, domid, config, &mut leaving)?;
+    if with_nics {
+        remove_nics(ctx, domid, config, &mut leaving)?;
+    }
     leaving.gone()
 }
 
 /// The same of the interfaces only.
-pub(super) fn detach_interfaces(
+pub(super) fn detach_nics(
     ctx: LibxlContext,
     domid: u32,
     config: &CrashConfig,
 ) -> Result<Background, HostError> {
     let mut leaving = Leaving::default();
-    remove_interfaces(ctx, domid, config, &mut leaving)?;
+    remove_nics(ctx, domid, config, &mut leaving)?;
     leaving.gone()
 }
 
@@ -136,7 +128,7 @@ fn remove_disks(
     Ok(())
 }
 
-fn remove_interfaces(
+fn remove_nics(
     ctx: LibxlContext,
     domid: u32,
     config: &CrashConfig,

@@ -124,7 +124,7 @@ impl Toolstack for XenToolstack {
         self.set_aside()?;
         let (ctx, crashed, config) = (self.ctx, self.crashed, &self.config);
         let Some(standby) = standby else {
-            self.leaving = detach::detach(ctx, &self.store, crashed, config)?;
+            self.leaving = detach::detach(ctx, &self.store, crashed, config, true)?;
             return Ok(());
         };
         // The standby needs none of the devices to get its name. A connection to
@@ -132,12 +132,10 @@ impl Toolstack for XenToolstack {
         let own = Store::open()?;
         let copy = config.duplicate(ctx);
         self.has_interfaces = config.nics_can_be_twice();
-        let take_devices = match self.has_interfaces {
-            true => detach::detach_disks,
-            false => detach::detach,
-        };
+        let with_nics = !self.has_interfaces;
         let (detached, identity) = thread::scope(|scope| {
-            let detached = scope.spawn(move || take_devices(ctx, &own, crashed, &copy));
+            let detached =
+                scope.spawn(move || detach::detach(ctx, &own, crashed, &copy, with_nics));
             let (store, control) = (&self.store, &self.control);
             let identity = standby::take_identity(ctx, store, control, config, standby.domid);
             (joined("detach", detached), identity)
@@ -149,7 +147,7 @@ impl Toolstack for XenToolstack {
 
     fn detach_rest(&mut self) -> Result<(), HostError> {
         if std::mem::take(&mut self.has_interfaces) {
-            let gone = detach::detach_interfaces(self.ctx, self.crashed, &self.config)?;
+            let gone = detach::detach_nics(self.ctx, self.crashed, &self.config)?;
             self.leaving.append(gone);
         }
         Ok(())
