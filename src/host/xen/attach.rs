@@ -9,8 +9,9 @@
 //! for in xenstore. libxl's hotplug script finds them out, makes sure that nobody
 //! else has the device, and writes them; and it does nothing when it finds them there
 //! (Xen 4.17, `tools/hotplug/Linux/block`). As it takes longer than all the rest, a
-//! block device's numbers are written here, under the script's own lock and with the
-//! same care.
+//! block device's numbers are written here, under the script's own lock and after its
+//! look at what other domains have. Its look at what dom0 has mounted is left out: the
+//! guest had the device until a moment ago.
 
 use std::path::PathBuf;
 use std::thread;
