@@ -39,7 +39,7 @@ pub trait Sink: Send {
     /// The dump will not grow any more and has this many bytes.
     fn set_length(&mut self, length: u64) -> io::Result<()>;
 
-    /// Returns when all that was written is on disk.
+    /// Returns when all that was written is on disk, and the length that it has.
     fn sync(&mut self) -> io::Result<()>;
 
     /// Fills `into` with what was written at `offset`, or says `false`: the
@@ -226,7 +226,7 @@ impl Sink for FileSink {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.seekable.file.sync_all()
+        self.seekable.file.sync_data()
     }
 
     fn read_back(&mut self, offset: u64, into: &mut [u8]) -> io::Result<bool> {
@@ -369,7 +369,7 @@ impl Sink for OpenSink {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.seekable.file.sync_all()
+        self.seekable.file.sync_data()
     }
 
     fn publish(&mut self, _manifest: Option<&str>) -> io::Result<()> {
