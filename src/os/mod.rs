@@ -2,6 +2,8 @@
 //! each as one safe function.
 
 pub(crate) mod file;
+#[cfg(feature = "xen")]
+pub(crate) mod fork;
 pub(crate) mod map;
 pub(crate) mod priority;
 pub(crate) mod processor;

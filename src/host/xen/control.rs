@@ -12,6 +12,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use xenctrl_sys as xc;
 
+use super::handles::{closed, opened};
 use crate::addr::{Gfn, PAGE_SIZE};
 use crate::host::{Backing, HostError};
 
@@ -31,7 +32,7 @@ impl Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         // SAFETY: opened by us, and nobody can use it after this.
-        unsafe { xc::xc_interface_close(self.raw()) };
+        closed(|| unsafe { xc::xc_interface_close(self.raw()) });
     }
 }
 
@@ -55,11 +56,9 @@ impl Control {
     pub(super) fn open() -> Result<Self, HostError> {
         let flags = xc::xc_open_flags::XC_OPENFLAG_NON_REENTRANT as u32;
         // SAFETY: null loggers are allowed (xenctrl.h): it logs to stderr.
-        let handle =
-            unsafe { xc::xc_interface_open(std::ptr::null_mut(), std::ptr::null_mut(), flags) };
-        NonNull::new(handle)
-            .map(|handle| Self(Mutex::new(Handle(handle))))
-            .ok_or_else(|| failed("xc_interface_open"))
+        let open =
+            || unsafe { xc::xc_interface_open(std::ptr::null_mut(), std::ptr::null_mut(), flags) };
+        opened("xc_interface_open", open).map(|handle| Self(Mutex::new(Handle(handle))))
     }
 
     /// Held over a call and the look at its errno.

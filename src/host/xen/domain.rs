@@ -8,6 +8,7 @@ use xenctrl_sys as xc;
 
 use super::config::CrashConfig;
 use super::control::{failed, Control};
+use super::handles::{closed, opened};
 use super::{registers, sys};
 use crate::addr::{Gfn, GfnRange, PAGE_SIZE};
 use crate::host::{Access, CrashedDomain, HostError, Mapping, Pausable, VcpuState};
@@ -26,7 +27,7 @@ unsafe impl Sync for ForeignMemory {}
 impl Drop for ForeignMemory {
     fn drop(&mut self) {
         // SAFETY: opened by us; mappings hold an `Arc` of this, so none is left.
-        unsafe { sys::xenforeignmemory_close(self.0.as_ptr()) };
+        closed(|| unsafe { sys::xenforeignmemory_close(self.0.as_ptr()) });
     }
 }
 
@@ -75,8 +76,8 @@ impl XenDomain {
             ));
         }
         // SAFETY: a null logger is allowed (xenforeignmemory.h).
-        let handle = unsafe { sys::xenforeignmemory_open(std::ptr::null_mut(), 0) };
-        let foreign = NonNull::new(handle).ok_or_else(|| failed("xenforeignmemory_open"))?;
+        let open = || unsafe { sys::xenforeignmemory_open(std::ptr::null_mut(), 0) };
+        let foreign = opened("xenforeignmemory_open", open)?;
         Ok(Self {
             domid,
             ram: config.ram(),

@@ -20,6 +20,7 @@ mod destroy;
 mod detach;
 mod devices;
 mod domain;
+mod handles;
 mod hotplug_lock;
 mod recovery;
 mod registers;

@@ -5,6 +5,7 @@ use std::ffi::{CStr, CString};
 use std::ptr::NonNull;
 
 use super::control::failed;
+use super::handles::{closed, opened};
 use super::sys;
 use crate::host::HostError;
 
@@ -24,9 +25,7 @@ fn c_path(path: &str) -> Result<CString, HostError> {
 impl Store {
     pub(super) fn open() -> Result<Self, HostError> {
         // SAFETY: no arguments but flags.
-        NonNull::new(unsafe { sys::xs_open(0) })
-            .map(Self)
-            .ok_or_else(|| failed("xs_open"))
+        opened("xs_open", || unsafe { sys::xs_open(0) }).map(Self)
     }
 
     /// The value of a node; none when there is no such node.
@@ -99,6 +98,6 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         // SAFETY: opened by us, closed once.
-        unsafe { sys::xs_close(self.0.as_ptr()) };
+        closed(|| unsafe { sys::xs_close(self.0.as_ptr()) });
     }
 }
