@@ -27,6 +27,7 @@
  *    error that is reported, not undefined behaviour.
  *  - Any function may be called from any thread.
  *  - The library starts no process, installs no signal handler and no logger.
+ *    fork() waits while it opens or closes a handle of Xen's, for an instant.
  */
 #ifndef VICOVER_H
 #define VICOVER_H
@@ -142,8 +143,9 @@ typedef int32_t vicover_outcome;
 #define VICOVER_OUTCOME_ADOPTED   1 /* the recovery domain runs: watch that one */
 #define VICOVER_OUTCOME_UNTOUCHED 2 /* nothing was changed: do as if we were not
                                      * here */
-#define VICOVER_OUTCOME_DIRTY     3 /* the crashed domain lost devices or memory:
-                                     * destroy it and restart */
+#define VICOVER_OUTCOME_DIRTY     3 /* the crashed domain lost devices or memory,
+                                     * for what reason is in the log: destroy it
+                                     * and restart. Its dump may be complete */
 
 /* Where a job is. Phases only ever go forward; new ones may be added between. */
 typedef int32_t vicover_phase;

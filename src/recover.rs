@@ -64,7 +64,8 @@ pub fn dump_only(
 
 /// Dumps a crashed domain while its successor is built and runs on the memory
 /// that the dump gives back. `keeper` is the job that keeps a standby for it, if
-/// there is one.
+/// there is one. An error is the dump's: that there is no recovery shows in the
+/// outcome, and its reason in the log.
 pub fn recover(
     domain: &dyn CrashedDomain,
     mut toolstack: Box<dyn Toolstack>,
@@ -109,13 +110,16 @@ pub fn recover(
 
     enter(toolstack, shared, Phase::Seed);
     let handover = Handover::new(domain, &shared.log);
-    let (drained, recovery) = thread::scope(|scope| {
+    let (drained, has_recovery) = thread::scope(|scope| {
         let draining = scope.spawn(|| {
             // A dump that cannot be written is no reason to keep the service down.
             let work = Work::HandOver(&handover);
             drain(domain, &mut known, work, target, shared)
         });
         let recovery = bring_up(toolstack, &handover, requirement, standby.as_ref(), shared);
+        if let Err(error) = &recovery {
+            say_no_recovery(error, shared);
+        }
         let stop_guard = Arc::new(AtomicBool::new(false));
         let guard = recovery.as_ref().ok().map(|recovery| {
             enter(toolstack, shared, Phase::Drain);
@@ -147,17 +151,14 @@ pub fn recover(
         if let Some(Ok(guarded)) = guard.map(|guard| guard.join()) {
             guarded.tell(&shared.log);
         }
-        (drained, recovery)
+        (drained, recovery.is_ok())
     });
     let dumped = report_dump(drained, shared);
     report_times(shared);
-    match recovery {
-        Ok(_) => dumped,
-        Err(error) => {
-            shared.decide(Outcome::Dirty, 0);
-            dumped.and(Err(error))
-        }
+    if !has_recovery {
+        shared.decide(Outcome::Dirty, 0);
     }
+    dumped
 }
 
 /// Drains the domain into the dump that `target` asks for.
@@ -350,17 +351,23 @@ fn stay_down(
     shared: &Shared,
 ) -> Result<(), Error> {
     let error = Error::host("detaching the crashed domain's devices")(error);
+    say_no_recovery(&error, shared);
+    shared.enter(Phase::Drain);
+    let drained = drain(domain, known, Work::DumpOnly(&|| ()), target, shared);
+    let dumped = report_dump(drained, shared);
+    shared.decide(Outcome::Dirty, 0);
+    dumped
+}
+
+/// Says why nothing takes the crashed domain's place. The dump, of which the job's
+/// result tells, may be complete all the same.
+fn say_no_recovery(error: &Error, shared: &Shared) {
     job_log!(
         shared.log,
         Error,
         "no recovery while dumping: {}",
         error.chain()
     );
-    shared.enter(Phase::Drain);
-    let drained = drain(domain, known, Work::DumpOnly(&|| ()), target, shared);
-    let dumped = report_dump(drained, shared);
-    shared.decide(Outcome::Dirty, 0);
-    dumped.and(Err(error))
 }
 
 /// The crashed domain goes, the recovery domain becomes an ordinary one. What
