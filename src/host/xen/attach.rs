@@ -5,6 +5,12 @@
 //! domain is stopped, its frontend does not connect, netback keeps the carrier off,
 //! and the bridge sends nothing there. A disk may not: one writer.
 //!
+//! An interface's hotplug script need not have ended when the domain starts. The
+//! guest only has to find the interface when it looks, and can use it (Linux 6.1,
+//! `drivers/net/xen-netfront.c`, `netback_changed`); what it sends is lost until the
+//! script has added the other end to a bridge. So a script that is late, whatever
+//! for, costs neither the domain nor its memory.
+//!
 //! A disk can be used as soon as blkback has its block device, whose numbers it waits
 //! for in xenstore. libxl's hotplug script finds them out, makes sure that nobody
 //! else has the device, and writes them; and it does nothing when it finds them there
@@ -19,9 +25,8 @@ use std::time::{Duration, Instant};
 
 use super::background::{Background, Call};
 use super::config::{CrashConfig, LibxlContext};
-use super::devices::{Disk, Nic};
+use super::devices::Nic;
 use super::hotplug_lock::HotplugLock;
-use super::joined;
 use super::store::Store;
 use crate::host::HostError;
 
@@ -37,39 +42,43 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Gives a domain the disks that `crashed` has had, and the interfaces on request.
-/// They can be used when this returns; what comes back are libxl's calls, whose
-/// scripts go on.
+/// When this returns the disks can be used and the interfaces be found; what comes
+/// back are libxl's calls, whose scripts go on.
 pub(super) fn attach(
     ctx: LibxlContext,
+    store: &Store,
     config: &CrashConfig,
-    domid: u32,
-    crashed: u32,
+    (domid, crashed): (u32, u32),
     with_nics: bool,
 ) -> Result<Background, HostError> {
-    let nics = config.nics_of(ctx);
-    thread::scope(|scope| {
-        let nics = with_nics.then(|| scope.spawn(move || attach_nics(ctx, nics, domid)));
-        let disks = attach_disks(ctx, config.disks_of(ctx), domid, crashed);
-        let nics = nics.map_or(Ok(()), |nics| joined("attach", nics));
-        nics.and(disks)
-    })
+    let mut calls = Background::default();
+    attach_disks(ctx, store, config, (domid, crashed), &mut calls)?;
+    if with_nics {
+        // Their scripts take processors, and the domain can start without them.
+        for nic in config.nics_of(ctx) {
+            let node = format!("/local/domain/{domid}/device/vif/{}/state", nic.number());
+            let call = Call::start(move || attach_nic(ctx, nic, domid))?;
+            let shown = wait(&call, "an interface does not appear", || store.read(&node));
+            calls.push(call);
+            shown?;
+        }
+    }
+    Ok(calls)
 }
 
 fn attach_disks(
     ctx: LibxlContext,
-    disks: Vec<Disk>,
-    domid: u32,
-    crashed: u32,
-) -> Result<Background, HostError> {
-    let mut calls = Background::default();
-    // A connection to xenstore is for one thread.
-    let store = Store::open()?;
-    for mut disk in disks {
+    store: &Store,
+    config: &CrashConfig,
+    (domid, crashed): (u32, u32),
+    calls: &mut Background,
+) -> Result<(), HostError> {
+    for mut disk in config.disks_of(ctx) {
         let (name, device) = (disk.name().to_string(), disk.block_device());
         if device.is_some() {
             // The crashed domain has let go of it. Its trace would make the script
             // say that the device is in use.
-            if let Some(node) = backend(&store, crashed, &name)? {
+            if let Some(node) = backend(store, crashed, &name)? {
                 store.remove(&format!("{node}/{NUMBERS}"))?;
             }
         }
@@ -79,7 +88,7 @@ fn attach_disks(
             continue;
         };
         let connected = Connecting {
-            store: &store,
+            store,
             domid,
             call: &call,
         }
@@ -87,7 +96,16 @@ fn attach_disks(
         calls.push(call);
         connected?;
     }
-    Ok(calls)
+    Ok(())
+}
+
+/// Gives it an interface. When libxl ends the script for taking too long, the guest
+/// loses the interface and gets it anew: better than none.
+fn attach_nic(ctx: LibxlContext, mut nic: Nic, domid: u32) -> Result<(), HostError> {
+    nic.add(ctx, domid).or_else(|_| {
+        nic.destroy(ctx, domid)?;
+        nic.add(ctx, domid)
+    })
 }
 
 /// Gives it interfaces. It must be stopped until the guest's own cannot send any
@@ -107,7 +125,7 @@ impl Connecting<'_> {
     /// Tells the disk's backend its block device once it waits for that, and waits
     /// until it has it.
     fn connect(&self, name: &str, path: &str, numbers: &str) -> Result<(), HostError> {
-        let node = self.wait("its backend does not appear", || {
+        let node = wait(self.call, "its backend does not appear", || {
             let Some(node) = backend(self.store, self.domid, name)? else {
                 return Ok(None);
             };
@@ -118,7 +136,7 @@ impl Connecting<'_> {
         let device = node.rsplit('/').next().unwrap_or_default();
         let of = format!("/sys/bus/xen-backend/devices/vbd-{}-{device}", self.domid);
         let taken = PathBuf::from(of).join("physical_device");
-        self.wait("its backend does not take it", || {
+        wait(self.call, "its backend does not take it", || {
             Ok(taken.exists().then_some(()))
         })
     }
@@ -137,24 +155,24 @@ impl Connecting<'_> {
         }
         Ok(())
     }
+}
 
-    /// Looks until there is something; not beyond a failure of libxl's.
-    fn wait<T>(
-        &self,
-        why_not: &str,
-        look: impl Fn() -> Result<Option<T>, HostError>,
-    ) -> Result<T, HostError> {
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            let over = self.call.is_over() || Instant::now() >= deadline;
-            if let Some(found) = look()? {
-                return Ok(found);
-            }
-            if over {
-                return Err(HostError::new("attach", why_not));
-            }
-            thread::sleep(LOOK_AGAIN);
+/// Looks until there is something; not beyond a failure of libxl's.
+fn wait<T>(
+    call: &Call,
+    why_not: &str,
+    look: impl Fn() -> Result<Option<T>, HostError>,
+) -> Result<T, HostError> {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let over = call.is_over() || Instant::now() >= deadline;
+        if let Some(found) = look()? {
+            return Ok(found);
         }
+        if over {
+            return Err(HostError::new("attach", why_not));
+        }
+        thread::sleep(LOOK_AGAIN);
     }
 }
 

@@ -242,7 +242,7 @@ pub(super) fn adopt(
 ) -> Result<(Arc<dyn RecoveryDomain>, Background), HostError> {
     let with_nics = !config.nics_can_be_twice();
     let adopted = identity
-        .and_then(|()| attach::attach(ctx, config, domid, crashed, with_nics))
+        .and_then(|()| attach::attach(ctx, store, config, (domid, crashed), with_nics))
         .and_then(|calls| store.remove(&mark(domid)).map(|()| calls))
         .and_then(|calls| Ok((XenRecovery::new(domid, config.full_pages())?, calls)));
     match adopted {

@@ -174,7 +174,10 @@ impl Toolstack for XenToolstack {
         build::tell_full_target(&self.store, domid, &self.config)
             .and_then(|()| match has_devices {
                 true => Ok(Background::default()),
-                false => attach::attach(self.ctx, &self.config, domid, self.crashed, true),
+                false => {
+                    let domids = (domid, self.crashed);
+                    attach::attach(self.ctx, &self.store, &self.config, domids, true)
+                }
             })
             .map(|calls| self.coming = calls)
             .and_then(|()| XenRecovery::new(domid, self.config.full_pages()))
@@ -225,7 +228,6 @@ impl Toolstack for XenToolstack {
     }
 
     fn settle(&mut self, recovery: &dyn RecoveryDomain) -> Result<(), HostError> {
-        let added = self.coming.finish();
         self.back_wholly(recovery)?;
         let target = self.config.get().b_info.target_memkb;
         let target = i64::try_from(target)
@@ -233,7 +235,8 @@ impl Toolstack for XenToolstack {
         // SAFETY: numbers only; absolute, and enforced on the hypervisor's limit.
         let rc =
             unsafe { sys::libxl_set_memory_target(self.ctx.raw(), recovery.domid(), target, 0, 1) };
-        libxl_answer("libxl_set_memory_target", rc).and(added)
+        libxl_answer("libxl_set_memory_target", rc)?;
+        self.coming.finish()
     }
 
     fn publish(&mut self, key: &str, value: &str) {

@@ -19,6 +19,33 @@ step_destroy() {
     xl destroy guest 3>&-
 }
 
+# The script of the next interface that comes waits, and once libxl has ended it,
+# the one after that does not.
+step_hold_interface() {
+    script=/etc/xen/scripts/vif-bridge
+    mkfifo /run/interface &&
+    mv $script $script.good || return
+    cat > $script << END
+#!/bin/sh
+if [ "\$1" = online ] && mkdir /run/held 2>/dev/null; then
+    cat /run/interface
+fi
+exec $script.good "\$@"
+END
+    chmod 755 $script
+}
+
+# It waits no more.
+step_release_interface() {
+    : > /run/interface
+}
+
+# step_hotplugged KIND/DOMID/DEVID: whether the script of a device says it has done
+# its work.
+step_hotplugged() {
+    [ "$(xenstore-read "/local/domain/0/backend/$1/hotplug-status")" = connected ]
+}
+
 step_remove_library() {
     rm -f /usr/lib/x86_64-linux-gnu/libvicover.so* /usr/lib/libvicover.so* \
         /usr/local/lib/libvicover.so*

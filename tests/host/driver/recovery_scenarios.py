@@ -9,6 +9,8 @@ from .scenarios import crash, full_memory, recovered, scenario, settled, start
 # Everything is dumped, and slowly once recovery runs: memory stays short.
 SLOW = 'vicover="dump_level=0,io=fixed:256K"'
 PAGES_PER_MIB = 256
+# libxl's, for a hotplug script (Xen 4.17, LIBXL_HOTPLUG_TIMEOUT).
+SCRIPT_DEADLINE_S = 40
 # What the host has free beside the guest, so that a standby has room.
 STANDBY_MIB = 400
 
@@ -85,6 +87,49 @@ def memory_guard(host, run):
     ends_well(host, run, crashed, crashed)
     if run.result["guard_pauses"] < 1:
         raise HostError("the guard had nothing to do: memory was not short")
+    full_memory(run)
+
+
+def crash_without_interface(host, run):
+    """Crashes the guest; recovery runs, and its interface's script does not end. The
+    events that tell it."""
+    start(host, run)
+    host.step("hold_interface")
+    crashed = crash(host, run)
+    return crashed, host.wait("domain_unpaused", SCRIPT_DEADLINE_S - 10,
+                              "recovery waits for its interface", after=crashed)
+
+
+@scenario('on_crash="vicover"')
+def late_interface(host, run):
+    """The script of recovery's interface takes long."""
+    crashed, _ = crash_without_interface(host, run)
+    said(host, "dumping to", 60, crashed)
+    host.step("release_interface")
+    recovered(host, run, crashed, 60)
+    for text in ("settled:", "dump complete:"):
+        said(host, text, 60, crashed)
+    ends_well(host, run, crashed, crashed)
+    full_memory(run)
+
+
+@scenario('on_crash="vicover"')
+def lost_interface(host, run):
+    """The script of recovery's interface hangs, so libxl ends it. This guest has no
+    program that would set up the interface that it then gets instead."""
+    crashed, unpaused = crash_without_interface(host, run)
+    for text in ("settled:", "dump complete:"):
+        said(host, text, SCRIPT_DEADLINE_S + 60, crashed)
+    if host.events[-1].at_s - unpaused.at_s < SCRIPT_DEADLINE_S:
+        raise HostError("libxl did not have to end the script")
+    domid = unpaused.data["domid"]
+    host.step(f"hotplugged vif/{domid}/0", 5)
+    run.result["recovery"] = figures_of(host, domid)
+    host.step("list")
+    run.result["dumps"] = host.wait("domains", 1, "no list of domains").data["dumps"]
+    keep_log(host, run, crashed)
+    no_error(host)
+    complete_dumps(run)
     full_memory(run)
 
 
