@@ -65,13 +65,15 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-    /// Forks a child that ends at once; whether it found `flag` set.
-    fn is_set_in_a_child(flag: &AtomicBool) -> bool {
-        // SAFETY: the child only reads an atomic and ends.
+    /// What `look` finds in a child that ends at once. It must do no more than read
+    /// memory and use the gate: other locks may be held for ever there.
+    fn in_a_child(look: impl FnOnce() -> bool) -> bool {
+        // SAFETY: the child only looks, and ends.
         let child = unsafe { libc::fork() };
         if child == 0 {
+            let found = look();
             // SAFETY: ends the process, whatever else is in it.
-            unsafe { libc::_exit(flag.load(SeqCst).into()) };
+            unsafe { libc::_exit(found.into()) };
         }
         assert!(child > 0, "fork: {}", io::Error::last_os_error());
         let mut status = 0;
@@ -94,7 +96,8 @@ mod tests {
                 }
             });
             // Forks that come while nobody holds it would show nothing.
-            let found = (0..200).filter(|_| is_set_in_a_child(&half_done)).count();
+            let looks = (0..200).map(|_| in_a_child(|| half_done.load(SeqCst)));
+            let found = looks.filter(|found| *found).count();
             over.store(true, SeqCst);
             found
         });
@@ -104,17 +107,7 @@ mod tests {
     #[test]
     fn a_child_can_hold_it_and_its_parent_still_can() {
         drop(hold().unwrap());
-        // SAFETY: the child takes one lock that nobody has, and ends.
-        let child = unsafe { libc::fork() };
-        if child == 0 {
-            let held = hold().is_ok();
-            // SAFETY: as above.
-            unsafe { libc::_exit(held.into()) };
-        }
-        let mut status = 0;
-        // SAFETY: our own child, and room for its status.
-        unsafe { libc::waitpid(child, &mut status, 0) };
-        assert_eq!(libc::WEXITSTATUS(status), 1);
+        assert!(in_a_child(|| hold().is_ok()));
         drop(hold().unwrap());
     }
 }

@@ -8,7 +8,6 @@
 
 use std::ptr::NonNull;
 
-use super::control::failed;
 use crate::host::HostError;
 use crate::os::fork;
 
@@ -19,7 +18,7 @@ pub(super) fn opened<T>(
 ) -> Result<NonNull<T>, HostError> {
     let _no_fork =
         fork::hold().map_err(|error| HostError::new("pthread_atfork", error.to_string()))?;
-    NonNull::new(open()).ok_or_else(|| failed(call))
+    NonNull::new(open()).ok_or_else(|| HostError::last_os_error(call))
 }
 
 /// Closes a handle that was opened here.

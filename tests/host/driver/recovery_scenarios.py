@@ -37,6 +37,12 @@ def no_error(host) -> None:
         raise HostError("errors in xl's log:\n" + "\n".join(errors))
 
 
+def handed_over(host, crashed, deadline_s: float = 900) -> None:
+    """Waits until recovery has its memory and the dump is complete."""
+    for text in ("settled:", "dump complete:"):
+        said(host, text, deadline_s, crashed)
+
+
 def complete_dumps(run, count: int = 1) -> None:
     """There are so many dumps, and they are complete."""
     dumps = [name.split()[0] for name in run.result["dumps"]]
@@ -107,8 +113,7 @@ def late_interface(host, run):
     said(host, "dumping to", 60, crashed)
     host.step("release_interface")
     recovered(host, run, crashed, 60)
-    for text in ("settled:", "dump complete:"):
-        said(host, text, 60, crashed)
+    handed_over(host, crashed, 60)
     ends_well(host, run, crashed, crashed)
     full_memory(run)
 
@@ -118,8 +123,7 @@ def lost_interface(host, run):
     """The script of recovery's interface hangs, so libxl ends it. This guest has no
     program that would set up the interface that it then gets instead."""
     crashed, unpaused = crash_without_interface(host, run)
-    for text in ("settled:", "dump complete:"):
-        said(host, text, SCRIPT_DEADLINE_S + 60, crashed)
+    handed_over(host, crashed, SCRIPT_DEADLINE_S + 60)
     if host.events[-1].at_s - unpaused.at_s < SCRIPT_DEADLINE_S:
         raise HostError("libxl did not have to end the script")
     domid = unpaused.data["domid"]
@@ -194,8 +198,7 @@ def standby_takes_over(host, run, crashed):
     """The standby is used, and another one is built; the event that tells it."""
     said(host, "has the disks", 60, crashed)
     recovered(host, run, crashed, 300)
-    for text in ("settled:", "dump complete:"):
-        said(host, text, 900, crashed)
+    handed_over(host, crashed)
     gone = host.wait("domain_gone", 60, "the crashed domain did not go away", after=crashed,
                      where=lambda data: data["domid"] == crashed.data["domid"])
     created = host.wait("domain_created", 60, "no other standby was created", after=gone)
@@ -248,8 +251,7 @@ def bookkeeping(host, run):
     start(host, run)
     crashed = crash(host, run)
     recovered(host, run, crashed, 300)
-    for text in ("settled:", "dump complete:"):
-        said(host, text, 900, crashed)
+    handed_over(host, crashed)
     memory, domid = run.options.memory, run.result["recovery_domid"]
     host.step("list")
     listed = host.wait("domains", 1, "no list of domains", after=crashed).data["list"]
