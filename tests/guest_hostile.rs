@@ -86,6 +86,43 @@ fn page_tables_that_point_to_themselves_end_the_walk_and_keep_everything() {
 }
 
 #[test]
+fn a_symbol_table_of_endless_names_is_given_up() {
+    let mut guest = Guest::new(FRAMES);
+    // Names of 127 tokens each, in a page that is mapped all over 1 GiB.
+    let names = guest.new_frame();
+    guest.write(names, &[0x7f; 4096]);
+    guest.map(made::VMALLOC, names, 1);
+    let (first, second) = (guest.new_frame(), guest.new_frame());
+    for entry in 0..512 {
+        guest.write_u64(first + entry * 8, second | 0x63);
+        guest.write_u64(second + entry * 8, names | 0x63);
+    }
+    let root = guest.root();
+    let upper = guest.read_u64(root + (made::VMALLOC >> 39 & 511) * 8) & !0xfff;
+    guest.write_u64(upper + (made::VMALLOC >> 30 & 511) * 8, first | 0x63);
+    let number = guest.new_frame();
+    guest.write_u64(number, 1 << 22);
+    let tokens = guest.new_frame();
+    for (part, at) in [
+        ("num_syms", made::DIRECT_MAP + number),
+        ("names", made::VMALLOC),
+        ("token_table", made::DIRECT_MAP + tokens),
+        ("token_index", made::DIRECT_MAP + tokens),
+        ("offsets", made::DIRECT_MAP + tokens),
+    ] {
+        guest.line(&format!("SYMBOL(kallsyms_{part})"), format!("{at:x}"));
+    }
+    guest.write_description();
+    let counting = Counting(&guest, AtomicU64::new(0));
+    let plan = plan_through(&counting, &guest.processors());
+    assert_eq!(plan.doubts(), []);
+    // 64 MiB, five reads a page, and what else there is to read.
+    let reads = counting.1.into_inner();
+    assert!((80_000..150_000).contains(&reads), "{reads} reads");
+    assert_sound(&guest, &plan);
+}
+
+#[test]
 fn sections_that_lead_to_the_same_descriptors_are_refused() {
     let mut guest = Guest::new(FRAMES);
     // Section 1 says that its descriptors are those of section 0.

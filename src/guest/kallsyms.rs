@@ -12,8 +12,11 @@ use super::paging::WalkError;
 /// Symbols that are looked at, at most; a kernel has some 200,000.
 const MAX_SYMBOLS: u64 = 1 << 22;
 
-/// Bytes of a name, at most (`KSYM_NAME_LEN`), and its type before it.
-const MAX_NAME: usize = 512 + 1;
+/// Bytes that all names take, at most; those of a kernel take some 3 MiB.
+const MAX_NAMES: usize = 64 << 20;
+
+/// Bytes of a token, at most: a whole name (`KSYM_NAME_LEN`), and its type.
+const MAX_TOKEN: usize = 512 + 1;
 
 /// Number of tokens that names are made of.
 const TOKENS: usize = 256;
@@ -39,16 +42,9 @@ pub fn lookup<const N: usize>(
     names: [&str; N],
 ) -> Result<[Option<GuestVirt>; N], KallsymsError> {
     let table = Table::open(mem, kernel)?;
-    let mut places = [None; N];
-    let mut text = None;
-    table.each_name(mem, &mut |index, name| {
-        if let Some(wanted) = names.iter().position(|wanted| wanted.as_bytes() == name) {
-            places[wanted] = Some(index);
-        }
-        if name == b"_stext" {
-            text = Some(index);
-        }
-    })?;
+    let wanted: Vec<&[u8]> = names.iter().map(|name| name.as_bytes()).collect();
+    let places = table.places(mem, &[&wanted[..], &[b"_stext"]].concat())?;
+    let text = places[N];
     let stated = kernel.info.symbol("_stext");
     let text = text.ok_or(KallsymsError::Contradiction)?;
     let mut coding = None;
@@ -112,7 +108,7 @@ impl<'a> Table<'a> {
             .map(|place| {
                 let mut token = Vec::new();
                 let mut bytes = Stream::new(kernel, GuestVirt(tokens.0.wrapping_add(place)));
-                while token.len() < MAX_NAME {
+                while token.len() < MAX_TOKEN {
                     match bytes.next(mem)? {
                         0 => break,
                         byte => token.push(byte),
@@ -131,31 +127,38 @@ impl<'a> Table<'a> {
         })
     }
 
-    /// Calls `each` with every symbol's number and name.
-    fn each_name(
+    /// The numbers of the symbols that have these names, in their order. Most
+    /// names are not even spelt out: their length tells.
+    fn places(
         &self,
         mem: &dyn GuestMemory,
-        each: &mut dyn FnMut(u64, &[u8]),
-    ) -> Result<(), WalkError> {
+        names: &[&[u8]],
+    ) -> Result<Vec<Option<u64>>, KallsymsError> {
+        let mut places = vec![None; names.len()];
+        let with_type: Vec<usize> = names.iter().map(|name| name.len() + 1).collect();
+        let lengths: Vec<usize> = self.tokens.iter().map(Vec::len).collect();
         let mut bytes = Stream::new(self.kernel, self.names);
-        let mut name = Vec::with_capacity(MAX_NAME);
+        let mut left = MAX_NAMES;
         for index in 0..self.number {
             // One byte, or two with seven bits each from Linux 6.1 on (commit
             // 73bbb94466fd); before, no name was that long.
-            let mut length = usize::from(bytes.next(mem)?);
-            if length & 0x80 != 0 {
-                length = length & 0x7f | usize::from(bytes.next(mem)?) << 7;
+            let mut count = usize::from(bytes.next(mem)?);
+            if count & 0x80 != 0 {
+                count = count & 0x7f | usize::from(bytes.next(mem)?) << 7;
             }
-            name.clear();
-            for _ in 0..length {
-                let token = &self.tokens[usize::from(bytes.next(mem)?)];
-                if name.len() + token.len() <= MAX_NAME {
-                    name.extend(token);
+            left = left
+                .checked_sub(count)
+                .ok_or(KallsymsError::Value("kallsyms_names"))?;
+            let tokens = bytes.take(mem, count)?;
+            let length: usize = tokens.iter().map(|&t| lengths[usize::from(t)]).sum();
+            for place in (0..names.len()).filter(|&place| with_type[place] == length) {
+                let spelt = tokens.iter().flat_map(|&t| &self.tokens[usize::from(t)]);
+                if spelt.skip(1).eq(names[place]) {
+                    places[place] = Some(index);
                 }
             }
-            each(index, name.get(1..).unwrap_or_default());
         }
-        Ok(())
+        Ok(places)
     }
 
     /// `None` when it takes a base and there is none.
@@ -186,6 +189,8 @@ struct Stream<'a> {
     next: GuestVirt,
     page: Box<[u8; PAGE_SIZE]>,
     left: usize,
+    /// Bytes that were asked for at once and are not in one page.
+    across: Vec<u8>,
 }
 
 impl<'a> Stream<'a> {
@@ -195,7 +200,23 @@ impl<'a> Stream<'a> {
             next,
             page: Box::new([0; PAGE_SIZE]),
             left: 0,
+            across: Vec::new(),
         }
+    }
+
+    /// The next `count` bytes.
+    fn take(&mut self, mem: &dyn GuestMemory, count: usize) -> Result<&[u8], WalkError> {
+        if count <= self.left {
+            let start = PAGE_SIZE - self.left;
+            self.left -= count;
+            return Ok(&self.page[start..start + count]);
+        }
+        self.across.clear();
+        for _ in 0..count {
+            let byte = self.next(mem)?;
+            self.across.push(byte);
+        }
+        Ok(&self.across)
     }
 
     fn next(&mut self, mem: &dyn GuestMemory) -> Result<u8, WalkError> {

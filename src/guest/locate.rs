@@ -298,14 +298,17 @@ fn neighbours(
     while done < bytes && found.len() < MAX_HITS * 2 * NEAR {
         let part = &mut piece[..PIECE.min((bytes - done) as usize)];
         if mem.read(GuestPhys(start.0 + done), part).is_ok() {
-            let words: Vec<u64> = part
-                .chunks_exact(8)
-                .map(|word| u64::from_le_bytes(word.try_into().unwrap_or_default()))
-                .collect();
-            let hits = (0..words.len()).filter(|&index| words[index] == wanted.0);
+            let words = || part.chunks_exact(8);
+            let pattern = wanted.0.to_le_bytes();
+            let hits = words()
+                .enumerate()
+                .filter(|(_, word)| *word == pattern)
+                .map(|(index, _)| index);
             for hit in hits.take(MAX_HITS) {
-                let near = hit.saturating_sub(NEAR)..(hit + NEAR + 1).min(words.len());
-                found.extend(words[near].iter().map(|&word| GuestVirt(word)));
+                let first = hit.saturating_sub(NEAR);
+                let near = words().take(hit + NEAR + 1).skip(first);
+                let address = |word: &[u8]| word.try_into().map(u64::from_le_bytes);
+                found.extend(near.filter_map(|word| address(word).ok()).map(GuestVirt));
             }
         }
         done += part.len() as u64;
@@ -321,15 +324,24 @@ const ZONE_STARTS: [u64; 2] = [1 << (32 - PAGE_SHIFT), 1 << (24 - PAGE_SHIFT)];
 /// Frames from there on that are probed before all others (64 MiB).
 const LIKELY: u64 = 1 << (26 - PAGE_SHIFT);
 
-/// Places where a copy is likely: soon after the start of a zone, or, in Xen's
-/// PVH guests, towards the end of RAM.
-fn likely(ram: &[GfnRange]) -> Vec<GfnRange> {
-    let ends = ram
-        .iter()
-        .rev()
-        .map(|range| GfnRange::new(Gfn(range.end.0.saturating_sub(LIKELY)), range.end));
-    let starts = ZONE_STARTS.map(|start| GfnRange::new(Gfn(start), Gfn(start + LIKELY)));
-    ends.chain(starts).collect()
+/// Frames that are probed before it is the next place's turn (2 MiB).
+const TURN: u64 = 1 << (21 - PAGE_SHIFT);
+
+/// Frames where a copy is likely, the likeliest first: from the start of a zone on,
+/// or, in Xen's PVH guests, from the end of RAM back. Nothing tells which of these
+/// places it is, so they take turns.
+fn likely(ram: &[GfnRange]) -> impl Iterator<Item = GfnRange> + '_ {
+    (0..LIKELY / TURN).flat_map(move |nth| {
+        let ends = ram.iter().rev().map(move |range| {
+            let end = Gfn(range.end.0.saturating_sub(nth * TURN));
+            GfnRange::new(Gfn(end.0.saturating_sub(TURN)), end)
+        });
+        let starts = ZONE_STARTS.map(|zone| {
+            let start = zone + nth * TURN;
+            GfnRange::new(Gfn(start), Gfn(start + TURN))
+        });
+        ends.chain(starts)
+    })
 }
 
 /// Finds the kernel. Looks at the starts of pages where a copy is likely, then
@@ -338,7 +350,7 @@ pub fn locate(mem: &dyn GuestMemory, processors: &[Processor]) -> Result<Located
     let everything = GfnRange::new(Gfn(0), mem.end());
     let mut search = Search::new(mem, processors);
     let mut pages_probed = 0;
-    for part in likely(mem.ram()).into_iter().chain([everything]) {
+    for part in likely(mem.ram()).chain([everything]) {
         for range in mem.ram() {
             let common = GfnRange::new(range.start.max(part.start), range.end.min(part.end));
             if probe(&mut search, common, &mut pages_probed) {

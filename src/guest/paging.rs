@@ -283,6 +283,15 @@ impl Walk<'_> {
             return true;
         }
         for (index, entry) in table.chunks_exact(8).enumerate() {
+            if *self.entries_left == 0 {
+                return false;
+            }
+            *self.entries_left -= 1;
+            let bits = u64::from_le_bytes(entry.try_into().unwrap_or_default());
+            // Most are: nothing else about them matters.
+            if bits & PRESENT == 0 {
+                continue;
+            }
             let mut at = base | (index as u64) << shift;
             if level == self.tables.levels && at & self.tables.upper_half().0 != 0 {
                 at |= self.tables.upper_half().0;
@@ -291,11 +300,6 @@ impl Walk<'_> {
             if end < self.first.0 || at > self.last.0 {
                 continue;
             }
-            if *self.entries_left == 0 {
-                return false;
-            }
-            *self.entries_left -= 1;
-            let bits = u64::from_le_bytes(entry.try_into().unwrap_or_default());
             match self.tables.decode(bits, level) {
                 Entry::None => {}
                 Entry::Table(next) => {
