@@ -1,50 +1,24 @@
-//! The engine's buffers: aligned for direct I/O, reused, limited in number.
+//! The engine's buffers: reused, and limited in number.
 
 use super::error::Error;
 use crate::addr::{Pfn, PAGE_SIZE};
+use crate::os::page_buffer::PageBuffer;
 use crc32fast::Hasher;
+use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Pages that one filled buffer may tell of, however small they became.
 pub(super) const MAX_SLOTS: usize = 4096;
 /// Bytes of a buffer when there is room for as many as are useful.
 const USUAL_SIZE: usize = 2 << 20;
+/// Buffers that a short dump gets: to keep a disk busy takes no more.
+const USUAL_SOON: usize = 8;
+/// Every so many loans there may be one more. A new buffer costs more than one that
+/// was used, since the system has to clear its memory; many even out how fast
+/// pages come.
+const LOANS_A_BUFFER: usize = 16;
 /// Fewer make the writes too small.
 const LEAST_SIZE: usize = 1 << 16;
-
-/// Page-aligned bytes, a whole number of pages: direct I/O wants memory aligned
-/// to the device's logical blocks, which are at most a page.
-pub(super) struct AlignedBytes {
-    memory: Vec<u8>,
-    start: usize,
-    length: usize,
-}
-
-impl AlignedBytes {
-    /// Zeroes, which take no memory until they are written to.
-    pub(super) fn new(length: usize) -> Self {
-        let length = length.next_multiple_of(PAGE_SIZE);
-        let memory = vec![0; length + PAGE_SIZE - 1];
-        Self {
-            start: memory.as_ptr().align_offset(PAGE_SIZE),
-            memory,
-            length,
-        }
-    }
-}
-
-impl std::ops::Deref for AlignedBytes {
-    type Target = [u8];
-    fn deref(&self) -> &[u8] {
-        &self.memory[self.start..][..self.length]
-    }
-}
-
-impl std::ops::DerefMut for AlignedBytes {
-    fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.memory[self.start..][..self.length]
-    }
-}
 
 /// What became of one page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +33,7 @@ pub(super) enum State {
 
 /// A buffer's memory.
 pub(super) struct Buffer {
-    pub(super) bytes: AlignedBytes,
+    pub(super) bytes: PageBuffer,
     /// Bytes in use.
     pub(super) used: usize,
     /// Checksum of these.
@@ -72,6 +46,19 @@ pub(super) struct Buffer {
     pub(super) first_rank: u64,
 }
 
+impl Buffer {
+    fn new(size: usize) -> io::Result<Self> {
+        Ok(Self {
+            bytes: PageBuffer::new(size)?,
+            used: 0,
+            sum: Hasher::new(),
+            slots: Vec::with_capacity(MAX_SLOTS),
+            first: Pfn(0),
+            first_rank: 0,
+        })
+    }
+}
+
 /// How large and how many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sizes {
@@ -79,6 +66,8 @@ pub(super) struct Sizes {
     pub(super) size: usize,
     /// How many there may be at once.
     pub(super) count: usize,
+    /// How many there are at once in a short dump.
+    pub(super) soon: usize,
 }
 
 impl Sizes {
@@ -100,33 +89,45 @@ impl Sizes {
             });
         }
         let count = total / (size + slots) - 1;
-        Ok(Self { size, count })
+        Ok(Self {
+            size,
+            count,
+            soon: count.min(least_count.max(USUAL_SOON)),
+        })
     }
 }
 
 struct Free {
     buffers: Vec<Buffer>,
-    /// How many may still be made.
-    unmade: usize,
+    /// How many there are, here or lent.
+    made: usize,
+    /// How often one was lent.
+    loans: usize,
 }
 
 /// Lends buffers; whoever wants one when all are out waits.
 pub(super) struct Pool {
-    size: usize,
+    sizes: Sizes,
     free: Mutex<Free>,
     returned: Condvar,
 }
 
 impl Pool {
-    pub(super) fn new(sizes: Sizes) -> Arc<Self> {
-        Arc::new(Self {
-            size: sizes.size,
+    /// Makes the first buffer: with one there is nothing that waits for ever.
+    ///
+    /// # Errors
+    /// When there is no memory for it.
+    pub(super) fn new(sizes: Sizes) -> Result<Arc<Self>, Error> {
+        let first = Buffer::new(sizes.size).map_err(Error::Memory)?;
+        Ok(Arc::new(Self {
+            sizes,
             free: Mutex::new(Free {
-                buffers: Vec::new(),
-                unmade: sizes.count,
+                buffers: vec![first],
+                made: 1,
+                loans: 0,
             }),
             returned: Condvar::new(),
-        })
+        }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Free> {
@@ -138,6 +139,9 @@ impl Pool {
     /// borrower must hold at most one while it waits.
     pub(super) fn lend(self: &Arc<Self>) -> Lease {
         let mut free = self.lock();
+        free.loans += 1;
+        let many = self.sizes.soon + free.loans / LOANS_A_BUFFER;
+        let mut most = self.sizes.count.min(many);
         let buffer = loop {
             if let Some(mut buffer) = free.buffers.pop() {
                 buffer.used = 0;
@@ -145,16 +149,16 @@ impl Pool {
                 buffer.slots.clear();
                 break buffer;
             }
-            if free.unmade > 0 {
-                free.unmade -= 1;
-                break Buffer {
-                    bytes: AlignedBytes::new(self.size),
-                    used: 0,
-                    sum: Hasher::new(),
-                    slots: Vec::with_capacity(MAX_SLOTS),
-                    first: Pfn(0),
-                    first_rank: 0,
-                };
+            if free.made < most {
+                match Buffer::new(self.sizes.size) {
+                    Ok(buffer) => {
+                        free.made += 1;
+                        break buffer;
+                    }
+                    // Memory is short: those that there are have to do.
+                    Err(_) => most = free.made,
+                }
+                continue;
             }
             free = self
                 .returned
@@ -214,14 +218,28 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_aligned_for_direct_io() {
+    fn there_are_few_buffers_until_many_were_lent() {
         let pool = Pool::new(Sizes {
-            size: 3 * PAGE_SIZE,
-            count: 1,
-        });
+            size: PAGE_SIZE,
+            count: 4,
+            soon: 2,
+        })
+        .unwrap();
+        let made = |pool: &Arc<Pool>| pool.lock().made;
         let lease = pool.lend();
-        assert_eq!(lease.bytes.as_ptr() as usize % PAGE_SIZE, 0);
-        assert_eq!(lease.bytes.len(), 3 * PAGE_SIZE);
+        while pool.lock().loans < LOANS_A_BUFFER - 1 {
+            drop(pool.lend());
+        }
+        assert_eq!(made(&pool), 2);
+        let both = (lease, pool.lend(), pool.lend());
+        assert_eq!(made(&pool), 3);
+        drop(both);
+        while pool.lock().loans < 10 * LOANS_A_BUFFER {
+            drop(pool.lend());
+        }
+        let all: Vec<_> = (0..4).map(|_| pool.lend()).collect();
+        assert_eq!((made(&pool), all.len()), (4, 4));
+        assert!(pool.lock().buffers.is_empty());
     }
 
     #[test]
@@ -229,7 +247,9 @@ mod tests {
         let pool = Pool::new(Sizes {
             size: PAGE_SIZE,
             count: 1,
-        });
+            soon: 1,
+        })
+        .unwrap();
         let mut first = pool.lend();
         first.used = 7;
         let waiting = std::thread::spawn({

@@ -229,7 +229,7 @@ impl<P: Pages + 'static> Engine<P> {
             bitmaps,
             codec,
             summed: config.format.has_manifest(),
-            pool: Pool::new(sizes),
+            pool: Pool::new(sizes)?,
             counters: Counters::default(),
             dead: OnceLock::new(),
             fault: OnceLock::new(),

@@ -51,6 +51,9 @@ pub enum Error {
         /// Compression threads asked for.
         threads: usize,
     },
+    /// There is no memory for buffers.
+    #[error("no memory for buffers")]
+    Memory(#[source] io::Error),
     /// The operating system refused to write.
     #[error("cannot write {what}")]
     Write {

@@ -1,6 +1,6 @@
 //! Writes kdump-compressed dumps: where each page's data and descriptor go.
 
-use super::buffer::{AlignedBytes, Buffer, State};
+use super::buffer::{Buffer, State};
 use super::engine::Shared;
 use super::error::Error;
 use super::facts::Facts;
@@ -10,6 +10,7 @@ use super::manifest::{self, Manifest, PieceSums};
 use super::notes::Notes;
 use super::writer::Output;
 use crate::addr::PAGE_SIZE;
+use crate::os::page_buffer::PageBuffer;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use zerocopy::byteorder::little_endian::{U32, U64};
@@ -33,7 +34,7 @@ pub(super) struct KdumpWriter {
     block: usize,
     /// Page data not written yet, or, in its first incomplete block, to be
     /// written again with what follows.
-    gathered: AlignedBytes,
+    gathered: PageBuffer,
     /// Where in the dump `gathered` starts; a multiple of `block`.
     gathered_at: u64,
     /// Bytes in `gathered`.
@@ -84,7 +85,7 @@ impl KdumpWriter {
         sums.append(&[0; PAGE_SIZE]);
         Ok(Self {
             sums,
-            gathered: AlignedBytes::new(gather),
+            gathered: PageBuffer::new(gather).map_err(Error::Memory)?,
             gathered_at: layout.pages,
             used: 0,
             written: 0,
