@@ -110,11 +110,11 @@ pub fn recover(
 
     enter(toolstack, shared, Phase::Seed);
     let handover = Handover::new(domain, &shared.log);
-    let (drained, has_recovery) = thread::scope(|scope| {
-        let draining = scope.spawn(|| {
+    let (dumped, has_recovery) = thread::scope(|scope| {
+        let dumping = scope.spawn(|| {
             // A dump that cannot be written is no reason to keep the service down.
             let work = Work::HandOver(&handover);
-            drain(domain, &mut known, work, target, shared)
+            report_dump(drain(domain, &mut known, work, target, shared), shared)
         });
         let recovery = bring_up(toolstack, &handover, requirement, standby.as_ref(), shared);
         if let Err(error) = &recovery {
@@ -137,9 +137,10 @@ pub fn recover(
         handover.wait_not_held();
         detach_rest(toolstack, &handover, shared);
         let until = shared.steering.until_dropped();
-        let drained = draining
-            .join()
-            .unwrap_or_else(|panic| Err(Error::Internal(panic_text(&*panic))));
+        let dumped = dumping.join().unwrap_or_else(|panic| {
+            let error = Error::Internal(panic_text(&*panic));
+            report_dump(Err(error), shared)
+        });
         enter(toolstack, shared, Phase::Close);
         if let Ok(recovery) = &recovery {
             close(toolstack, &**recovery, shared);
@@ -151,9 +152,8 @@ pub fn recover(
         if let Some(Ok(guarded)) = guard.map(|guard| guard.join()) {
             guarded.tell(&shared.log);
         }
-        (drained, recovery.is_ok())
+        (dumped, recovery.is_ok())
     });
-    let dumped = report_dump(drained, shared);
     report_times(shared);
     if !has_recovery {
         shared.decide(Outcome::Dirty, 0);

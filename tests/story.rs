@@ -122,6 +122,14 @@ fn the_report_tells_when_memory_came_and_when_recovery_ran() {
 }
 
 #[test]
+fn a_complete_dump_is_told_when_it_is_complete() {
+    let report = tell(Faults::default(), false).log();
+    let line = |text| report.lines().position(|line| line.contains(text));
+    let (complete, settled) = (line("dump complete:"), line("settled:"));
+    assert!(complete.is_some() && complete < settled, "{report}");
+}
+
+#[test]
 fn recovery_runs_before_half_of_the_memory_is_released() {
     let told = tell(Faults::default(), false);
     let unpaused = told.position(Event::Unpaused) as u64;
