@@ -83,7 +83,7 @@ pub const TABLE: &[OptionSpec] = &[
         key: "buffer",
         allowed: "a size from 8M to 4G",
         default: "64M",
-        help: "Memory between mapping and disk.",
+        help: "Memory between mapping and disk, at most.",
         set: |options, value| {
             let bytes = size(value)?;
             (8 << 20..=4 << 30).contains(&bytes).then_some(())?;
