@@ -156,9 +156,11 @@ impl Pool {
                         break buffer;
                     }
                     // Memory is short: those that there are have to do.
-                    Err(_) => most = free.made,
+                    Err(_) => {
+                        most = free.made;
+                        continue;
+                    }
                 }
-                continue;
             }
             free = self
                 .returned

@@ -42,11 +42,10 @@ pub fn lookup<const N: usize>(
     names: [&str; N],
 ) -> Result<[Option<GuestVirt>; N], KallsymsError> {
     let table = Table::open(mem, kernel)?;
-    let wanted: Vec<&[u8]> = names.iter().map(|name| name.as_bytes()).collect();
-    let places = table.places(mem, &[&wanted[..], &[b"_stext"]].concat())?;
-    let text = places[N];
+    let wanted = names.iter().copied().chain(["_stext"]).map(str::as_bytes);
+    let places = table.places(mem, &wanted.collect::<Vec<_>>())?;
+    let text = places[N].ok_or(KallsymsError::Contradiction)?;
     let stated = kernel.info.symbol("_stext");
-    let text = text.ok_or(KallsymsError::Contradiction)?;
     let mut coding = None;
     for candidate in [Coding::Itself, Coding::Base, Coding::BaseOrAbsolute] {
         if table.address(mem, candidate, text)? == stated {

@@ -123,9 +123,9 @@ impl PageTables {
             let entry = read_u64(mem, GuestPhys(table.0 + index * 8))
                 .map_err(|fault| WalkError::Unreadable { at, fault })?;
             match self.decode(entry, level) {
-                Entry::None => return Err(WalkError::NotMapped(at)),
-                Entry::Table(next) => table = next,
-                Entry::Leaf(page) => {
+                None => return Err(WalkError::NotMapped(at)),
+                Some(Entry::Table(next)) => table = next,
+                Some(Entry::Leaf(page)) => {
                     let size = 1 << Self::shift(level);
                     let within = at.0 & (size - 1);
                     return Ok(Translation {
@@ -166,16 +166,18 @@ impl PageTables {
         Ok(u64::from_le_bytes(word))
     }
 
-    fn decode(&self, entry: u64, level: u32) -> Entry {
+    /// Where an entry leads; `None` when nowhere.
+    fn decode(&self, entry: u64, level: u32) -> Option<Entry> {
         if entry & PRESENT == 0 {
-            return Entry::None;
+            return None;
         }
         let address = entry & ADDRESS & !self.ignored_bits;
         // Large pages exist at levels 2 and 3; elsewhere the bit is no size.
         if level == 1 || (entry & LARGE != 0 && level <= 3) {
-            return Entry::Leaf(GuestPhys(address & (u64::MAX << Self::shift(level))));
+            let page = address & (u64::MAX << Self::shift(level));
+            return Some(Entry::Leaf(GuestPhys(page)));
         }
-        Entry::Table(GuestPhys(address))
+        Some(Entry::Table(GuestPhys(address)))
     }
 
     /// Visits what is mapped from `first` to `last` (both within the same
@@ -207,7 +209,6 @@ impl PageTables {
 }
 
 enum Entry {
-    None,
     Table(GuestPhys),
     Leaf(GuestPhys),
 }
@@ -288,10 +289,10 @@ impl Walk<'_> {
             }
             *self.entries_left -= 1;
             let bits = u64::from_le_bytes(entry.try_into().unwrap_or_default());
-            // Most are: nothing else about them matters.
-            if bits & PRESENT == 0 {
+            // Most lead nowhere: nothing else about them matters.
+            let Some(entry) = self.tables.decode(bits, level) else {
                 continue;
-            }
+            };
             let mut at = base | (index as u64) << shift;
             if level == self.tables.levels && at & self.tables.upper_half().0 != 0 {
                 at |= self.tables.upper_half().0;
@@ -300,8 +301,7 @@ impl Walk<'_> {
             if end < self.first.0 || at > self.last.0 {
                 continue;
             }
-            match self.tables.decode(bits, level) {
-                Entry::None => {}
+            match entry {
                 Entry::Table(next) => {
                     if !self.table(next, level - 1, at) {
                         return false;

@@ -3,8 +3,9 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
+
+use super::mmap::{map, unmap};
 
 /// Bytes of a file that one page fault maps as far as they are in the page cache
 /// (`fault_around_bytes`, mm/memory.c).
@@ -14,7 +15,7 @@ const FAULT_AROUND: usize = 64 << 10;
 /// its bytes are copied out and never lent. Whoever shortens the file takes the
 /// reading process down with SIGBUS, as with any mapping.
 pub(crate) struct FileMap {
-    start: NonNull<libc::c_void>,
+    start: NonNull<u8>,
     length: usize,
 }
 
@@ -36,26 +37,15 @@ impl FileMap {
         }
         let offset =
             libc::off_t::try_from(offset).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))?;
-        // SAFETY: a new mapping at an address of the kernel's choice touches
-        // nothing that exists; `file` keeps the descriptor open for the call.
-        let start = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                length,
-                libc::PROT_READ,
-                libc::MAP_SHARED,
-                file.as_raw_fd(),
-                offset,
-            )
-        };
-        match NonNull::new(start) {
-            Some(start) if start.as_ptr() != libc::MAP_FAILED => {
-                let map = Self { start, length };
-                map.touch();
-                Ok(map)
-            }
-            _ => Err(io::Error::last_os_error()),
-        }
+        let start = map(
+            length,
+            libc::PROT_READ,
+            libc::MAP_SHARED,
+            Some((file, offset)),
+        )?;
+        let map = Self { start, length };
+        map.touch();
+        Ok(map)
     }
 
     /// Brings the file's pages into this process's memory. MAP_POPULATE would
@@ -72,7 +62,7 @@ impl FileMap {
     pub(crate) fn forget(&self) {
         // SAFETY: the whole of our own mapping, shared with the file and never
         // written to, so that nothing is lost. That it may fail harms nobody.
-        unsafe { libc::madvise(self.start.as_ptr(), self.length, libc::MADV_DONTNEED) };
+        unsafe { libc::madvise(self.start.as_ptr().cast(), self.length, libc::MADV_DONTNEED) };
     }
 
     /// Copies bytes out; false when they are not all in the mapping.
@@ -84,7 +74,7 @@ impl FileMap {
         // SAFETY: the source is inside of the mapping, which lives as long as
         // `self`; the target is the caller's own, exclusively borrowed.
         unsafe {
-            let from = self.start.as_ptr().cast::<u8>().add(offset);
+            let from = self.start.as_ptr().add(offset);
             std::ptr::copy_nonoverlapping(from, into.as_mut_ptr(), into.len());
         }
         true
@@ -95,6 +85,6 @@ impl Drop for FileMap {
     fn drop(&mut self) {
         // SAFETY: mapped by `new` with this length, unmapped once, and no
         // reference into it was ever given out.
-        unsafe { libc::munmap(self.start.as_ptr(), self.length) };
+        unsafe { unmap(self.start, self.length) };
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod file;
 #[cfg(feature = "xen")]
 pub(crate) mod fork;
 pub(crate) mod map;
+mod mmap;
 pub(crate) mod page_buffer;
 pub(crate) mod priority;
 pub(crate) mod processor;

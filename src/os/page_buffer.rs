@@ -5,6 +5,7 @@ use std::io;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
+use super::mmap::{map, unmap};
 use crate::addr::PAGE_SIZE;
 
 /// Bytes of a huge page on x86-64.
@@ -36,11 +37,16 @@ impl PageBuffer {
             true => PAGE_SIZE,
             false => HUGE_PAGE,
         };
-        let mapped = map(length + alignment - PAGE_SIZE)?;
+        let mapped = map(
+            length + alignment - PAGE_SIZE,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            None,
+        )?;
         let before = mapped.as_ptr().align_offset(alignment);
         let after = alignment - PAGE_SIZE - before;
         // SAFETY: `before`, `length` and `after` are whole pages, and together what
-        // was mapped; nothing but `buffer` refers to any of it.
+        // was mapped; nothing refers to any of it yet.
         unsafe {
             let start = mapped.add(before);
             unmap(mapped, before);
@@ -51,34 +57,6 @@ impl PageBuffer {
             }
             Ok(Self { start, length })
         }
-    }
-}
-
-fn map(length: usize) -> io::Result<NonNull<u8>> {
-    // SAFETY: a new mapping at an address of the kernel's choice touches nothing
-    // that exists.
-    let start = unsafe {
-        libc::mmap(
-            std::ptr::null_mut(),
-            length,
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-            -1,
-            0,
-        )
-    };
-    match NonNull::new(start) {
-        Some(start) if start.as_ptr() != libc::MAP_FAILED => Ok(start.cast()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// # Safety
-/// These are whole pages of a mapping of [`map`] that nothing refers to, or none.
-unsafe fn unmap(start: NonNull<u8>, length: usize) {
-    if length > 0 {
-        // SAFETY: as the caller says.
-        unsafe { libc::munmap(start.as_ptr().cast(), length) };
     }
 }
 
