@@ -1,3 +1,4 @@
 //! What tests of the C ABI share.
-#![allow(unreachable_pub)]
+// Each test is a program of its own and uses some of it.
+#![allow(unreachable_pub, dead_code)]
 pub mod c_program;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Preloaded into xl, stands in for the parts of Xen that xl's monitor of one
- * domain talks to, so that the monitor runs where there is no hypervisor.
+ * Preloaded into xl, or another toolstack, stands in for the parts of Xen that a
+ * monitor of one domain talks to, so that it runs where there is no hypervisor.
  * libxl's configuration code is the real one: a created domain's configuration
  * is kept as libxl's own JSON, and read back from that.
  *
@@ -26,7 +26,7 @@
 
 static uint32_t last_domid;
 static uint32_t watched_domid;
-static bool stale_event;
+static uint32_t stale_domid; /* watched no more, with an event left; 0: none */
 static char *stored_config;
 
 __attribute__((format(printf, 1, 2)))
@@ -193,16 +193,16 @@ void libxl_evdisable_domain_death(libxl_ctx *ctx,
                                   libxl_evgen_domain_death *evgen)
 {
     note("watch %u no more", watched_domid);
-    stale_event = true;
+    stale_domid = watched_domid;
 }
 
-static libxl_event *new_event(libxl_event_type type)
+static libxl_event *new_event(libxl_event_type type, uint32_t domid)
 {
     libxl_event *event = malloc(sizeof(*event));
 
     libxl_event_init(event);
     libxl_event_init_type(event, type);
-    event->domid = watched_domid;
+    event->domid = domid;
     return event;
 }
 
@@ -210,10 +210,10 @@ static libxl_event *new_event(libxl_event_type type)
 int libxl_event_check(libxl_ctx *ctx, libxl_event **event, uint64_t mask,
                       libxl_event_predicate *predicate, void *user)
 {
-    if (!stale_event)
+    if (!stale_domid)
         return ERROR_NOT_READY;
-    stale_event = false;
-    *event = new_event(LIBXL_EVENT_TYPE_DOMAIN_DEATH);
+    *event = new_event(LIBXL_EVENT_TYPE_DOMAIN_DEATH, stale_domid);
+    stale_domid = 0;
     return 0;
 }
 
@@ -224,7 +224,7 @@ int libxl_event_wait(libxl_ctx *ctx, libxl_event **event, uint64_t mask,
     libxl_shutdown_reason reason;
     char *what;
 
-    if (stale_event)
+    if (stale_domid)
         return libxl_event_check(ctx, event, mask, predicate, user);
     if (!rest)
         rest = strdup(getenv("NO_XEN_EVENTS"));
@@ -233,7 +233,7 @@ int libxl_event_wait(libxl_ctx *ctx, libxl_event **event, uint64_t mask,
     note("%u: %s", watched_domid, what);
     if (libxl_shutdown_reason_from_string(what, &reason))
         abort();
-    *event = new_event(LIBXL_EVENT_TYPE_DOMAIN_SHUTDOWN);
+    *event = new_event(LIBXL_EVENT_TYPE_DOMAIN_SHUTDOWN, watched_domid);
     (*event)->u.domain_shutdown.shutdown_reason = reason;
     return 0;
 }

@@ -53,7 +53,7 @@ vicover_status vicover_keep_standby(const struct vicover_options *options,
                                     vicover_job *job)
 {
     *job = 0;
-    if (!strstr(options->spec, "standby=1"))
+    if (!options->spec || !strstr(options->spec, "standby=1"))
         return VICOVER_OK;
     if (domain->struct_size != sizeof(*domain) || !domain->ctx)
         return VICOVER_ERR_STRUCT_SIZE;
