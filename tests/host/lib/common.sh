@@ -4,9 +4,10 @@
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/vicover/host
 log_dir=$cache/log
 
-# The key of a piece: the digest of every file that decides its content.
+# The key of a piece: the digest of the Xen it is for and of every file that decides
+# its content.
 piece_key() {
-    (cd "$here" && sha256sum -- "$@" | sha256sum | cut -c1-64)
+    (cd "$here" && { echo "$XEN"; sha256sum -- "$@"; } | sha256sum | cut -c1-64)
 }
 
 # step NAME COMMAND...: runs COMMAND with its output in a log, prints one line.

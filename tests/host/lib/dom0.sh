@@ -1,9 +1,9 @@
 # dom0: the hypervisor, dom0's kernel and initrd, and its root file system.
 # What dom0 does (its init and scenarios) is added at each start, not here.
 
-dom0_sources=(private-apt lib/dom0.sh dom0/initrd-init)
+dom0_sources=(private-apt lib/xen.sh lib/dom0.sh dom0/initrd-init)
 
-dom0_packages=(xen-utils-4.17 xen-utils-common xenstore-utils xen-hypervisor-4.17-amd64
+dom0_packages=("xen-utils-$XEN" xen-utils-common xenstore-utils "xen-hypervisor-$XEN-amd64"
     busybox-static bash dash coreutils sed grep mawk util-linux mount findutils tar
     gzip hostname libc-bin base-files debianutils kmod iproute2 procps strace
     libxenstore4 libstdc++6)
@@ -19,6 +19,7 @@ dom0_modules=(virtio_blk virtio_pci virtio_console ext4 crc32c_generic loop brid
 make_dom0() {
     local debs=$work/debs
     step "fetch packages" fetch_dom0
+    step "hypervisor's version" check_hypervisor
     step "unpack packages" unpack_dom0
     step "trim root" trim_dom0
     step "root image" dom0_image
@@ -29,6 +30,18 @@ make_dom0() {
 fetch_dom0() {
     "$here/private-apt" debs "$debs" "${dom0_packages[@]}"
     fetch_kernel "$work/kernel-debs"
+}
+
+# Before 4.17.7 and 4.20.4 (XSA-507) a domain's release of memory could take its
+# special pages, too, while it is populated on demand.
+check_hypervisor() {
+    local version
+    version=$(dpkg-deb -f "$debs"/xen-hypervisor-*-amd64_*.deb Version)
+    echo "$version"
+    dpkg --compare-versions "$version" ge "$xen_least" || {
+        echo "$xen_least is needed: is there no archive of security updates?"
+        return 1
+    }
 }
 
 # The kernel by its versioned name, which the meta package depends on.
@@ -44,7 +57,7 @@ unpack_dom0() {
     unpack_debs "$debs" "$work/root" "${dom0_unwanted[@]}"
     unpack_debs "$work/kernel-debs" "$work/kernel"
     rm -r "$work/kernel-debs"
-    zcat "$work"/root/boot/xen-4.17-amd64.gz > "$work/xen.elf"
+    zcat "$work/root/boot/xen-$XEN-amd64.gz" > "$work/xen.elf"
     cp "$work"/kernel/boot/vmlinuz-* "$work/vmlinuz"
 }
 

@@ -1,6 +1,6 @@
 # guest: kernel, initrd and disk of the guest, on an image dom0 mounts.
 
-guest_sources=(private-apt lib/guest.sh lib/dom0.sh lib/unpack-vmlinux
+guest_sources=(private-apt lib/xen.sh lib/guest.sh lib/dom0.sh lib/unpack-vmlinux
     guest/init guest/service.c)
 
 guest_modules=(xen-blkfront xen-netfront ext4 crc32c_generic)
@@ -33,7 +33,7 @@ guest_kernel() {
 
 guest_initrd() {
     local early=$work/early
-    mkdir -p "$early"/{bin,dev,proc,sys,data,tmp}
+    mkdir -p "$early"/{bin,dev,proc,sys,data,second,tmp}
     cp "$sdk/busybox" "$early/bin/"
     install -m 755 "$work/service" "$early/bin/service"
     install -m 755 "$here/guest/init" "$early/init"

@@ -2,7 +2,7 @@
 # and the database's client for dom0. Packages are only unpacked; the data
 # directory is made by PostgreSQL itself, on the disk, under a kernel in QEMU.
 
-postgres_sources=(private-apt lib/postgres.sh lib/dom0.sh lib/sdk.sh
+postgres_sources=(private-apt lib/xen.sh lib/postgres.sh lib/dom0.sh lib/sdk.sh
     guest/postgres/start guest/postgres/make guest/postgres/settings
     dom0/initrd-init tools/database-client.c tools/owed.h tools/event.h)
 

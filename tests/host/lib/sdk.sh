@@ -1,7 +1,7 @@
-# sdk: a Debian 12 sysroot to compile for dom0 and the guest with the machine's
-# own compilers, the same on Debian 12 and 13.
+# sdk: a sysroot of the host's Debian to compile for dom0 and the guest with the
+# machine's own compilers, the same on Debian 12 and 13.
 
-sdk_sources=(private-apt lib/sdk.sh lib/sysroot-cc)
+sdk_sources=(private-apt lib/xen.sh lib/sdk.sh lib/sysroot-cc)
 
 sdk_packages=(libc6-dev libxen-dev linux-libc-dev libyajl-dev zlib1g-dev libzstd-dev
     uuid-dev libgcc-s1 busybox-static libxenstore4)
