@@ -1,5 +1,6 @@
 # make demo   a real Xen guest crashes, is dumped and recovers, in QEMU
 # make test   everything that must hold
+# make test-emulator   whether the emulated host can be believed (BOOTS=200 guests)
 # make bench-dump   the speed of dumping (RUNS=5 rounds), against makedumpfile
 # make bench-dump-host   the same on the emulated host, against xl dump-core (RUNS=3)
 # make bench-plan   the speed of looking at page descriptors, against memory's
@@ -8,6 +9,7 @@
 # make bench-pacing-host   the same on the emulated host (RUNS=1, LOADS, POLICIES)
 # make compare-makedumpfile   which pages are left out, against makedumpfile
 # make compare-drgn   what drgn finds in a small dump, against a full one
+# XEN=4.17 (the default) or 4.20: the Xen of the emulated host.
 # All install the Debian packages they need, and say so first.
 
 prefix ?= /usr
@@ -18,7 +20,7 @@ built = $(or $(CARGO_TARGET_DIR),target)/release
 bench = $(or $(CARGO_TARGET_DIR),target)/bench
 version = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 
-.PHONY: all demo bench-dump bench-dump-host bench-plan bench-downtime bench-pacing \
+.PHONY: all demo test-emulator bench-dump bench-dump-host bench-plan bench-downtime bench-pacing \
     bench-pacing-host compare-makedumpfile compare-drgn test check install clean
 
 all:
@@ -27,6 +29,10 @@ all:
 demo:
 	@tests/install-deps
 	@tests/demo
+
+test-emulator:
+	@tests/install-deps
+	@tests/emulator
 
 bench-dump:
 	@tests/install-deps busybox-static xz-utils

@@ -7,6 +7,11 @@ step_follow_log() {
     log-events /var/log/xen/xl-guest.log >&3 &
 }
 
+# What the guest prints; the file outlives a domain, of whatever number.
+step_follow_console() {
+    log-events /var/log/xen/console/guest-guest.log console >&3 &
+}
+
 # Creating the guest, as an operator would; xl's daemon stays behind.
 step_create() {
     xl create "$guest_config" > /out/xl-create.log 2>&1 3>&-
@@ -15,8 +20,34 @@ step_create() {
         json_string < /out/xl-create.log)}"
 }
 
+# The example toolstack in xl's place, with a log of the same name.
+step_toolstack() {
+    xl create -n "$guest_config" > /tmp/guest.json 3>&- || return
+    {
+        toolstack /tmp/guest.json ${VICOVER_OPTIONS:+"$VICOVER_OPTIONS"} \
+            >> /var/log/xen/xl-guest.log 2>&1 < /dev/null 3>&-
+        event toolstack_ended "{\"status\":$?}"
+    } &
+}
+
 step_destroy() {
     xl destroy guest 3>&-
+}
+
+# Until dom0's end.
+step_load_fpu() {
+    load-fpu 3>&- &
+}
+
+# boot MIB MOST VCPUS: the guest with so much memory, of that at its start MIB behind
+# it, as vicover starts a recovery domain: Linux is told not to give the rest back.
+step_boot() {
+    sed "s/^memory = .*/memory = $1/; s/^vcpus = .*/vcpus = $3/" "$guest_config" > /tmp/boot.cfg
+    echo "maxmem = $2" >> /tmp/boot.cfg
+    xl create -p /tmp/boot.cfg > /out/xl-create.log 2>&1 3>&- || return
+    domain=/local/domain/$(xl domid guest 3>&-)
+    xenstore-write "$domain/memory/target" "$(xenstore-read "$domain/memory/static-max")" &&
+    xl unpause guest 3>&-
 }
 
 # The script of the next interface that comes waits, and once libxl has ended it,
@@ -75,11 +106,31 @@ step_request() {
     return $status
 }
 
-# The service does not answer this one: the kernel panics.
+# crash PROCESSOR: the service does not answer this one: the kernel panics there.
 step_crash() {
     event crash_requested
-    client request "$GUEST_ADDRESS" "$GUEST_PORT" 1 crash > /dev/null 2>&1 3>&-
+    client request "$GUEST_ADDRESS" "$GUEST_PORT" 1 crash "$1" > /dev/null 2>&1 3>&-
     return 0
+}
+
+# What xl's own users crash a guest with that has no network.
+step_sysrq() {
+    xl sysrq guest "$1" 3>&-
+}
+
+# The guest's disk, and a second one that the guest has only to read, as files.
+step_file_disks() {
+    mkdir /out/disks &&
+    cp --sparse=always /dev/vhost-guest /out/disks/guest.img &&
+    cp --sparse=always "$(disk files)" /out/disks/second.img
+}
+
+step_disk_modes() {
+    for backend in $(xenstore-list /local/domain/0/backend/vbd/"$1"); do
+        path=/local/domain/0/backend/vbd/$1/$backend
+        echo "$(xenstore-read "$path/dev") $(xenstore-read "$path/mode")"
+    done > /tmp/disk-modes
+    event disk_modes "{\"list\":$(json_lines < /tmp/disk-modes)}"
 }
 
 step_verify() {
@@ -216,6 +267,7 @@ step_finish() {
     xenstore-ls -f > /out/xen/xenstore.log
     xl info > /out/xen/xl-info.log 3>&-
     umount /var/lib/xen/dump
+    rm -rf /out/disks
     sync -f /out
     event finished
     busybox poweroff -f

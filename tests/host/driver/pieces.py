@@ -1,10 +1,13 @@
 """Where the built pieces are (built first when they are not in the cache)."""
 
 import dataclasses
+import os
 import pathlib
 import subprocess
 
 HERE = pathlib.Path(__file__).resolve().parent.parent
+# lib/xen.sh knows which there are.
+XEN = os.environ.get("XEN") or "4.17"
 
 
 class HostError(Exception):
@@ -12,7 +15,8 @@ class HostError(Exception):
 
 
 class EmulatorFault(HostError):
-    """QEMU, not the host, went wrong: the run says nothing and is repeated."""
+    """QEMU itself ended in one of its own assertions, which nothing that runs inside
+    it may cause: the run says nothing."""
 
 
 @dataclasses.dataclass(frozen=True)

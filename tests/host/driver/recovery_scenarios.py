@@ -153,7 +153,7 @@ def crash_again(host, run):
     """Crashes the recovery domain; the event that tells it."""
     run.result.setdefault("first_down_s", run.result.pop("service_down_s"))
     domid, last = run.result["recovery_domid"], host.events[-1]
-    host.step("crash", 10)
+    host.step("crash 0", 10)
     return host.wait("domain_crashed", 60, "the recovery domain did not crash",
                      after=last, where=lambda data: data["domid"] == domid)
 

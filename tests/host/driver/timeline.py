@@ -2,8 +2,11 @@
 
 import textwrap
 import threading
+import time
 
 PAGES_PER_MIB = 256
+# After so long without a line, what is waited for is told.
+QUIET_S = 8
 
 # What to say for an event; {name} takes a field of its data.
 TEXTS = {
@@ -36,6 +39,7 @@ class Timeline:
         self._write = write
         self._crash_s = None
         self._lock = threading.Lock()
+        self._last_s = time.monotonic()
 
     def show(self, event) -> None:
         """A listener for Machine.on_event."""
@@ -49,6 +53,11 @@ class Timeline:
                 data[mib] = data[pages] // PAGES_PER_MIB
         self.say(TEXTS[event.name].format(**data), event)
 
+    def waiting(self, text: str) -> None:
+        """A listener for Machine.on_idle."""
+        if time.monotonic() - self._last_s >= QUIET_S:
+            self.say(f"... {text}")
+
     def say(self, text: str, event=None) -> None:
         """A line of text, at an event's time or without a time."""
         if event is None:
@@ -59,6 +68,7 @@ class Timeline:
             label = f"crash +{event.at_s - self._crash_s:7.2f}"
         lines = textwrap.wrap(text, 62) or [""]
         with self._lock:
+            self._last_s = time.monotonic()
             for line in lines:
                 self._write(f"{label:14}  {line}", flush=True)
                 label = ""

@@ -2,32 +2,47 @@
 
 import re
 
+from . import processors
+
 DISK = "/dev/vhost-guest"
+FIRST_MAC = "00:16:3e:77:00:02"
+SECOND_MAC = "00:16:3e:77:00:03"
+
+
+def spec(options) -> str:
+    """The guest's vicover options, for a toolstack that has them from elsewhere."""
+    given = [pair.partition("=")[2] for pair in options.xlcfg if pair.startswith("vicover=")]
+    return given[-1].strip('"') if given else ""
 
 
 def guest_config(options, network) -> str:
-    """The configuration's text.
+    """The configuration's text; of another toolstack than our xl it has no word that
+    only our xl knows.
 
     `options.xlcfg` holds KEY=VALUE pairs that replace or add to the base; a
     value that is no number, list or quoted text gets quotes.
     """
-    arguments = f"console=hvc0 quiet vhost.address={network.guest}/24"
     keys = {
         "name": '"guest"',
         "type": '"pvh"',
         "memory": str(options.memory),
         "vcpus": str(options.vcpus),
+        "cpus": f'"{processors.of_guests(options.vcpus)}"',
         "kernel": '"/guest/vmlinux"',
         "ramdisk": '"/guest/initrd"',
-        "cmdline": f'"{arguments}"',
+        "cmdline": '"console=hvc0 quiet"',
         "disk": f'["phy:{DISK},xvda,w"]',
         "vif": f'["mac={network.guest_mac},bridge=xenbr0"]',
         # Without it the emulated processor's RDTSCP exits end the guest.
         "tsc_mode": '"native"',
     }
     for pair in options.xlcfg:
+        if options.toolstack != "xl" and "vicover" in pair:
+            continue
         key, value = pair.split("=", 1)
         if not re.fullmatch(r"""\d+|\[.*\]|".*"|'.*'""", value.strip(), re.DOTALL):
             value = f'"{value}"'
         keys[key.strip()] = value.strip()
+    if keys["vif"] != "[]":
+        keys["cmdline"] = f'{keys["cmdline"][:-1]} vhost.address={network.guest}/24"'
     return "".join(f"{key} = {value}\n" for key, value in keys.items())

@@ -1,7 +1,7 @@
 # tools: our C programs that run in dom0.
 
 tools_sources=(lib/tools.sh lib/sdk.sh tools/client.c tools/watch.c tools/log-events.c
-    tools/owed.h tools/event.h)
+    tools/load-fpu.c tools/owed.h tools/event.h)
 
 make_tools() {
     mkdir "$work/bin"
@@ -9,4 +9,5 @@ make_tools() {
     step "watch" sdk_cc -o "$work/bin/watch" "$here/tools/watch.c" \
         -lxenctrl
     step "log-events" sdk_cc -o "$work/bin/log-events" "$here/tools/log-events.c"
+    step "load-fpu" sdk_cc -o "$work/bin/load-fpu" "$here/tools/load-fpu.c"
 }

@@ -6,6 +6,8 @@
  * Requests on standard input, one a line:
  *   vmcoreinfo              the dump's VMCOREINFO
  *   read ADDRESS SIZE       SIZE bytes at kernel virtual ADDRESS (hexadecimal)
+ *   physical ADDRESS SIZE   SIZE bytes at guest physical ADDRESS (hexadecimal)
+ *   register NAME CPU       a register's value, in hexadecimal
  * Each answer is a line "ok SIZE" followed by SIZE bytes, or "error TEXT".
  */
 #include <fcntl.h>
@@ -28,11 +30,36 @@ static void refuse(kdump_ctx_t *ctx)
     fflush(stdout);
 }
 
+static void read_memory(kdump_ctx_t *ctx, kdump_addrspace_t space, unsigned long address,
+                        size_t size)
+{
+    size_t done = size;
+    char *data = malloc(size + 1);
+
+    if (data && kdump_read(ctx, space, address, data, &done) == KDUMP_OK && done == size)
+        answer(data, size);
+    else
+        refuse(ctx);
+    free(data);
+}
+
+static void read_register(kdump_ctx_t *ctx, const char *name, unsigned cpu)
+{
+    char key[64], text[32];
+    kdump_num_t value;
+
+    snprintf(key, sizeof key, "cpu.%u.reg.%s", cpu, name);
+    if (kdump_get_number_attr(ctx, key, &value) == KDUMP_OK)
+        answer(text, snprintf(text, sizeof text, "%lx", (unsigned long)value));
+    else
+        refuse(ctx);
+}
+
 static void serve(kdump_ctx_t *ctx, const char *line)
 {
     unsigned long address, size;
-    size_t done;
-    char *text;
+    char *text, name[16];
+    unsigned cpu;
 
     if (strcmp(line, "vmcoreinfo\n") == 0) {
         if (kdump_vmcoreinfo_raw(ctx, &text) != KDUMP_OK) {
@@ -42,14 +69,11 @@ static void serve(kdump_ctx_t *ctx, const char *line)
         answer(text, strlen(text));
         free(text);
     } else if (sscanf(line, "read %lx %lx", &address, &size) == 2) {
-        done = size;
-        text = malloc(size + 1);
-        if (text && kdump_read(ctx, KDUMP_KVADDR, address, text, &done) == KDUMP_OK
-            && done == size)
-            answer(text, size);
-        else
-            refuse(ctx);
-        free(text);
+        read_memory(ctx, KDUMP_KVADDR, address, size);
+    } else if (sscanf(line, "physical %lx %lx", &address, &size) == 2) {
+        read_memory(ctx, KDUMP_MACHPHYSADDR, address, size);
+    } else if (sscanf(line, "register %15s %u", name, &cpu) == 2) {
+        read_register(ctx, name, cpu);
     } else {
         printf("error unknown request\n");
         fflush(stdout);

@@ -1,8 +1,8 @@
 /*
  * Follows xl's log and writes an event for each line: "log" for a line of
- * libvicover's, "xl" for one of xl's own.
+ * libvicover's, "xl" for one of xl's own. Of another log, each line is an EVENT.
  *
- *   log-events FILE
+ *   log-events FILE [EVENT]
  *
  * FILE need not be there yet, and may be replaced by another of its name. A shell
  * that does this starts a process for each line, which takes an emulated processor
@@ -24,6 +24,14 @@
 
 static char line[MAX_LINE];
 static size_t length;
+static const char *name; /* of every event, or NULL */
+
+static const char *name_of_line(void)
+{
+    if (name)
+        return name;
+    return strncmp(line, PREFIX, strlen(PREFIX)) ? "xl" : "log";
+}
 
 /* The line as the inside of a JSON string; control characters are left out. */
 static void say_line(void)
@@ -40,8 +48,7 @@ static void say_line(void)
         *out++ = line[i];
     }
     *out = '\0';
-    event(strncmp(line, PREFIX, strlen(PREFIX)) ? "xl" : "log",
-          "{\"line\":\"%s\"}", escaped);
+    event(name_of_line(), "{\"line\":\"%s\"}", escaped);
     length = 0;
 }
 
@@ -76,8 +83,9 @@ int main(int argc, char **argv)
 {
     int fd = -1;
 
-    if (argc != 2)
+    if (argc != 2 && argc != 3)
         return 2;
+    name = argv[2];
     for (;; poll(NULL, 0, LOOK_EVERY_MS)) {
         if (fd < 0)
             fd = open(argv[1], O_RDONLY | O_CLOEXEC);

@@ -7,8 +7,9 @@
  * writes an event for each change: domain_created, domain_unpaused,
  * domain_crashed (with the free pages just before the crash), domain_shutdown,
  * domain_gone. It follows the peak resident set (VmHWM) of every process called
- * xl. On SIGUSR1 it writes free_min (the least free memory since the crash, the
- * pages that domains claim beyond what they have, and xl's peak) and domain_info for each domain; on SIGTERM the same and ends.
+ * xl or toolstack. On SIGUSR1 it writes free_min (the least free memory since the crash, the
+ * pages that domains claim beyond what they have, and xl's peak) and domain_info
+ * for each domain; on SIGTERM it writes these and ends.
  * --csv gets a line whenever the free pages or a domain's pages change.
  */
 #include <ctype.h>
@@ -159,7 +160,6 @@ static void sample_peak_of(const char *pid)
 {
     char path[300], line[128];
     unsigned long kib;
-    bool is_xl = false;
     FILE *status;
 
     snprintf(path, sizeof path, "/proc/%s/status", pid);
@@ -167,11 +167,9 @@ static void sample_peak_of(const char *pid)
     if (!status)
         return;
     while (fgets(line, sizeof line, status)) {
-        if (strncmp(line, "Name:", 5) == 0) {
-            is_xl = strcmp(line, "Name:\txl\n") == 0;
-            if (!is_xl)
-                break;
-        }
+        if (strncmp(line, "Name:", 5) == 0 && strcmp(line, "Name:\txl\n") != 0 &&
+            strcmp(line, "Name:\ttoolstack\n") != 0)
+            break;
         if (sscanf(line, "VmHWM: %lu kB", &kib) == 1 && kib > xl_peak_kib)
             xl_peak_kib = kib;
     }
@@ -202,10 +200,10 @@ static void report_domain(xc_interface *xch, const xc_domaininfo_t *one)
     if (one->domain != 0 && one->flags & XEN_DOMINF_hvm_guest)
         xc_domain_get_pod_target(xch, one->domain, &total, &cache, &entries);
     event("domain_info", "{\"domid\":%u,\"tot_pages\":%lu,\"max_pages\":%lu,"
-          "\"vcpus\":%u,\"paused\":%s,\"shut_down\":%s,"
+          "\"vcpus\":%u,\"vcpus_online\":%u,\"paused\":%s,\"shut_down\":%s,"
           "\"pod_cache_pages\":%lu,\"pod_entries\":%lu}",
           one->domain, one->tot_pages, one->max_pages,
-          one->max_vcpu_id + 1,
+          one->max_vcpu_id + 1, one->nr_online_vcpus,
           one->flags & XEN_DOMINF_paused ? "true" : "false",
           one->flags & XEN_DOMINF_shutdown ? "true" : "false",
           cache, entries);

@@ -1,0 +1,25 @@
+"""The emulated machine's processors, and which of them guests run on.
+
+No guest ever runs on processor 0. QEMU (7.2 to 10.0 at least) clears a bit of
+processor 0's `hflags2` whenever any processor loads FPU state, from that processor's
+own thread and without a lock (cpu_clear_ignne() in target/i386/tcg/*/fpu_helper.c,
+called by cpu_set_fpus()). The same word says whether processor 0 is in a guest with
+nested paging (HF2_NPT_MASK, set by VMRUN): a store that comes at the wrong moment
+puts an old value back, the guest's next fetch goes to a machine address, and it ends
+in a "triple fault" with registers that are sound. dom0 needs no VMRUN and may run
+anywhere. The scenario `boots` counts triple faults beside a program that provokes the
+race all the time.
+
+The alternative, QEMU built with that store made conditional, takes longer to build
+than all the tests take to run.
+"""
+
+
+def count(vcpus: int) -> int:
+    """Processors of the machine: one for each of the guest's, and processor 0."""
+    return 1 + max(vcpus, 1)
+
+
+def of_guests(vcpus: int) -> str:
+    """The guests' processors, as in xl.cfg's `cpus`."""
+    return f"1-{count(vcpus) - 1}"
