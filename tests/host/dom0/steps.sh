@@ -14,7 +14,18 @@ step_follow_console() {
 
 # Creating the guest, as an operator would; xl's daemon stays behind.
 step_create() {
-    xl create "$guest_config" > /out/xl-create.log 2>&1 3>&-
+    create "$guest_config"
+}
+
+# With other vicover options than its own.
+step_create_with() {
+    sed '/^vicover/d' "$guest_config" > /tmp/other.cfg
+    echo "vicover = \"$1\"" >> /tmp/other.cfg
+    create /tmp/other.cfg
+}
+
+create() {
+    xl create "$1" > /out/xl-create.log 2>&1 3>&-
     status=$?
     event create "{\"status\":$status,\"free_mib\":$(free_mib),\"output\":$(
         json_string < /out/xl-create.log)}"
@@ -34,6 +45,10 @@ step_destroy() {
     xl destroy guest 3>&-
 }
 
+step_destroy_crashed() {
+    xl destroy "guest-crashed-$1" 3>&-
+}
+
 # Until dom0's end.
 step_load_fpu() {
     load-fpu 3>&- &
@@ -50,10 +65,14 @@ step_boot() {
     xl unpause guest 3>&-
 }
 
-# The script of the next interface that comes waits, and once libxl has ended it,
-# the one after that does not.
+# The script of the next interface that comes waits, and once it is released or libxl
+# has ended it, the one after that does not.
 step_hold_interface() {
     script=/etc/xen/scripts/vif-bridge
+    if [ -e $script.good ]; then
+        rmdir /run/held
+        return
+    fi
     mkfifo /run/interface &&
     mv $script $script.good || return
     cat > $script << END

@@ -96,34 +96,31 @@ def memory_guard(host, run):
     full_memory(run)
 
 
-def crash_without_interface(host, run):
-    """Crashes the guest; recovery runs, and its interface's script does not end. The
-    events that tell it."""
-    start(host, run)
-    host.step("hold_interface")
-    crashed = crash(host, run)
-    return crashed, host.wait("domain_unpaused", SCRIPT_DEADLINE_S - 10,
-                              "recovery waits for its interface", after=crashed)
+def runs_without_interface(host, crashed):
+    """Recovery of this crash runs although its interface's script does not end; the
+    event that tells it."""
+    return host.wait("domain_unpaused", SCRIPT_DEADLINE_S - 10,
+                     "recovery waits for its interface", after=crashed)
 
 
 @scenario('on_crash="vicover"')
-def late_interface(host, run):
-    """The script of recovery's interface takes long."""
-    crashed, _ = crash_without_interface(host, run)
+def interface_scripts(host, run):
+    """The script of recovery's interface takes long; that of the next recovery hangs,
+    so libxl ends it, and this guest has no program that would set up the interface
+    that it then gets instead."""
+    start(host, run)
+    host.step("hold_interface")
+    crashed = crash(host, run)
+    runs_without_interface(host, crashed)
     said(host, "dumping to", 60, crashed)
     host.step("release_interface")
     recovered(host, run, crashed, 60)
     handed_over(host, crashed, 60)
-    ends_well(host, run, crashed, crashed)
-    full_memory(run)
 
-
-@scenario('on_crash="vicover"')
-def lost_interface(host, run):
-    """The script of recovery's interface hangs, so libxl ends it. This guest has no
-    program that would set up the interface that it then gets instead."""
-    crashed, unpaused = crash_without_interface(host, run)
-    handed_over(host, crashed, SCRIPT_DEADLINE_S + 60)
+    host.step("hold_interface")
+    again = crash_again(host, run)
+    unpaused = runs_without_interface(host, again)
+    handed_over(host, again, SCRIPT_DEADLINE_S + 60)
     if host.events[-1].at_s - unpaused.at_s < SCRIPT_DEADLINE_S:
         raise HostError("libxl did not have to end the script")
     domid = unpaused.data["domid"]
@@ -133,7 +130,7 @@ def lost_interface(host, run):
     run.result["dumps"] = host.wait("domains", 1, "no list of domains").data["dumps"]
     keep_log(host, run, crashed)
     no_error(host)
-    complete_dumps(run)
+    complete_dumps(run, 2)
     full_memory(run)
 
 
@@ -245,9 +242,23 @@ def reaches(host, domid: int, mib: int, what: str) -> None:
         raise HostError(f"{what}: {pages} pages instead of {mib} MiB after 90 s")
 
 
+def bad_option_refused(host) -> None:
+    """xl creates no guest with a wrong vicover option, and names it."""
+    host.wait("dom0_ready", 180, "dom0 did not come up")
+    host.step("create_with no_such_key=1", 180)
+    created = host.wait("create", 1, "no result of xl create", after=host.events[0]).data
+    if created["status"] == 0:
+        raise HostError("xl created a guest with a wrong vicover option")
+    if "no_such_key" not in created["output"]:
+        raise HostError(f"xl's refusal does not name the option: {created['output']}")
+
+
 @scenario('on_crash="vicover"')
 def bookkeeping(host, run):
-    """A recovered guest is as any other for xl: memory, save and restore."""
+    """A recovered guest is as any other for xl: memory, save and restore. Before it
+    is there, xl refuses one whose options are wrong."""
+    if run.options.toolstack == "xl":
+        bad_option_refused(host)
     start(host, run)
     crashed = crash(host, run)
     recovered(host, run, crashed, 300)
@@ -270,3 +281,45 @@ def bookkeeping(host, run):
     run.result["recovery_domid"] = restored.data["domid"]
     host.wait("acked", 60, "the restored guest's service does not answer", after=restored)
     ends_well(host, run, crashed, crashed)
+
+
+@scenario('on_crash="vicover"', SLOW)
+def destroyed_meanwhile(host, run):
+    """An operator destroys the crashed domain, once while recovery is built and once
+    while it runs and most of the dump is still to be written."""
+    start(host, run)
+    crashed = crash(host, run)
+    said(host, "seeded:", 120, crashed)
+    destroy_crashed(host, crashed)
+    recovered(host, run, crashed, 300)
+    said(host, "all over after", 300, crashed)
+    nothing_claimed(host)
+
+    again = crash_again(host, run)
+    recovered(host, run, again, 300)
+    destroy_crashed(host, again)
+    said(host, "all over after", 300, again)
+    nothing_claimed(host)
+    settled(host, run, again, 60)
+    keep_log(host, run, crashed)
+    dumps = [line.split()[0] for line in run.result["dumps"]]
+    if any(not name.endswith(".incomplete") for name in dumps):
+        raise HostError(f"a dump without most of its pages counts as complete: {dumps}")
+    full_memory(run)
+
+
+def destroy_crashed(host, crashed) -> None:
+    """xl destroy of the domain that crashed, by the name it has by then."""
+    domid = crashed.data["domid"]
+    host.step(f"destroy_crashed {domid}", 60)
+    host.wait("domain_gone", 60, f"domain {domid} was not destroyed", after=crashed,
+              where=lambda data: data["domid"] == domid)
+
+
+def nothing_claimed(host) -> None:
+    """No free memory of the host is kept for a domain that will never come."""
+    last = host.events[-1]
+    host.step("report")
+    claimed = host.wait("free_min", 5, "no memory report", after=last).data["claimed_pages"]
+    if claimed:
+        raise HostError(f"{claimed} pages are claimed for nobody")

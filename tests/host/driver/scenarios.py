@@ -196,20 +196,6 @@ def vicover_no_library(host, run):
     coredump_story(host, run)
 
 
-@scenario('on_crash="vicover"', 'vicover="no_such_key=1"')
-def vicover_bad_option(host, run):
-    """Patched xl refuses a guest whose vicover options are wrong."""
-    host.wait("dom0_ready", 180, "dom0 did not come up")
-    host.step("create", 180)
-    created = host.wait("create", 1, "no result of xl create")
-    run.result["create_status"] = created.data["status"]
-    run.result["create_output"] = created.data["output"]
-    if created.data["status"] == 0:
-        raise HostError("xl created a guest with a wrong vicover option")
-    if "no_such_key" not in created.data["output"]:
-        raise HostError("xl's refusal does not name the option")
-
-
 @scenario('on_crash="vicover"')
 def vicover(host, run):
     """The dump and the recovery at once, on the dead guest's memory."""

@@ -1,7 +1,7 @@
 # guest: kernel, initrd and disk of the guest, on an image dom0 mounts.
 
 guest_sources=(private-apt lib/xen.sh lib/guest.sh lib/dom0.sh lib/unpack-vmlinux
-    guest/init guest/service.c)
+    lib/quick-calibration guest/init guest/service.c)
 
 guest_modules=(xen-blkfront xen-netfront ext4 crc32c_generic)
 
@@ -29,6 +29,7 @@ guest_service() {
 guest_kernel() {
     mkdir -p "$work/files"
     "$here/lib/unpack-vmlinux" "$work"/kernel/boot/vmlinuz-* "$work/files/vmlinux"
+    "$here/lib/quick-calibration" "$work/files/vmlinux" "$work/files/vmlinux-quick"
 }
 
 guest_initrd() {
