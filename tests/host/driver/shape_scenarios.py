@@ -10,7 +10,7 @@ LOOP_DISKS = 'disk=["/out/disks/guest.img,raw,xvda,w", "/out/disks/second.img,ra
 INTERFACES = f'vif=["mac={FIRST_MAC},bridge=xenbr0", "mac={SECOND_MAC},bridge=xenbr0"]'
 
 
-@scenario('on_crash="vicover"', 'vicover="dump_level=0"', LOOP_DISKS, INTERFACES,
+@scenario('on_crash="vicover"', 'vicover="dump_level=16"', LOOP_DISKS, INTERFACES,
           vcpus=2, memory_mib=5120)
 def two_of_each(host, run):
     """Two processors, of which the second panics, 5 GiB around the hole below 4 GiB,
