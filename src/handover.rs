@@ -148,6 +148,12 @@ impl<'a> Handover<'a> {
         self.changed.notify_all();
     }
 
+    /// Nothing is passed on any more: the claim is given up, while the crashed domain
+    /// is there to give it up for.
+    pub(crate) fn end(&self) {
+        self.let_go(&mut self.state());
+    }
+
     /// Gives recovery what has been released since, once that is worth a call;
     /// until then it is claimed.
     fn pass_on(&self, state: &mut State, least: u64) {
@@ -192,5 +198,31 @@ impl<'a> Handover<'a> {
                 );
             }
         }
+    }
+}
+
+impl Drop for Handover<'_> {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::images::SyntheticImage;
+    use crate::host::memory::{Faults, MemoryHost};
+
+    #[test]
+    fn released_memory_is_claimed_until_the_account_is_closed() {
+        let image = Arc::new(SyntheticImage::new(64));
+        let host = MemoryHost::new(image, 1, Faults::default());
+        let log = JobLog::new("test", Some(Box::new(|_, _| {})));
+        let handover = Handover::new(&host, &log);
+        let frames: Vec<_> = (0..8).map(crate::addr::Gfn).collect();
+        handover.add_released(host.release(&frames).unwrap());
+        assert_eq!(host.claimed_pages(), 8);
+        drop(handover);
+        assert_eq!(host.claimed_pages(), 0);
     }
 }

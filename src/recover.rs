@@ -142,6 +142,7 @@ pub fn recover(
             report_dump(Err(error), shared)
         });
         enter(toolstack, shared, Phase::Close);
+        handover.end();
         if let Ok(recovery) = &recovery {
             close(toolstack, &**recovery, shared);
         }

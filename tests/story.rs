@@ -71,6 +71,7 @@ fn tell_with(options: &str, faults: Faults, missing: bool) -> Told {
         sink: Mutex::default(),
     };
     let result = recover(&host, Box::new(host.clone()), None, &target, &shared);
+    assert_eq!(host.claimed_pages(), 0, "a claim is left behind");
     Told {
         host,
         shared,
@@ -248,6 +249,20 @@ fn no_other_domain_gets_the_memory_that_is_given_back() {
     let backing = vicover::host::RecoveryDomain::backing(&told.host).unwrap();
     assert_eq!(backing.total, FRAMES, "recovery has its full memory");
     assert!(!told.log().contains("free for all"), "{}", told.log());
+}
+
+#[test]
+fn what_recovery_does_not_take_is_claimed_no_longer_than_there_is_a_crashed_domain() {
+    let late = Faults {
+        growth: true,
+        greedy_neighbour: true,
+        ..Faults::default()
+    };
+    let told = tell(late, false);
+    told.result.as_ref().unwrap();
+    assert_eq!(told.host.violations(), Vec::<String>::new());
+    let backing = vicover::host::RecoveryDomain::backing(&told.host).unwrap();
+    assert_eq!(backing.total, FRAMES, "recovery has its full memory");
 }
 
 #[test]

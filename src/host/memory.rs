@@ -37,6 +37,8 @@ pub struct Faults {
     pub adoptions: u32,
     /// The recovery domain is destroyed by others as soon as it runs.
     pub recovery_lost: bool,
+    /// The recovery domain gets no memory while the crashed one is there.
+    pub growth: bool,
     /// Every frame whose number is a multiple of this is not there.
     pub absent_every: Option<u64>,
     /// Another domain takes every free page that is not claimed, whenever the
@@ -185,6 +187,11 @@ impl MemoryHost {
     pub fn released(&self) -> u64 {
         self.released.count()
     }
+
+    /// Pages that are kept from other domains.
+    pub fn claimed_pages(&self) -> u64 {
+        self.world().claimed_pages
+    }
 }
 
 struct MemoryMapping {
@@ -312,6 +319,11 @@ impl CrashedDomain for MemoryHost {
 
     fn claim(&self, pages: u64) -> Result<(), HostError> {
         let mut world = self.world();
+        if world.events.contains(&Event::Destroyed) {
+            world
+                .violations
+                .push("claimed for a domain that is gone".into());
+        }
         if pages > world.free_pages {
             return Err(HostError::new("claim", "more than there is"));
         }
@@ -443,6 +455,9 @@ impl RecoveryDomain for MemoryHost {
     fn grow(&self, pages: u64) -> Result<Backing, HostError> {
         let mut world = self.world();
         world.backing()?;
+        if world.faults.growth && !world.events.contains(&Event::Destroyed) {
+            return Err(HostError::new("grow", "refused as asked for"));
+        }
         let wanted = pages.min(self.pages - world.backing.total);
         let granted = wanted.min(world.free_pages);
         world.free_pages -= granted;

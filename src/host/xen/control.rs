@@ -157,23 +157,44 @@ impl Control {
         usize::try_from(done).unwrap_or(0).min(frames.len())
     }
 
-    /// Claims `pages` for a domain beyond what it has, in place of any claim
-    /// before. Xen wants a claim to be for all that the domain would have then, and
-    /// an old one given up first (4.17, `xen/common/page_alloc.c`,
-    /// `domain_set_outstanding_pages`). A claim ends with its domain.
-    pub(super) fn claim_above_total(&self, domid: u32, pages: u64) -> Result<(), HostError> {
-        let total = self.domain_info(domid)?.tot_pages;
+    /// Claims for a domain to have `pages` in all; zero gives its claim up.
+    pub(super) fn set_claim(&self, domid: u32, pages: u64) -> Result<(), HostError> {
         let handle = self.handle();
-        let claim = |pages| {
-            // SAFETY: numbers only.
-            let rc = unsafe { xc::xc_domain_claim_pages(handle.raw(), domid, pages) };
-            answer(rc, "xc_domain_claim_pages")
+        // SAFETY: numbers only.
+        let rc = unsafe { xc::xc_domain_claim_pages(handle.raw(), domid, pages) };
+        answer(rc, "xc_domain_claim_pages")
+    }
+
+    /// Reads a state of the domain's first processor that every domain of our kind
+    /// has. Xen refuses it from the moment on when it begins to destroy the domain.
+    pub(super) fn check_not_dying(&self, domid: u32) -> Result<(), HostError> {
+        /// `DECLARE_HVM_SAVE_TYPE(MTRR, ...)`, public/arch-x86/hvm/save.h.
+        const MTRR: u16 = 14;
+        let handle = self.handle();
+        let mut state = xc::hvm_hw_mtrr::default();
+        // SAFETY: as much room as is said, of ours; any bytes are valid in it.
+        let rc = unsafe {
+            xc::xc_domain_hvm_getcontext_partial(
+                handle.raw(),
+                domid,
+                MTRR,
+                0,
+                std::ptr::from_mut(&mut state).cast(),
+                size_of_val(&state) as u32,
+            )
         };
-        claim(0)?;
-        match pages {
-            0 => Ok(()),
-            _ => claim(total.saturating_add(pages)),
-        }
+        answer(rc, "xc_domain_hvm_getcontext_partial")
+    }
+
+    /// The frame through which the domain talks to xenstore: none of its RAM.
+    pub(super) fn store_frame(&self, domid: u32) -> Result<Gfn, HostError> {
+        let handle = self.handle();
+        let mut frame = 0;
+        // SAFETY: an out number of ours.
+        let rc = unsafe {
+            xc::xc_hvm_param_get(handle.raw(), domid, xc::HVM_PARAM_STORE_PFN, &mut frame)
+        };
+        answer(rc, "xc_hvm_param_get").map(|()| Gfn(frame))
     }
 
     pub(super) fn backing(&self, domid: u32) -> Result<Backing, HostError> {

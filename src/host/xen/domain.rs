@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use xenctrl_sys as xc;
 
+use super::claim::{claim_above_total, Claimed};
 use super::config::CrashConfig;
 use super::control::{failed, Control};
 use super::handles::{closed, opened};
@@ -140,7 +141,43 @@ impl CrashedDomain for XenDomain {
     }
 
     fn claim(&self, pages: u64) -> Result<(), HostError> {
-        self.control.claim_above_total(self.domid, pages)
+        claim_above_total(self, pages)
+    }
+}
+
+impl Claimed for XenDomain {
+    /// A mapped page: Xen frees it when it is unmapped, and the domain after it.
+    type Pin = Box<dyn Mapping>;
+
+    fn total_pages(&self) -> Result<u64, HostError> {
+        self.control
+            .domain_info(self.domid)
+            .map(|info| info.tot_pages)
+    }
+
+    /// A page that we never release.
+    fn pin(&self) -> Result<Self::Pin, HostError> {
+        let frame = self.control.store_frame(self.domid)?;
+        let page = self.map(
+            GfnRange::new(frame, Gfn(frame.0.saturating_add(1))),
+            Access::Read,
+        )?;
+        if !page.is_present(0) {
+            return Err(HostError::new(
+                "xenforeignmemory_map",
+                format!("frame {frame} of domain {} is not there", self.domid),
+            ));
+        }
+        Ok(page)
+    }
+
+    fn set_claim(&self, pages: u64) -> Result<(), HostError> {
+        self.control.set_claim(self.domid, pages)
+    }
+
+    /// When in doubt it is: memory that is not claimed is only not protected.
+    fn is_dying(&self) -> bool {
+        self.control.check_not_dying(self.domid).is_err()
     }
 }
 

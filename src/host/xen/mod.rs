@@ -14,6 +14,7 @@ use crate::error::panic_text;
 mod attach;
 mod background;
 mod build;
+mod claim;
 mod config;
 mod control;
 mod destroy;
