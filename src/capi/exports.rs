@@ -21,21 +21,30 @@ use crate::options::Options;
 use crate::{addr::PAGE_SIZE, recover};
 
 /// Version of the ABI.
+///
+/// # Safety
+/// None is asked for: the header declares every function so.
 #[no_mangle]
-pub extern "C" fn vicover_abi_version() -> u32 {
+pub unsafe extern "C" fn vicover_abi_version() -> u32 {
     abi::VICOVER_ABI_VERSION
 }
 
 /// Version of the library.
+///
+/// # Safety
+/// None is asked for: the header declares every function so.
 #[no_mangle]
-pub extern "C" fn vicover_version() -> *const c_char {
+pub unsafe extern "C" fn vicover_version() -> *const c_char {
     const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\0");
     VERSION.as_ptr().cast()
 }
 
 /// Text of this thread's last failure.
+///
+/// # Safety
+/// None is asked for: the header declares every function so.
 #[no_mangle]
-pub extern "C" fn vicover_last_error() -> *const c_char {
+pub unsafe extern "C" fn vicover_last_error() -> *const c_char {
     last_error()
 }
 
@@ -249,8 +258,11 @@ fn outcome_number(outcome: Outcome) -> abi::vicover_outcome {
 }
 
 /// Waits for a decision or for the end.
+///
+/// # Safety
+/// None is asked for: the header declares every function so.
 #[no_mangle]
-pub extern "C" fn vicover_wait(
+pub unsafe extern "C" fn vicover_wait(
     job: abi::vicover_job,
     until: abi::vicover_until,
     timeout_ms: i64,
@@ -282,8 +294,11 @@ pub extern "C" fn vicover_wait(
 }
 
 /// Asks a job to stop dumping.
+///
+/// # Safety
+/// None is asked for: the header declares every function so.
 #[no_mangle]
-pub extern "C" fn vicover_cancel(job: abi::vicover_job) -> abi::vicover_status {
+pub unsafe extern "C" fn vicover_cancel(job: abi::vicover_job) -> abi::vicover_status {
     answer(|| {
         handles::get(job)?.cancel();
         Ok(())
@@ -391,7 +406,10 @@ fn verdict_of(report: &Report) -> abi::vicover_verdict {
 }
 
 /// Forgets a finished job.
+///
+/// # Safety
+/// None is asked for: the header declares every function so.
 #[no_mangle]
-pub extern "C" fn vicover_free(job: abi::vicover_job) -> abi::vicover_status {
+pub unsafe extern "C" fn vicover_free(job: abi::vicover_job) -> abi::vicover_status {
     answer(|| handles::remove(job))
 }
