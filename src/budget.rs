@@ -10,6 +10,7 @@ use crate::host::{Access, CrashedDomain};
 use crate::job::Shared;
 use crate::joblog::job_log;
 use crate::understand::Understanding;
+use crate::units::Size;
 
 /// Pages looked at for one forecast: some milliseconds of mapping and
 /// compressing, and a standard error of some percent.
@@ -41,7 +42,9 @@ pub(crate) fn fit(
         job_log!(
             shared.log,
             Info,
-            "size: at most {most} bytes, room for {room}"
+            "dump: at most {}, {} free",
+            Size(most),
+            Size(room)
         );
         return Ok(());
     }
@@ -62,8 +65,9 @@ pub(crate) fn fit(
         job_log!(
             shared.log,
             Warn,
-            "size: no room for level {} in {room} bytes, level raised to {}",
+            "dump: no room for level {} in {}, level raised to {}",
             asked.get(),
+            Size(room),
             level.get()
         );
     }
@@ -86,16 +90,18 @@ pub(crate) fn fit(
         job_log!(
             shared.log,
             Warn,
-            "size: no room for level {} in {room} bytes, the most useful {kept} of {useful} pages are kept",
-            level.get()
+            "dump: no room for level {} in {}, the most useful {kept} of {useful} pages are kept",
+            level.get(),
+            Size(room)
         );
     }
     job_log!(
         shared.log,
         Info,
-        "size: {} bytes expected, hardly more than {}, room for {room}",
-        now.expected,
-        now.likely_most
+        "dump: {} expected, hardly more than {}, {} free",
+        Size(now.expected),
+        Size(now.likely_most),
+        Size(room)
     );
     Ok(())
 }

@@ -11,6 +11,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
+use log::Level;
+
 use crate::addr::{Gfn, GfnRange, Page};
 use crate::dump::{Chunk, Completed, Engine, Pages, Summary, Unreadable};
 use crate::error::{panic_text, Error};
@@ -78,10 +80,11 @@ pub(crate) fn run(
         Ok((engine, completed)) => {
             // What did not fit into the dump either.
             drain.release_unwanted(|gfn| planned.wanted().get(gfn.as_pfn()));
-            drain.through(engine, completed)
+            let result = drain.through(engine, completed);
+            result.inspect_err(|error| tell_incomplete(error, shared))
         }
         Err(error) => {
-            job_log!(shared.log, Error, "no dump: {}", error.chain());
+            shared.tell_failure(Level::Error, format_args!("no dump: {}", error.chain()));
             drain.without_dump(&known.chunks);
             Err(error)
         }
@@ -90,6 +93,17 @@ pub(crate) fn run(
         handover.end_drain();
     }
     result
+}
+
+/// Says how a dump ended that was begun and is not complete: with the reason, unless
+/// the log had that when it arose.
+fn tell_incomplete(error: &Error, shared: &Shared) {
+    let (level, why) = match error {
+        Error::Dump(failure) if failure.told => (Level::Warn, failure.to_string()),
+        Error::Cancelled => (Level::Warn, error.to_string()),
+        _ => (Level::Error, error.chain()),
+    };
+    shared.tell_failure(level, format_args!("dump incomplete: {why}"));
 }
 
 struct Drain<'a> {
@@ -177,7 +191,7 @@ impl<'a> Drain<'a> {
             Err(error) => {
                 // The engine counts pages of a chunk that cannot be read, which
                 // an empty mapping says of each of them.
-                self.warn(range, &error);
+                self.warn(range, "read", &error);
                 Box::new(Unmapped(range.len() as usize))
             }
         };
@@ -248,13 +262,15 @@ impl<'a> Drain<'a> {
     fn map_and_give_back(&self, range: GfnRange, which: impl Fn(Gfn) -> bool) {
         match self.domain.map(range, Access::Scrub) {
             Ok(mapping) => self.give_back(range, mapping, which),
-            Err(error) => self.warn(range, &error),
+            Err(error) => self.warn(range, "given back", &error),
         }
     }
 
-    fn warn(&self, range: GfnRange, error: &HostError) {
+    /// Says that pages `were` not read or given back.
+    fn warn(&self, range: GfnRange, were: &str, error: &HostError) {
         let GfnRange { start, end } = range;
-        job_log!(self.shared.log, Warn, "{start}..{end}: {error}");
+        let log = &self.shared.log;
+        job_log!(log, Warn, "pages {start}..{end} were not {were}: {error}");
     }
 
     /// Broken memory is left alone: writing to it may bring the host down.
@@ -286,7 +302,7 @@ impl<'a> Drain<'a> {
                 }
                 handover.add_released(accepted);
             }
-            Err(error) => self.warn(range, &error),
+            Err(error) => self.warn(range, "given back", &error),
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::joblog::{job_log, JobLog};
 use crate::pacing::guard::{look_again, Act, Guard};
 use crate::pacing::headstart::HeadStart;
 use crate::throttle::Pace;
+use crate::units::{Size, Span};
 
 /// What the guard had to do.
 #[derive(Clone, Copy, Default, Debug)]
@@ -40,15 +41,15 @@ impl Guarded {
     /// Says it in a line.
     pub(crate) fn tell(&self, log: &JobLog) {
         let lowest = match self.lowest_cache {
-            Some(pages) => format!("lowest cache {pages} pages"),
+            Some(pages) => format!("lowest cache {}", Size::of_pages(pages)),
             None => "no memory was missing".into(),
         };
         job_log!(
             log,
             Info,
-            "memory guard: {} pauses, {} ms in all, {lowest}",
+            "memory guard: {} pauses, {} in all, {lowest}",
             self.pauses,
-            self.paused.as_millis()
+            Span(self.paused)
         );
     }
 }
@@ -92,7 +93,12 @@ pub(crate) fn watch(
                     Act::Pause => {
                         paused_at = Some(Instant::now());
                         pace.hurry(true);
-                        job_log!(log, Info, "recovery waits for memory");
+                        let domid = recovery.domid();
+                        job_log!(
+                            log,
+                            Info,
+                            "recovery domain {domid} is paused until memory is there"
+                        );
                     }
                     Act::Unpause => {
                         guarded.end_pause(&mut paused_at);
@@ -113,7 +119,13 @@ pub(crate) fn watch(
     handover.hold(false);
     if stop.load(Relaxed) && guard.is_paused() {
         if let Err(error) = recovery.unpause() {
-            job_log!(log, Error, "recovery stays paused: {error}");
+            job_log!(
+                log,
+                Error,
+                "recovery domain {} stays paused: {error}: run `xl unpause {}`",
+                recovery.domid(),
+                log.name()
+            );
         }
     }
     guarded.end_pause(&mut paused_at);

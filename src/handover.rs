@@ -194,7 +194,7 @@ impl<'a> Handover<'a> {
                 job_log!(
                     self.log,
                     Warn,
-                    "released memory is free for all until recovery has it: {error}"
+                    "cannot reserve freed memory for recovery, another domain may take it: {error}"
                 );
             }
         }

@@ -1,5 +1,6 @@
 //! A job as its caller sees it: where it is, how it ended, and how to stop it.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
@@ -7,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::error::{panic_text, Error};
-use crate::joblog::JobLog;
+use crate::joblog::{job_log, JobLog};
 use crate::pacing::policy::Policy;
 use crate::standby::Slot;
 use crate::steering::Steering;
@@ -92,7 +93,22 @@ struct State {
     outcome: Outcome,
     recovery_domid: u32,
     failure: Option<Error>,
+    /// The failure is in the log already.
+    told: bool,
     dump_path: Option<PathBuf>,
+    /// How long the job took, once it is over.
+    took: Option<Duration>,
+}
+
+impl State {
+    fn snapshot(&self, started: Instant) -> Snapshot {
+        Snapshot {
+            phase: self.phase,
+            outcome: self.outcome,
+            recovery_domid: self.recovery_domid,
+            elapsed: self.took.unwrap_or_else(|| started.elapsed()),
+        }
+    }
 }
 
 /// What the job's threads and its caller share.
@@ -125,7 +141,7 @@ pub struct Snapshot {
     pub outcome: Outcome,
     /// The recovery domain, zero until there is one.
     pub recovery_domid: u32,
-    /// Time since the start.
+    /// Time since the start, or from start to end.
     pub elapsed: Duration,
 }
 
@@ -138,7 +154,9 @@ impl Shared {
                 outcome: Outcome::Undecided,
                 recovery_domid: 0,
                 failure: None,
+                told: false,
                 dump_path: None,
+                took: None,
             }),
             changed: Condvar::new(),
             cancelled: AtomicBool::new(false),
@@ -185,11 +203,25 @@ impl Shared {
         self.update(|state| state.dump_path = Some(path));
     }
 
+    /// Says in the log, when it happens, why the job will have failed. It is not
+    /// said once more at the job's end.
+    pub(crate) fn tell_failure(&self, level: log::Level, message: fmt::Arguments<'_>) {
+        self.log.write(level, message);
+        self.state().told = true;
+    }
+
     /// The job is over.
     pub fn finish(&self, result: Result<(), Error>) {
+        let told = self.state().told;
+        match &result {
+            Err(Error::Cancelled) if !told => job_log!(self.log, Warn, "{}", Error::Cancelled),
+            Err(error) if !told => job_log!(self.log, Error, "{}", error.chain()),
+            _ => {}
+        }
         self.update(|state| {
             state.failure = result.err();
             state.phase = Phase::Done;
+            state.took = Some(self.started.elapsed());
         });
     }
 
@@ -210,20 +242,14 @@ impl Shared {
         self.cancelled.load(Ordering::Relaxed)
     }
 
-    /// Time since the job was started.
+    /// Time since the job was started, for its own threads.
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
 
     /// Where the job is.
     pub fn snapshot(&self) -> Snapshot {
-        let state = self.state();
-        Snapshot {
-            phase: state.phase,
-            outcome: state.outcome,
-            recovery_domid: state.recovery_domid,
-            elapsed: self.elapsed(),
-        }
+        self.state().snapshot(self.started)
     }
 
     /// Path of the dump, once there is one.
@@ -241,13 +267,7 @@ impl Shared {
         let deadline = timeout.map(|t| Instant::now() + t);
         let mut state = self.state();
         loop {
-            let snapshot = Snapshot {
-                phase: state.phase,
-                outcome: state.outcome,
-                recovery_domid: state.recovery_domid,
-                elapsed: self.elapsed(),
-            };
-            if reached(&snapshot) {
+            if reached(&state.snapshot(self.started)) {
                 return true;
             }
             state = match deadline {
@@ -362,6 +382,35 @@ mod tests {
         assert_eq!(snapshot.outcome, Outcome::Adopted);
         assert_eq!(snapshot.recovery_domid, 7);
         assert_eq!(snapshot.phase, Phase::Drain);
+    }
+
+    #[test]
+    fn a_job_that_is_over_grows_no_older() {
+        let shared = Shared::new(quiet());
+        shared.finish(Ok(()));
+        let first = shared.snapshot().elapsed;
+        while shared.elapsed() < first + Duration::from_millis(2) {
+            std::thread::yield_now();
+        }
+        assert_eq!(shared.snapshot().elapsed, first);
+    }
+
+    #[test]
+    fn a_failure_is_told_once() {
+        let told = |early: bool| {
+            let lines = Arc::new(Mutex::new(Vec::new()));
+            let log = lines.clone();
+            let sink = Box::new(move |_, line: &str| log.lock().unwrap().push(line.to_owned()));
+            let shared = Shared::new(JobLog::new("test", Some(sink)));
+            if early {
+                shared.tell_failure(log::Level::Error, format_args!("no dump: cancelled"));
+            }
+            shared.finish(Err(Error::Cancelled));
+            let lines = lines.lock().unwrap().clone();
+            lines
+        };
+        assert_eq!(told(true), ["no dump: cancelled"]);
+        assert_eq!(told(false), ["cancelled by the caller"]);
     }
 
     #[test]

@@ -29,3 +29,4 @@ mod start_dump;
 mod steering;
 mod throttle;
 mod understand;
+pub mod units;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::host::{CrashedDomain, HostError, Pausable};
-use crate::job::{Outcome, Shared};
+use crate::job::Shared;
 use crate::joblog::job_log;
 use crate::recover::{dump_only, Target};
 
@@ -16,8 +16,6 @@ pub fn dump<D: CrashedDomain + Pausable>(
     target: &Target,
     shared: &Shared,
 ) -> Result<(), Error> {
-    // Whatever happens, there is no domain to restart.
-    shared.decide(Outcome::Untouched, 0);
     let paused = Paused::new(domain, shared)?;
     // Writing the rest and waiting for the disk needs no domain that waits, too.
     let dumped = dump_only(domain, target, &|| paused.end(), shared);
@@ -54,7 +52,13 @@ impl<'a> Paused<'a> {
         let stood = (self.shared.elapsed() - self.since).as_secs_f64();
         match &unpaused {
             Ok(()) => job_log!(self.shared.log, Info, "runs again after {stood:.2} s"),
-            Err(error) => job_log!(self.shared.log, Error, "unpausing the domain: {error}"),
+            Err(error) => self.shared.tell_failure(
+                log::Level::Error,
+                format_args!(
+                    "the domain stays paused: {error}: run `xl unpause {}`",
+                    self.shared.log.name()
+                ),
+            ),
         }
         unpaused
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::job::Shared;
 use crate::joblog::job_log;
+use crate::units::Size;
 
 const AT_MOST_EVERY: Duration = Duration::from_secs(1);
 
@@ -43,10 +44,10 @@ impl<'a> ProgressLog<'a> {
         job_log!(
             self.shared.log,
             Info,
-            "dump {} %: {dumped} of {planned} pages, {} MiB written, {} pages released",
+            "dump {} %: {dumped} of {planned} pages, {} written, {} released",
             tenths * 10,
-            counters.dump_bytes.load(Relaxed) >> 20,
-            counters.released.load(Relaxed)
+            Size(counters.dump_bytes.load(Relaxed)),
+            Size::of_pages(counters.released.load(Relaxed))
         );
     }
 }

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use log::Level;
+
 use crate::drain::{self, Work};
 use crate::dump::{Sink, Summary};
 use crate::error::{panic_text, Error};
@@ -19,6 +21,7 @@ use crate::options::Options;
 use crate::standby::{say_if_kept, Slot};
 use crate::start_dump::start_dump;
 use crate::understand::{read_registers, understand, Understanding};
+use crate::units::{Size, Span};
 
 /// Where the dump goes and how it is made.
 pub struct Target {
@@ -40,6 +43,8 @@ pub fn dump_only(
     done_reading: &(dyn Fn() + Sync),
     shared: &Shared,
 ) -> Result<(), Error> {
+    // Whatever happens, there is no domain to restart.
+    shared.decide(Outcome::Untouched, 0);
     shared.enter(Phase::Understand);
     let vcpus = read_registers(domain, shared)?;
     let mut known = understand(domain, &vcpus, &target.options, shared)?;
@@ -139,7 +144,8 @@ pub fn recover(
         let until = shared.steering.until_dropped();
         let dumped = dumping.join().unwrap_or_else(|panic| {
             let error = Error::Internal(panic_text(&*panic));
-            report_dump(Err(error), shared)
+            shared.tell_failure(Level::Error, format_args!("dump incomplete: {error}"));
+            Err(error)
         });
         enter(toolstack, shared, Phase::Close);
         handover.end();
@@ -202,7 +208,13 @@ fn bring_up(
         handover.hold(false);
         handover.abandon();
         if let Err(error) = toolstack.discard(&*recovery) {
-            job_log!(shared.log, Error, "discarding the recovery domain: {error}");
+            let domid = recovery.domid();
+            job_log!(
+                shared.log,
+                Error,
+                "could not destroy recovery domain {domid}, which does not run: {error}: \
+                 run `xl destroy {domid}`"
+            );
         }
         return Err(Error::host("starting the recovery domain")(error));
     }
@@ -300,7 +312,11 @@ fn build(
                 step: "freeing memory for the recovery domain",
                 source: HostError::new(
                     "release",
-                    format!("fewer than the {need} pages that recovery needs could be freed"),
+                    format!(
+                        "{} of the {} that recovery needs could be freed",
+                        released(shared),
+                        Size::of_pages(need)
+                    ),
                 ),
             });
         }
@@ -309,10 +325,10 @@ fn build(
         job_log!(
             shared.log,
             Info,
-            "seeded: {} pages released, building the recovery domain with {} MiB of {} MiB",
-            shared.counters.released.load(Relaxed),
-            requirement.backed_pages >> 8,
-            requirement.full_pages >> 8
+            "seeded: {} released, building the recovery domain with {} of {}",
+            released(shared),
+            Size::of_pages(requirement.backed_pages),
+            Size::of_pages(requirement.full_pages)
         );
         tries_left -= 1;
         handover.spend(need);
@@ -366,24 +382,37 @@ fn say_no_recovery(error: &Error, shared: &Shared) {
     job_log!(
         shared.log,
         Error,
-        "no recovery while dumping: {}",
+        "recovery failed ({}): the guest stays down until the dump is written, then it \
+         restarts",
         error.chain()
     );
+}
+
+/// What the hypervisor has back.
+fn released(shared: &Shared) -> Size {
+    Size::of_pages(shared.counters.released.load(Relaxed))
 }
 
 /// The crashed domain goes, the recovery domain becomes an ordinary one. What
 /// fails here does not touch the service, so it is told and left.
 fn close(toolstack: &mut dyn Toolstack, recovery: &dyn RecoveryDomain, shared: &Shared) {
     if let Err(error) = toolstack.destroy_crashed() {
-        job_log!(shared.log, Error, "destroying the crashed domain: {error}");
+        let total = Size::of_pages(shared.counters.total.load(Relaxed));
+        let held = Size(total.0.saturating_sub(released(shared).0));
+        let name = toolstack.crashed_name();
+        job_log!(
+            shared.log,
+            Error,
+            "could not destroy {name}, which holds {held}: {error}: run `xl destroy {name}`"
+        );
     }
     if !recovery.exists() {
         job_log!(
             shared.log,
             Info,
-            "recovery domain {} is gone: {} pages released for what comes after it",
+            "recovery domain {} is gone: {} released for what comes after it",
             recovery.domid(),
-            shared.counters.released.load(Relaxed)
+            released(shared)
         );
         return;
     }
@@ -391,17 +420,23 @@ fn close(toolstack: &mut dyn Toolstack, recovery: &dyn RecoveryDomain, shared: &
         Ok(()) => job_log!(
             shared.log,
             Info,
-            "settled: recovery has its full memory, {} pages released",
-            shared.counters.released.load(Relaxed)
+            "settled: recovery has its full memory, {} pages ({}) released",
+            shared.counters.released.load(Relaxed),
+            released(shared)
         ),
-        Err(error) => job_log!(shared.log, Error, "settling the recovery domain: {error}"),
+        Err(error) => job_log!(
+            shared.log,
+            Error,
+            "recovery domain {} runs, but may lack memory or devices: {error}",
+            recovery.domid()
+        ),
     }
 }
 
 /// Says when what matters to the service happened.
 fn report_times(shared: &Shared) {
     let after = |at: Option<&Duration>| match at {
-        Some(at) => format!("after {:.2} s", at.as_secs_f64()),
+        Some(at) => format!("after {}", Span(*at)),
         None => "never".into(),
     };
     job_log!(
@@ -414,25 +449,27 @@ fn report_times(shared: &Shared) {
     );
 }
 
+/// Says that the dump is complete; what else became of it has been told.
 fn report_dump(drained: Result<Summary, Error>, shared: &Shared) -> Result<(), Error> {
-    let summary = drained.inspect_err(|error| {
-        job_log!(shared.log, Error, "dump incomplete: {}", error.chain());
-    })?;
+    let summary = drained?;
     shared
         .counters
         .dumped
         .store(summary.progress.pages, Relaxed);
     shared.counters.dump_bytes.store(summary.length, Relaxed);
     let path = summary.path.unwrap_or_default();
+    let place = match path.as_os_str().is_empty() {
+        true => "a stream".into(),
+        false => path.display().to_string(),
+    };
     job_log!(
         shared.log,
         Info,
-        "dump complete: {} pages ({} zero, {} unreadable), {} bytes, {}",
+        "dump complete: {} pages ({} zero, {} unreadable), {}, {place}",
         summary.progress.pages,
         summary.progress.zero_pages,
         summary.progress.unreadable_pages,
-        summary.length,
-        path.display()
+        Size(summary.length)
     );
     shared.set_dump_path(path);
     Ok(())

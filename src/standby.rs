@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::host::{BuiltStandby, HostError, StandbyHost};
 use crate::job::Shared;
 use crate::joblog::job_log;
+use crate::units::Size;
 
 /// How often the guest's configuration and boot files are compared with what the
 /// standby was built from. A crash in between is not at their mercy: what is out
@@ -103,16 +104,16 @@ pub fn keep(
             Ok(standby) => standby,
             Err(_) if shared.is_cancelled() => return Ok(()),
             Err(error) => {
-                job_log!(shared.log, Warn, "no standby: {error}");
+                shared.tell_failure(log::Level::Warn, format_args!("no standby: {error}"));
                 return Err(Error::host("building a standby")(error));
             }
         };
         job_log!(
             shared.log,
             Info,
-            "standby: domain {} is ready and holds {} MiB",
+            "standby: domain {} is ready and holds {}",
             standby.domid,
-            standby.pages >> 8
+            Size::of_pages(standby.pages)
         );
         let recipe = standby.recipe.clone();
         slot.offer(standby);
@@ -162,10 +163,12 @@ pub(crate) fn say_if_kept(
 ) {
     if let Err(error) = discarded {
         let domid = standby.domid;
+        let held = Size::of_pages(standby.pages);
         job_log!(
             shared.log,
             Error,
-            "standby: discarding domain {domid}: {error}"
+            "could not destroy standby domain {domid}, which holds {held}: {error}: \
+             run `xl destroy {domid}`"
         );
     }
 }

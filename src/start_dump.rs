@@ -1,11 +1,11 @@
 //! Opening the dump's sink, making the dump fit it, and starting the engine.
 
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use crate::budget;
 use crate::drain::Dump;
-use crate::dump::{Codec, Engine, EngineConfig, FileSink, Format, OpenSink, Sink};
+use crate::dump::{Codec, Engine, EngineConfig, FileSink, Format, Notice, OpenSink, Sink};
 use crate::error::Error;
 use crate::host::CrashedDomain;
 use crate::job::Shared;
@@ -27,13 +27,29 @@ pub(crate) fn start_dump(
 ) -> Result<Dump, Error> {
     let config = config(&target.options, shared);
     let sink = open_sink(target, known.facts.timestamp_s, config.format)?;
-    match sink.path() {
+    let path = sink.path();
+    match &path {
         Some(path) => {
             job_log!(shared.log, Info, "dumping to {}", path.display());
-            shared.set_dump_path(path);
+            shared.set_dump_path(path.clone());
         }
         None => job_log!(shared.log, Info, "dumping to a stream"),
     }
+    begin(domain, target, known, sink, config, shared).map_err(|error| match error {
+        Error::DumpStart(source) => Error::DumpStart(source.at(path.as_deref())),
+        other => other,
+    })
+}
+
+/// Makes the dump fit the sink, and starts the engine.
+fn begin(
+    domain: &dyn CrashedDomain,
+    target: &Target,
+    known: &mut Understanding,
+    sink: Box<dyn Sink>,
+    config: EngineConfig,
+    shared: &Shared,
+) -> Result<Dump, Error> {
     let limits = [
         sink.room(target.options.reserve_bytes),
         target.options.max_dump_bytes,
@@ -53,12 +69,12 @@ fn open_sink(target: &Target, timestamp_s: u64, format: Format) -> Result<Box<dy
     if let Some(sink) = given.take() {
         return Ok(sink);
     }
-    match &target.options.sink {
+    let sink = match &target.options.sink {
         Some(path) => OpenSink::open(path),
         None => FileSink::create(&target.dump_dir, &target.name, timestamp_s, format)
             .map(|sink| Box::new(sink) as Box<dyn Sink>),
-    }
-    .map_err(Error::DumpStart)
+    };
+    sink.map_err(Error::DumpStart)
 }
 
 fn config(options: &Options, shared: &Shared) -> EngineConfig {
@@ -69,11 +85,16 @@ fn config(options: &Options, shared: &Shared) -> EngineConfig {
         Compression::Zlib => Codec::Zlib { level },
         Compression::Zstd => Codec::Zstd { level },
     };
+    let log = shared.log.clone();
     let mut config = EngineConfig {
         format: match options.format {
             DumpFormat::Kdump => Format::Kdump(codec),
             DumpFormat::Elf => Format::Elf,
         },
+        notices: Some(Arc::new(move |notice| match notice {
+            Notice::Stopped(_) => job_log!(log, Error, "{notice}"),
+            Notice::NotSynced(_) => job_log!(log, Warn, "{notice}"),
+        })),
         buffer_bytes: usize::try_from(options.buffer_bytes).unwrap_or(usize::MAX),
         throttle: Some(shared.pace.clone()),
         ..EngineConfig::default()

@@ -101,7 +101,7 @@ impl Steering {
             let used = processor::used_by_this_thread().saturating_sub(used_before);
             job_log!(
                 log,
-                Info,
+                Debug,
                 "disk I/O control: {looks} looks, {} ms of processor time in {} ms",
                 used.as_millis(),
                 pace.now().saturating_sub(began).as_millis()

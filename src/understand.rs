@@ -20,6 +20,7 @@ use crate::job::Shared;
 use crate::joblog::job_log;
 use crate::mapped::MappedMemory;
 use crate::options::Options;
+use crate::units::Size;
 
 /// Frames of a chunk: 2 MiB. A mapping cannot be released in part, so this is
 /// also what is given back at once.
@@ -88,9 +89,9 @@ pub(crate) fn read_registers(
     job_log!(
         shared.log,
         Info,
-        "guest: {} vCPUs, {} MiB of memory",
+        "guest: {} vCPUs, {} of memory",
         vcpus.len(),
-        total >> 8
+        Size::of_pages(total)
     );
     Ok(vcpus)
 }
@@ -154,11 +155,12 @@ fn make_plan(
         .iter()
         .map(|copy| copy.gfn.to_string())
         .collect();
+    let release = &located.kernel.name.release;
+    job_log!(shared.log, Info, "guest runs Linux {release}");
     job_log!(
         shared.log,
-        Info,
-        "guest runs Linux {} (VMCOREINFO at gfn {}; {} pages probed)",
-        located.kernel.name.release,
+        Debug,
+        "VMCOREINFO at gfn {}; {} pages probed",
         places.join(", "),
         located.pages_probed
     );
@@ -186,7 +188,7 @@ fn tell_plan(plan: &Plan, bitmaps: &Bitmaps, shared: &Shared) {
         .filter(|verdict| plan.count_of(*verdict) > 0)
         .map(|verdict| format!("{} {}", verdict.name(), plan.count_of(verdict)))
         .collect();
-    job_log!(shared.log, Info, "verdicts: {}", verdicts.join(", "));
+    job_log!(shared.log, Debug, "verdicts: {}", verdicts.join(", "));
 }
 
 /// Places of memory that chunks are taken from in turn.

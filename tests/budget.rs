@@ -136,7 +136,8 @@ fn the_level_rises_no_further_than_it_must() {
         let room = whole - kinds * (EACH << PAGE_SHIFT) + (EACH << PAGE_SHIFT) / 2;
         let told = dump(&format!("dump_level=0,compress=none,max_dump_size={room}"));
         told.result.unwrap();
-        let raised = format!("no room for level 0 in {room} bytes, level raised to {level}");
+        let room_text = vicover::units::Size(room);
+        let raised = format!("no room for level 0 in {room_text}, level raised to {level}");
         assert!(told.log.contains(&raised), "{raised}; {}", told.log);
         assert!(!told.log.contains("most useful"), "{}", told.log);
         let (length, wanted) = found(told.directory.path());
@@ -161,6 +162,6 @@ fn when_no_level_fits_the_most_useful_pages_are_kept() {
 fn without_room_for_tables_there_is_no_dump() {
     let told = dump("max_dump_size=4K");
     let error = told.result.unwrap_err().chain();
-    assert!(error.contains("room for 4096"), "{error}");
+    assert!(error.contains("room for 4 KiB"), "{error}");
     assert_eq!(std::fs::read_dir(told.directory.path()).unwrap().count(), 0);
 }

@@ -53,7 +53,7 @@ class Story:
         self.crashed = crash["data"]["domid"]
         after = events[events.index(crash):]
         self.log = [
-            (e["at_s"] - self.zero, e["data"]["line"].removeprefix("vicover: "))
+            (e["at_s"] - self.zero, re.sub(r"^vicover: \S+Z ", "", e["data"]["line"]))
             for e in after if e["name"] == "log"
         ]
         self.recovery, self.created = self._other(after, "domain_created")

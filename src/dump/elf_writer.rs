@@ -28,16 +28,15 @@ impl ElfWriter {
         facts: &Facts,
         shared: &Arc<Shared>,
     ) -> Result<Self, Error> {
-        if !output.sink().is_seekable() {
+        if !output.is_seekable() {
             return Err(Error::NotSeekable { format: "ELF" });
         }
         let mut notes = Notes::new(facts);
         notes.set_status(Status::Incomplete);
         let layout = Layout::new(notes.bytes.len(), shared.bitmaps.present())?;
-        output
-            .sink()
-            .prepare(layout.notes + notes.bytes.len() as u64, layout.length)
-            .map_err(Error::write("space for the headers"))?;
+        output.with_sink("space for the headers", |sink| {
+            sink.prepare(layout.notes + notes.bytes.len() as u64, layout.length)
+        })?;
         output.write("notes", layout.notes, &notes.bytes)?;
         output.write("headers", 0, &layout.headers())?;
         Ok(Self {
@@ -84,18 +83,16 @@ impl FormatWriter for ElfWriter {
     }
 
     fn complete(&mut self, output: &mut Output) -> Result<(), Error> {
-        output
-            .sink()
-            .set_length(self.layout.length)
-            .and_then(|()| output.sink().sync())
-            .map_err(Error::write("dump"))?;
+        output.with_sink("dump", |sink| {
+            sink.set_length(self.layout.length)?;
+            sink.sync()
+        })?;
         self.notes.set_status(Status::Complete);
         output.write("final mark", self.layout.notes, &self.notes.bytes)?;
-        output
-            .sink()
-            .sync()
-            .and_then(|()| output.sink().publish(None))
-            .map_err(Error::write("final name"))
+        output.with_sink("final name", |sink| {
+            sink.sync()?;
+            sink.publish(None)
+        })
     }
 }
 

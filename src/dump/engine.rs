@@ -4,7 +4,7 @@ use super::bitmap::Bitmaps;
 use super::buffer::{Pool, Sizes};
 use super::codec::Codec;
 use super::elf_writer::ElfWriter;
-use super::error::Error;
+use super::error::{Error, Notice};
 use super::facts::Facts;
 use super::format::{Format, FormatWriter};
 use super::kdump_writer::KdumpWriter;
@@ -108,7 +108,12 @@ pub struct EngineConfig {
     pub buffer_bytes: usize,
     /// Asked before every write, if there; large writes are split as it says.
     pub throttle: Option<Arc<dyn Throttle>>,
+    /// Told at once what cannot wait for the end.
+    pub notices: Option<Notices>,
 }
+
+/// Hears what a dump has to say while it is being written, on the dump's threads.
+pub type Notices = Arc<dyn Fn(Notice) + Send + Sync>;
 
 impl Default for EngineConfig {
     /// kdump with zlib level 1, half the online processors, 64 MiB, unthrottled.
@@ -119,6 +124,7 @@ impl Default for EngineConfig {
             threads: (processors / 2).max(1),
             buffer_bytes: 64 << 20,
             throttle: None,
+            notices: None,
         }
     }
 }
@@ -152,13 +158,15 @@ pub struct Summary {
 /// A dump that ended incomplete. What was written opens in readers and is
 /// marked as incomplete.
 #[derive(Debug, thiserror::Error)]
-#[error("dump is incomplete: {} of {} pages", .summary.progress.pages, .summary.wanted_pages)]
+#[error("{} of {} pages written", .summary.progress.pages, .summary.wanted_pages)]
 pub struct Failure {
     /// What was written.
     pub summary: Summary,
     /// Why not all.
     #[source]
     pub cause: Arc<Error>,
+    /// Whether the cause was a notice when it arose.
+    pub told: bool,
 }
 
 /// What the threads of one engine share.
@@ -254,7 +262,9 @@ impl<P: Pages + 'static> Engine<P> {
             match begin(config.format, &mut output, &facts, &shared, sizes) {
                 Ok(format) => {
                     drop(begun);
-                    Some(Writer::new(format, output, shared, completed).run(&messages_in))
+                    let notices = config.notices;
+                    let writer = Writer::new(format, output, shared, completed, notices);
+                    Some(writer.run(&messages_in))
                 }
                 Err(error) => {
                     let _ = begun.send(error);

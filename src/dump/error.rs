@@ -1,8 +1,10 @@
 //! What can go wrong with a dump.
 
 use crate::addr::Pfn;
+use crate::units::Size;
+use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why a dump could not be started, written or finished.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +43,9 @@ pub enum Error {
     },
     /// The buffers are too small to work with.
     #[error(
-        "{given} bytes of buffers are too few: at least {least} are needed for {threads} threads"
+        "{} of buffers are too few: at least {} are needed for {threads} threads",
+        Size(*given as u64),
+        Size(*least as u64)
     )]
     Buffers {
         /// Bytes allowed.
@@ -55,13 +59,24 @@ pub enum Error {
     #[error("no memory for buffers")]
     Memory(#[source] io::Error),
     /// The operating system refused to write.
-    #[error("cannot write {what}")]
+    #[error("{}cannot write {what}", prefix(path.as_deref()))]
     Write {
+        /// Where the dump goes, if that has a name.
+        path: Option<PathBuf>,
         /// Which part of the dump.
         what: &'static str,
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// A dump that could not be begun, for a reason that does not say which.
+    #[error("{}", path.display())]
+    At {
+        /// Where it was to go.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: Box<Error>,
     },
     /// A file or directory could not be used.
     #[error("{}", path.display())]
@@ -79,7 +94,11 @@ pub enum Error {
         format: &'static str,
     },
     /// Not even headers and tables fit.
-    #[error("no room: the dump's tables alone take {least} bytes, there is room for {room}")]
+    #[error(
+        "no room: the dump's tables alone take {}, there is room for {}",
+        Size(*least),
+        Size(*room)
+    )]
     NoRoom {
         /// Bytes that a dump needs at least.
         least: u64,
@@ -111,13 +130,19 @@ pub enum Error {
 }
 
 impl Error {
-    /// For `map_err`: writing `what` failed.
-    pub(super) fn write(what: &'static str) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Write { what, source }
+    /// The error with the path of the dump that it is about, unless it says that
+    /// itself or there is none.
+    pub fn at(self, path: Option<&Path>) -> Self {
+        match (self, path) {
+            (error @ (Self::Write { .. } | Self::Path { .. } | Self::At { .. }), _) => error,
+            (error, None) => error,
+            (error, Some(path)) => Self::At {
+                path: path.into(),
+                source: Box::new(error),
+            },
+        }
     }
-}
 
-impl Error {
     /// The error with everything that led to it, in one line.
     pub fn with_causes(&self) -> String {
         let mut text = self.to_string();
@@ -127,5 +152,32 @@ impl Error {
             cause = error.source();
         }
         text
+    }
+}
+
+/// "PATH: ", or nothing.
+fn prefix(path: Option<&Path>) -> String {
+    path.map_or_else(String::new, |path| format!("{}: ", path.display()))
+}
+
+/// What a dump in progress has to say at once.
+#[derive(Debug)]
+pub enum Notice {
+    /// Nothing more is written; why.
+    Stopped(std::sync::Arc<Error>),
+    /// The dump is incomplete, and even what was written may get lost.
+    NotSynced(Error),
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stopped(error) => write!(f, "dump stopped: {}", error.with_causes()),
+            Self::NotSynced(error) => write!(
+                f,
+                "the incomplete dump may not be on the disk: {}",
+                error.with_causes()
+            ),
+        }
     }
 }

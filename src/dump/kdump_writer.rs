@@ -62,10 +62,9 @@ impl KdumpWriter {
         let header = kdump::main_header(facts, bitmaps, &layout, shared.codec.flag())?;
         let sub = kdump::sub_header(facts, &notes, &layout, max_mapnr);
 
-        output
-            .sink()
-            .prepare(layout.pages, layout.pages)
-            .map_err(Error::write("space for the tables"))?;
+        output.with_sink("space for the tables", |sink| {
+            sink.prepare(layout.pages, layout.pages)
+        })?;
         output.write("sub header", BLOCK, sub.as_bytes())?;
         output.write("notes", layout.notes, &notes.bytes)?;
         let tables = [
@@ -80,7 +79,7 @@ impl KdumpWriter {
         }
         output.write("zero page", layout.zero_page, &[0; PAGE_SIZE])?;
         output.write("header", 0, header.as_bytes())?;
-        let block = output.sink().block();
+        let block = output.block();
         let mut sums = PieceSums::default();
         sums.append(&[0; PAGE_SIZE]);
         Ok(Self {
@@ -168,15 +167,9 @@ impl KdumpWriter {
                 .len()
                 .min(left.try_into().unwrap_or(usize::MAX));
             let buffer = &mut self.gathered[..part];
-            match output.sink().read_back(at, buffer) {
-                Ok(true) => tables.append(buffer),
-                Ok(false) => return Ok(None),
-                Err(source) => {
-                    return Err(Error::Write {
-                        what: "manifest",
-                        source,
-                    })
-                }
+            match output.with_sink("manifest", |sink| sink.read_back(at, buffer))? {
+                true => tables.append(buffer),
+                false => return Ok(None),
             }
             at += part as u64;
         }
@@ -196,10 +189,7 @@ impl KdumpWriter {
         };
         serde_json::to_string(&manifest)
             .map(Some)
-            .map_err(|error| Error::Write {
-                what: "manifest",
-                source: error.into(),
-            })
+            .map_err(|error| output.failed("manifest", error.into()))
     }
 }
 
@@ -244,11 +234,10 @@ impl FormatWriter for KdumpWriter {
     /// before the dump gets its final name.
     fn complete(&mut self, output: &mut Output) -> Result<(), Error> {
         let length = self.length();
-        output
-            .sink()
-            .set_length(length)
-            .and_then(|()| output.sink().sync())
-            .map_err(Error::write("dump"))?;
+        output.with_sink("dump", |sink| {
+            sink.set_length(length)?;
+            sink.sync()
+        })?;
         let pages = self.shared.counters.pages.load(Ordering::Relaxed);
         self.header.status &= U32::new(!kdump::INCOMPLETE);
         self.header.written_blocks = kdump::capped(pages);
@@ -257,11 +246,8 @@ impl FormatWriter for KdumpWriter {
             Err(_) => U32::ZERO,
         };
         output.write("header", 0, self.header.as_bytes())?;
-        output.sink().sync().map_err(Error::write("final mark"))?;
+        output.with_sink("final mark", |sink| sink.sync())?;
         let manifest = self.manifest(output, length)?;
-        output
-            .sink()
-            .publish(manifest.as_deref())
-            .map_err(Error::write("final name"))
+        output.with_sink("final name", |sink| sink.publish(manifest.as_deref()))
     }
 }

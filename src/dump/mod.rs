@@ -49,10 +49,10 @@ mod tests;
 pub use bitmap::{Bitmap, Bitmaps};
 pub use codec::Codec;
 pub use engine::{
-    Chunk, Completed, Engine, EngineConfig, Failure, Outcome, Pages, Progress, Summary, Throttle,
-    Unreadable,
+    Chunk, Completed, Engine, EngineConfig, Failure, Notices, Outcome, Pages, Progress, Summary,
+    Throttle, Unreadable,
 };
-pub use error::Error;
+pub use error::{Error, Notice};
 pub use facts::{Facts, Utsname, VcpuRegisters};
 pub use flat::{FlatSink, PatientStream};
 pub use forecast::{Forecast, Sampler};

@@ -2,8 +2,8 @@
 //! chunks they came from are completed.
 
 use super::buffer::Buffer;
-use super::engine::{Chunk, Completed, Failure, Outcome, Shared, Summary, Throttle};
-use super::error::Error;
+use super::engine::{Chunk, Completed, Failure, Notices, Outcome, Shared, Summary, Throttle};
+use super::error::{Error, Notice};
 use super::format::FormatWriter;
 use super::sink::Sink;
 use super::worker::Message;
@@ -40,14 +40,32 @@ impl Output {
         bytes: &[u8],
     ) -> Result<(), Error> {
         self.paced(offset, bytes, |sink, at, part| sink.write_at(at, part))
-            .map_err(Error::write(what))
+            .map_err(|source| self.failed(what, source))
     }
 
     /// Writes bulk data; whole [`Sink::block`]s from aligned memory go past
     /// the page cache where possible.
     pub(super) fn write_pages(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
         self.paced(offset, bytes, |sink, at, part| sink.write_pages(at, part))
-            .map_err(Error::write("pages"))
+            .map_err(|source| self.failed("pages", source))
+    }
+
+    /// Does anything else to the sink; `what` of the dump is meant by it.
+    pub(super) fn with_sink<T>(
+        &mut self,
+        what: &'static str,
+        act: impl FnOnce(&mut dyn Sink) -> std::io::Result<T>,
+    ) -> Result<T, Error> {
+        act(&mut *self.sink).map_err(|source| self.failed(what, source))
+    }
+
+    /// The only place where an error of writing arises: it has the path.
+    pub(super) fn failed(&self, what: &'static str, source: std::io::Error) -> Error {
+        Error::Write {
+            path: self.sink.path(),
+            what,
+            source,
+        }
     }
 
     /// Writes in the parts that the throttle grants; without one, at once.
@@ -78,8 +96,14 @@ impl Output {
         Ok(())
     }
 
-    pub(super) fn sink(&mut self) -> &mut dyn Sink {
-        &mut *self.sink
+    /// What the pages' places have to be multiples of.
+    pub(super) fn block(&self) -> usize {
+        self.sink.block()
+    }
+
+    /// Whether it can be written to at any place.
+    pub(super) fn is_seekable(&self) -> bool {
+        self.sink.is_seekable()
     }
 }
 
@@ -96,6 +120,7 @@ pub(super) struct Writer<P> {
     shared: Arc<Shared>,
     waiting: Vec<Waiting<P>>,
     completed: Sender<Completed<P>>,
+    notices: Option<Notices>,
 }
 
 impl<P> Writer<P> {
@@ -104,6 +129,7 @@ impl<P> Writer<P> {
         output: Output,
         shared: Arc<Shared>,
         completed: Sender<Completed<P>>,
+        notices: Option<Notices>,
     ) -> Self {
         Self {
             format,
@@ -111,6 +137,7 @@ impl<P> Writer<P> {
             shared,
             waiting: Vec::new(),
             completed,
+            notices,
         }
     }
 
@@ -128,11 +155,15 @@ impl<P> Writer<P> {
             progress: self.shared.counters.snapshot(),
             wanted_pages: self.shared.bitmaps.wanted_total(),
             length: self.format.length(),
-            path: self.output.sink().path(),
+            path: self.output.sink.path(),
         };
         match closed {
             Ok(()) => Ok(summary),
-            Err(cause) => Err(Failure { summary, cause }),
+            Err(cause) => Err(Failure {
+                summary,
+                told: self.was_told(&cause),
+                cause,
+            }),
         }
     }
 
@@ -197,9 +228,23 @@ impl<P> Writer<P> {
 
     /// Notes why nothing more is written.
     fn die(&mut self, error: Error) {
-        log::error!("dump stopped: {}", error.with_causes());
-        let _ = self.shared.dead.set(Arc::new(error));
+        // The first error stands; what follows from it is told by nobody.
+        let error = Arc::new(error);
+        if self.shared.dead.set(Arc::clone(&error)).is_ok() {
+            self.tell(Notice::Stopped(error));
+        }
         self.complete_waiting();
+    }
+
+    fn tell(&self, notice: Notice) {
+        if let Some(notices) = &self.notices {
+            notices(notice);
+        }
+    }
+
+    fn was_told(&self, error: &Arc<Error>) -> bool {
+        let dead = self.shared.dead.get();
+        self.notices.is_some() && dead.is_some_and(|dead| Arc::ptr_eq(dead, error))
     }
 
     fn complete_waiting(&mut self) {
@@ -223,8 +268,8 @@ impl<P> Writer<P> {
         if why_not.is_none() {
             return self.format.complete(&mut self.output).map_err(Arc::new);
         }
-        if let Err(error) = self.output.sink().sync() {
-            log::warn!("incomplete dump may not be on disk: {error}");
+        if let Err(error) = self.output.with_sink("dump", |sink| sink.sync()) {
+            self.tell(Notice::NotSynced(error));
         }
         why_not.map_or(Ok(()), Err)
     }

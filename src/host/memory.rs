@@ -35,6 +35,8 @@ pub struct Faults {
     pub creations: u32,
     /// This many standbys cannot be made the recovery domain.
     pub adoptions: u32,
+    /// The crashed domain cannot be destroyed.
+    pub destruction: bool,
     /// The recovery domain is destroyed by others as soon as it runs.
     pub recovery_lost: bool,
     /// The recovery domain gets no memory while the crashed one is there.
@@ -419,8 +421,15 @@ impl Toolstack for MemoryHost {
         Ok(())
     }
 
+    fn crashed_name(&self) -> String {
+        "guest-crashed-1".into()
+    }
+
     fn destroy_crashed(&mut self) -> Result<(), HostError> {
         let mut world = self.world();
+        if world.faults.destruction {
+            return Err(HostError::new("destroy", "it does not go"));
+        }
         world.free_pages += self.pages - self.released.count();
         world.events.push(Event::Destroyed);
         Ok(())

@@ -195,6 +195,9 @@ pub trait Toolstack: Send {
     /// Destroys a recovery domain that did not come to life.
     fn discard(&mut self, recovery: &dyn RecoveryDomain) -> Result<(), HostError>;
 
+    /// The name that the crashed domain has since [`Toolstack::detach`].
+    fn crashed_name(&self) -> String;
+
     /// Removes what is left of the crashed domain.
     fn destroy_crashed(&mut self) -> Result<(), HostError>;
 

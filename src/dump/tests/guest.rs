@@ -132,7 +132,7 @@ pub(in crate::dump) fn config(codec: Codec) -> EngineConfig {
         format: Format::Kdump(codec),
         threads: 2,
         buffer_bytes: SMALL_BUFFERS,
-        throttle: None,
+        ..EngineConfig::default()
     }
 }
 

@@ -63,10 +63,15 @@ impl XenToolstack {
         format!("/tool/vicover/{}", self.config.uuid_text())
     }
 
+    /// What is added to the crashed domain's name.
+    fn suffix(&self) -> String {
+        format!("-crashed-{}", self.crashed)
+    }
+
     /// Renames the crashed domain and moves its `/vm` node, so that its
     /// successor can have both.
     fn set_aside(&mut self) -> Result<(), HostError> {
-        let suffix = CString::new(format!("-crashed-{}", self.crashed))
+        let suffix = CString::new(self.suffix())
             .map_err(|_| HostError::new("libxl_domain_preserve", "NUL in a number"))?;
         let mut uuid = sys::libxl_uuid::default();
         // SAFETY: the uuid, our configuration and the suffix are valid for the call.
@@ -220,6 +225,10 @@ impl Toolstack for XenToolstack {
     fn discard(&mut self, recovery: &dyn RecoveryDomain) -> Result<(), HostError> {
         let added = self.coming.finish();
         self.destroy(recovery.domid()).and(added)
+    }
+
+    fn crashed_name(&self) -> String {
+        format!("{}{}", self.config.name(), self.suffix())
     }
 
     fn destroy_crashed(&mut self) -> Result<(), HostError> {

@@ -24,8 +24,9 @@ step_create_with() {
     create /tmp/other.cfg
 }
 
+# The library's lines for debugging are in its log, too.
 create() {
-    xl create "$1" > /out/xl-create.log 2>&1 3>&-
+    xl -v create "$1" > /out/xl-create.log 2>&1 3>&-
     status=$?
     event create "{\"status\":$status,\"free_mib\":$(free_mib),\"output\":$(
         json_string < /out/xl-create.log)}"

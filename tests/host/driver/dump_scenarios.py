@@ -80,7 +80,8 @@ def live_dump(host, run):
     if not end(host, began, 60):
         raise HostError("xl vicover-dump was interrupted and says that all went well")
     says(host, "Interrupt: ending the dump", 5, began)
-    says(host, r"half.kdump.incomplete is not complete: cancelled", 5, began)
+    says(host, r"dump incomplete: cancelled", 5, began)
+    says(host, r"half.kdump.incomplete is not complete", 5, began)
     uptime = runs_on(host, domid, uptime)
 
     began = begin(host, f"guest {DIRECTORY}/live.kdump")

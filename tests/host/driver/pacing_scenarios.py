@@ -7,6 +7,7 @@ and --one-disk."""
 import re
 
 from .downtime_scenarios import ON_DISK
+from .figures import SIZE, size
 from .recovery_scenarios import keep_log, no_error, said
 from .scenarios import crash, nothing_lost, recovered, scenario, start, verify
 
@@ -55,8 +56,8 @@ def story(host, run, anonymous: int, cache: int) -> None:
             run.result["control"] = {"looks": looks, "processor_ms": used_ms,
                                      "passed_ms": passed_ms}
             line = said(host, "dump complete:", DUMP_DEADLINE_S, crashed).data["line"]
-            pages, written = re.search(r"(\d+) pages .* (\d+) bytes", line).groups()
-            run.result["dump"] = {"pages": int(pages), "bytes": int(written)}
+            pages, written = re.search(rf"(\d+) pages .*, ({SIZE}), /", line).groups()
+            run.result["dump"] = {"pages": int(pages), "bytes": size(written)}
     finally:
         keep_log(host, run, crashed)
     verified = verify(host, run, 120)

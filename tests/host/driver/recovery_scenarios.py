@@ -3,6 +3,7 @@ a crash of its own, and the ordinary life of a guest afterwards."""
 
 import re
 
+from .figures import SIZE, SPAN, seconds, size
 from .pieces import HostError
 from .scenarios import crash, full_memory, recovered, scenario, settled, start
 
@@ -32,7 +33,7 @@ def keep_log(host, run, crashed) -> None:
 def no_error(host) -> None:
     """Nothing the library wrote is an error."""
     errors = [event.data["line"] for event in host.events
-              if event.name == "log" and "vicover: error" in event.data["line"]]
+              if event.name == "log" and re.match(r"vicover: \S+ error: ", event.data["line"])]
     if errors:
         raise HostError("errors in xl's log:\n" + "\n".join(errors))
 
@@ -83,11 +84,13 @@ def memory_guard(host, run):
     loaded = host.events[-1]
     host.wait("acked", 60, "the service acknowledges no writes", after=loaded)
     line = said(host, "memory guard:", 900, crashed).data["line"]
-    figures = re.search(r"(\d+) pauses, (\d+) ms in all, lowest cache (\d+) pages", line)
-    if not figures:
+    found = re.search(rf"(\d+) pauses, ({SPAN}) in all, lowest cache ({SIZE})", line)
+    if not found:
         raise HostError(f"the guard's line says too little: {line}")
-    run.result["guard_pauses"], run.result["guard_paused_ms"], \
-        run.result["guard_lowest_cache_pages"] = map(int, figures.groups())
+    run.result.update(
+        guard_pauses=int(found[1]), guard_paused_ms=round(seconds(found[2]) * 1000),
+        guard_lowest_cache_pages=size(found[3]) // 4096,
+    )
     run.result["load_done_s"] = loaded.at_s - crashed.at_s
     said(host, "dump complete:", 900, crashed)
     ends_well(host, run, crashed, crashed)

@@ -204,7 +204,7 @@ def vicover(host, run):
     recovered(host, run, crashed, 300)
     for said in ("settled:", "dump complete:"):
         host.wait("log", 900, f"xl's log does not say '{said}'", after=crashed,
-                  where=lambda data: f"vicover: {said}" in data["line"])
+                  where=lambda data: said in data["line"])
     settled(host, run, crashed, 10)
     done = [event for event in host.events if event.name == "log"]
     run.result["vicover_log"] = [
