@@ -196,7 +196,7 @@ static void misuse(void)
     /* A program of the first version of the ABI knows nothing of these. */
     options.struct_size = offsetof(struct vicover_options, flags);
     options.flags = 0xffffffff;
-    options.dump_dir = "/nonexistent";
+    options.dump_dir = "/nonexistent/dumps";
     CHECK(vicover_dump_image(&options, &image, &job) == VICOVER_OK);
     CHECK(vicover_wait(job, VICOVER_UNTIL_DONE, 60000) == VICOVER_OK);
     CHECK(vicover_free(job) == VICOVER_OK);

@@ -29,7 +29,7 @@ pub struct Target {
     pub options: Options,
     /// The guest's name.
     pub name: String,
-    /// Directory for the dump; it exists.
+    /// Directory for the dump; made when it is missing.
     pub dump_dir: PathBuf,
     /// Where the dump goes instead, if anywhere; taken when the dump starts.
     pub sink: Mutex<Option<Box<dyn Sink>>>,

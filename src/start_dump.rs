@@ -5,7 +5,9 @@ use std::sync::{Arc, PoisonError};
 
 use crate::budget;
 use crate::drain::Dump;
-use crate::dump::{Codec, Engine, EngineConfig, FileSink, Format, Notice, OpenSink, Sink};
+use crate::dump::{
+    make_directory, Codec, Engine, EngineConfig, FileSink, Format, Notice, OpenSink, Sink,
+};
 use crate::error::Error;
 use crate::host::CrashedDomain;
 use crate::job::Shared;
@@ -26,7 +28,7 @@ pub(crate) fn start_dump(
     shared: &Shared,
 ) -> Result<Dump, Error> {
     let config = config(&target.options, shared);
-    let sink = open_sink(target, known.facts.timestamp_s, config.format)?;
+    let sink = open_sink(target, known.facts.timestamp_s, config.format, shared)?;
     let path = sink.path();
     match &path {
         Some(path) => {
@@ -64,33 +66,54 @@ fn begin(
     Engine::start(sink, &known.facts, known.bitmaps.clone(), config).map_err(Error::DumpStart)
 }
 
-fn open_sink(target: &Target, timestamp_s: u64, format: Format) -> Result<Box<dyn Sink>, Error> {
+fn open_sink(
+    target: &Target,
+    timestamp_s: u64,
+    format: Format,
+    shared: &Shared,
+) -> Result<Box<dyn Sink>, Error> {
     let mut given = target.sink.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(sink) = given.take() {
         return Ok(sink);
     }
     let sink = match &target.options.sink {
         Some(path) => OpenSink::open(path),
-        None => FileSink::create(&target.dump_dir, &target.name, timestamp_s, format)
-            .map(|sink| Box::new(sink) as Box<dyn Sink>),
+        None => make_directory(&target.dump_dir).and_then(|made| {
+            let dir = &target.dump_dir;
+            if made {
+                job_log!(
+                    shared.log,
+                    Info,
+                    "made the dump directory {}",
+                    dir.display()
+                );
+            }
+            FileSink::create(dir, &target.name, timestamp_s, format)
+                .map(|sink| Box::new(sink) as Box<dyn Sink>)
+        }),
     };
     sink.map_err(Error::DumpStart)
 }
 
-fn config(options: &Options, shared: &Shared) -> EngineConfig {
-    shared.steering.begin(options.io, &shared.pace);
+/// What `options` say of the format, whatever else they say.
+fn format_of(options: &Options) -> Format {
     let level = options.compress_level.map_or(FAST_LEVEL, i32::from);
     let codec = match options.compress {
         Compression::None => Codec::None,
         Compression::Zlib => Codec::Zlib { level },
         Compression::Zstd => Codec::Zstd { level },
     };
+    match options.format {
+        DumpFormat::Kdump => Format::Kdump(codec),
+        DumpFormat::Elf => Format::Elf,
+    }
+}
+
+fn config(options: &Options, shared: &Shared) -> EngineConfig {
+    shared.steering.begin(options.io, &shared.pace);
     let log = shared.log.clone();
     let mut config = EngineConfig {
-        format: match options.format {
-            DumpFormat::Kdump => Format::Kdump(codec),
-            DumpFormat::Elf => Format::Elf,
-        },
+        format: format_of(options),
         notices: Some(Arc::new(move |notice| match notice {
             Notice::Stopped(_) => job_log!(log, Error, "{notice}"),
             Notice::NotSynced(_) => job_log!(log, Warn, "{notice}"),

@@ -98,7 +98,7 @@ fn target(sink: impl Sink + 'static) -> Target {
     Target {
         options: Options::parse("dump_level=0,compress=none").unwrap(),
         name: "live".into(),
-        dump_dir: "/nonexistent".into(),
+        dump_dir: "/nonexistent/dumps".into(),
         sink: Mutex::new(Some(Box::new(sink))),
     }
 }

@@ -45,7 +45,8 @@ impl Told {
     }
 }
 
-/// Runs a crash through `faults`; `missing` takes the dump directory away.
+/// Runs a crash through `faults`; `missing` takes the dump directory away, and the
+/// one that it would be in.
 fn tell(faults: Faults, missing: bool) -> Told {
     tell_with("", faults, missing)
 }
@@ -65,7 +66,7 @@ fn tell_with(options: &str, faults: Faults, missing: bool) -> Told {
         options: Options::parse(options).unwrap(),
         name: "guest".into(),
         dump_dir: match missing {
-            true => directory.path().join("missing"),
+            true => directory.path().join("missing/dump"),
             false => directory.path().into(),
         },
         sink: Mutex::default(),
@@ -150,7 +151,7 @@ fn no_page_is_released_before_the_disks_are_detached() {
 fn a_dump_that_cannot_be_written_does_not_stop_recovery() {
     let told = tell(Faults::default(), true);
     let text = told.result.as_ref().unwrap_err().chain();
-    assert!(text.contains("missing: No such file"), "{text}");
+    assert!(text.contains("missing/dump: No such file"), "{text}");
     assert_eq!(told.shared.snapshot().outcome, Outcome::Adopted);
     assert_eq!(told.host.released(), FRAMES);
     assert_eq!(told.host.violations(), Vec::<String>::new());

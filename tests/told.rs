@@ -3,6 +3,7 @@
 #![allow(missing_docs)]
 
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -138,6 +139,19 @@ fn a_dump_for_which_there_is_no_room_is_told_with_its_path() {
     let path = format!("starting the dump: {}/web1-", dir.path().display());
     assert!(error.starts_with(&path), "{error}");
     assert!(error.ends_with("there is room for 8 KiB"), "{error}");
+}
+
+#[test]
+fn a_missing_dump_directory_is_made_and_the_first_use_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let dump = dir.path().join("dump");
+    let said = format!("made the dump directory {}", dump.display());
+    let (lines, error) = crash(Faults::default(), &dump, None);
+    assert_eq!(error, "");
+    assert_eq!(with(&lines, &said), [format!("INFO {said}")]);
+    assert_eq!(dump.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+    let (lines, _) = crash(Faults::default(), &dump, None);
+    assert_eq!(with(&lines, "directory"), [""; 0]);
 }
 
 #[test]

@@ -143,6 +143,17 @@ impl Error {
         }
     }
 
+    /// What the option `sink` names is nothing that a dump can be written to.
+    pub(super) fn not_a_sink(path: &Path) -> Self {
+        Self::Path {
+            path: path.into(),
+            source: io::Error::new(
+                io::ErrorKind::Unsupported,
+                "neither a block device nor a FIFO",
+            ),
+        }
+    }
+
     /// The error with everything that led to it, in one line.
     pub fn with_causes(&self) -> String {
         let mut text = self.to_string();

@@ -303,10 +303,7 @@ impl OpenSink {
         } else if kind.is_fifo() {
             (false, libc::O_NONBLOCK)
         } else {
-            return Err(failed(io::Error::new(
-                io::ErrorKind::Unsupported,
-                "neither a block device nor a FIFO",
-            )));
+            return Err(Error::not_a_sink(path));
         };
         OpenOptions::new()
             .read(read)

@@ -114,6 +114,14 @@ pub(crate) fn free_space(file: &File) -> io::Result<u64> {
     Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
+/// Whether this process may write to what is there (faccessat(2), AT_EACCESS): also
+/// root may not where the file system is read-only.
+pub(crate) fn may_write(path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: the pointer is to a NUL-terminated string that outlives the call.
+    check(unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), libc::W_OK, libc::AT_EACCESS) })
+}
+
 /// Renames, failing with `AlreadyExists` where `to` is taken: the check and
 /// the rename are one step (renameat2(2), RENAME_NOREPLACE).
 pub(crate) fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
