@@ -74,10 +74,15 @@ fn own_header(out: &Path) {
 fn xen_libraries(out: &Path) {
     let wrapper = "src/host/xen/libraries.h";
     println!("cargo:rerun-if-changed={wrapper}");
-    for library in ["xenlight", "xenforeignmemory", "xenstore", "xencontrol"] {
+    let probe = |library: &str| {
         pkg_config::Config::new()
             .probe(library)
-            .unwrap_or_else(|error| panic!("{library}.pc is needed (Debian: libxen-dev): {error}"));
+            .unwrap_or_else(|error| panic!("{library}.pc is needed (Debian: libxen-dev): {error}"))
+    };
+    let version = xen_version(&probe("xenlight").version);
+    println!("cargo:rustc-env=VICOVER_XEN_VERSION={version}");
+    for library in ["xenforeignmemory", "xenstore", "xencontrol"] {
+        probe(library);
     }
     builder()
         .header(wrapper)
@@ -89,6 +94,16 @@ fn xen_libraries(out: &Path) {
         .expect("the headers of libxl are valid C")
         .write_to_file(out.join("libraries.rs"))
         .expect("OUT_DIR is writable");
+}
+
+/// "4.17.5" as one number: major in the high 16 bits, minor in the low ones.
+#[cfg(feature = "xen")]
+fn xen_version(text: &str) -> u32 {
+    let mut numbers = text.split('.').map(|part| part.parse::<u16>().ok());
+    match (numbers.next().flatten(), numbers.next().flatten()) {
+        (Some(major), Some(minor)) => u32::from(major) << 16 | u32::from(minor),
+        _ => panic!("xenlight.pc states the version {text}, which is none of Xen's"),
+    }
 }
 
 #[cfg(not(feature = "xen"))]

@@ -64,9 +64,18 @@ AT(vicover_verdict, length, 48);
 AT(vicover_verdict, reason, 56);
 _Static_assert(sizeof(struct vicover_verdict) >= 216, "vicover_verdict shrank");
 
+AT(vicover_preflight, struct_size, 0);
+AT(vicover_preflight, dump_room, 8);
+AT(vicover_preflight, declined, 16);
+AT(vicover_preflight, no_dump, 528);
+_Static_assert(sizeof(struct vicover_preflight) >= 1040,
+               "vicover_preflight shrank");
+
 int main(void)
 {
     CHECK(vicover_abi_version() == VICOVER_ABI_VERSION);
     CHECK(strchr(vicover_version(), '.'));
+    /* Xen 4 for long, or built without Xen. */
+    CHECK(vicover_xen_version() >> 16 == 4 || vicover_xen_version() == 0);
     return 0;
 }

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Whatever a caller gets wrong is answered, never crashed on. */
+#include <unistd.h>
+
 #include "check.h"
 
 static struct vicover_options options;
@@ -101,6 +103,68 @@ static void bad_options(void)
             "/nonexistent/image: No such file");
 }
 
+/* A buffer of just the size that was asked for will do. */
+static void path(vicover_job job)
+{
+    size_t needed = strtoul(strstr(vicover_last_error(), "needed: ") + 8, NULL, 10);
+    char *whole = malloc(needed);
+
+    REFUSED(vicover_dump_path(job, whole, needed - 1), VICOVER_ERR_BUFFER,
+            "needed");
+    CHECK(vicover_dump_path(job, whole, needed) == VICOVER_OK);
+    CHECK(strlen(whole) == needed - 1);
+    CHECK(!access(whole, R_OK));
+    free(whole);
+}
+
+static void texts(const char *dir)
+{
+    struct vicover_progress progress = { .struct_size = sizeof(progress) };
+    vicover_job job;
+    char text[300], small[8];
+
+    /* Control characters of the caller's come back as text. */
+    REFUSED(vicover_check_options("a\nb\033[2J=1"), VICOVER_ERR_OPTION,
+            "unknown option 'a\\nb\\u{1b}[2J'");
+    CHECK(!strchr(vicover_last_error(), '\n'));
+
+    /* A dump of an image that fails is nobody's to restart. */
+    reset(dir);
+    options.spec = "max_dump_size=1";
+    CHECK(vicover_dump_image(&options, &image, &job) == VICOVER_OK);
+    CHECK(vicover_wait(job, VICOVER_UNTIL_DONE, -2) == VICOVER_OK);
+    CHECK(vicover_poll(job, &progress) == VICOVER_OK);
+    CHECK(progress.status == VICOVER_ERR_IO);
+    CHECK(progress.outcome == VICOVER_OUTCOME_UNTOUCHED);
+    CHECK(vicover_job_error(job, text, sizeof(text)) == VICOVER_OK);
+    CHECK(strstr(text, "no room"));
+    CHECK(vicover_job_error(job, small, sizeof(small)) == VICOVER_OK);
+    CHECK(strlen(small) == sizeof(small) - 1 && !memcmp(small, text, 7));
+    CHECK(vicover_free(job) == VICOVER_OK);
+}
+
+static void preflight(void)
+{
+    struct vicover_domain domain = { .struct_size = sizeof(domain) };
+    struct vicover_preflight found = { .struct_size = sizeof(found) };
+
+    reset("/tmp");
+    REFUSED(vicover_check_domain(NULL, &domain, &found), VICOVER_ERR_NULL,
+            "vicover_options");
+    REFUSED(vicover_check_domain(&options, NULL, &found), VICOVER_ERR_NULL,
+            "vicover_domain");
+    REFUSED(vicover_check_domain(&options, &domain, &found), VICOVER_ERR_NULL,
+            "ctx");
+    options.dump_file = "/tmp/never-made";
+    REFUSED(vicover_check_domain(&options, &domain, &found),
+            VICOVER_ERR_OPTION, "dump_file and flags");
+    CHECK(access("/tmp/never-made.incomplete", F_OK));
+    options.dump_file = NULL;
+    options.spec = "compress=lzma";
+    REFUSED(vicover_check_domain(&options, &domain, &found),
+            VICOVER_ERR_OPTION, "lzma");
+}
+
 static void handles(const char *dir)
 {
     vicover_job job;
@@ -121,8 +185,11 @@ static void handles(const char *dir)
     progress.struct_size = 1;
     REFUSED(vicover_poll(job, &progress), VICOVER_ERR_STRUCT_SIZE, "is 1");
     REFUSED(vicover_dump_path(job, NULL, 5), VICOVER_ERR_NULL, "buffer");
-    CHECK(vicover_dump_path(job, text, sizeof(text)) == VICOVER_OK);
-    CHECK(strlen(text) == sizeof(text) - 1); /* cut to fit, terminated */
+    /* A path that is cut names another file: all of it or nothing. */
+    REFUSED(vicover_dump_path(job, text, sizeof(text)), VICOVER_ERR_BUFFER,
+            "the buffer has 8 bytes; needed: ");
+    CHECK(!*text);
+    path(job);
     CHECK(vicover_free(job) == VICOVER_OK);
     REFUSED(vicover_free(job), VICOVER_ERR_HANDLE, "freed already");
     REFUSED(vicover_cancel(job), VICOVER_ERR_HANDLE, "freed already");
@@ -138,5 +205,7 @@ int main(int argc, char **argv)
     sizes(dir);
     bad_options();
     handles(dir);
+    texts(dir);
+    preflight();
     return 0;
 }

@@ -26,8 +26,17 @@
  *  - Handles are numbers, not pointers: using one after vicover_free() is an
  *    error that is reported, not undefined behaviour.
  *  - Any function may be called from any thread.
+ *  - Structs, strings and configurations that are passed in are read before the
+ *    call returns, and copied: the caller may change or free them then. What has
+ *    to live longer says so: ctx, and what log needs.
+ *  - Text for people is one line of UTF-8 without control characters: those of a
+ *    caller's or a guest's text are escaped. Paths come out as they went in.
  *  - The library starts no process, installs no signal handler and no logger.
- *    fork() waits while it opens or closes a handle of Xen's, for an instant.
+ *    fork() waits while it opens or closes a handle of Xen's, for an instant. A
+ *    child has none of the threads: a job of its parent's never gets on there, and
+ *    is not to be waited for or freed; new jobs can be started.
+ *  - ctx and config must be of the libxl that the library was built for, see
+ *    vicover_xen_version().
  */
 #ifndef VICOVER_H
 #define VICOVER_H
@@ -42,7 +51,7 @@ extern "C" {
 /* The ABI this header describes. The low 16 bits grow with every addition; a
  * library is usable when its high 16 bits are equal and its low ones are not
  * smaller. */
-#define VICOVER_ABI_VERSION 0x00000004u
+#define VICOVER_ABI_VERSION 0x00000005u
 
 /* Status codes: never reused, never renumbered. */
 typedef int32_t vicover_status;
@@ -54,10 +63,14 @@ typedef int32_t vicover_status;
 #define VICOVER_ERR_TIMEOUT        (-5) /* not there yet; the job goes on */
 #define VICOVER_ERR_IO             (-6) /* a file could not be read or written */
 #define VICOVER_ERR_HOST           (-7) /* Xen or libxl refused */
-#define VICOVER_ERR_GUEST          (-8) /* the guest's memory makes no sense */
+#define VICOVER_ERR_GUEST          (-8) /* reserved; nothing answers it. What is not
+                                         * understood of a guest is in the log, and
+                                         * more of it in the dump */
 #define VICOVER_ERR_CANCELLED      (-9) /* stopped by vicover_cancel() */
 #define VICOVER_ERR_BUSY          (-10) /* the job is still running */
 #define VICOVER_ERR_UNSUPPORTED   (-11) /* not in this build or on this guest */
+#define VICOVER_ERR_BUFFER        (-12) /* the buffer is too small; the text says
+                                         * how many bytes are needed. Since 5 */
 #define VICOVER_ERR_INTERNAL      (-99) /* a bug in libvicover, contained */
 
 /* A running or finished job. Zero is never a job. */
@@ -71,7 +84,10 @@ typedef int32_t vicover_level;
 #define VICOVER_LOG_DEBUG  4
 
 /* Receives log messages, one line each, without newline. Called from the
- * job's own threads, never by two at once. Must not call into libvicover. */
+ * job's own threads, never by two at once, and not any more once
+ * vicover_wait(job, VICOVER_UNTIL_DONE, ...) has returned OK: until then user must
+ * live. Must not call into libvicover. Why a job fails is told once, when it
+ * happens. Messages carry no time: the receiver knows it. */
 typedef void (*vicover_log_fn)(void *user, vicover_level level,
                                const char *message);
 
@@ -79,16 +95,20 @@ typedef void (*vicover_log_fn)(void *user, vicover_level level,
 struct vicover_options {
     size_t         struct_size; /* sizeof(struct vicover_options) */
     const char    *spec;        /* "key=value,..." as in xl.cfg; NULL: defaults */
-    const char    *name;        /* the guest's name, for file names and logs */
-    const char    *dump_dir;    /* where dumps go; NULL: /var/lib/xen/dump */
+    const char    *name;        /* the guest's name, for file names and logs;
+                                 * NULL: "guest" */
+    const char    *dump_dir;    /* where dumps go; NULL: /var/lib/xen/dump. Made
+                                 * (mode 0700) when it is missing and the directory
+                                 * that it is in is there */
     vicover_log_fn log;         /* NULL: the log crate's logger, if any is set */
     void          *log_user;    /* handed to log unchanged */
     uint32_t       flags;       /* sum of VICOVER_OPTION_... */
     int32_t        sink_fd;     /* with VICOVER_OPTION_SINK_FD; else zero */
     const char    *dump_file;   /* the dump's path, instead of a name of its own
                                  * in dump_dir; refused when there is such a
-                                 * file. Ends in .incomplete until the dump is
-                                 * complete; NULL: dump_dir. Since 3 */
+                                 * file, by the call that starts the job. Ends in
+                                 * .incomplete until the dump is complete; NULL:
+                                 * dump_dir. Since 3 */
 };
 
 /* The dump goes to sink_fd and not to a file of its own. A regular file or a
@@ -133,16 +153,18 @@ struct vicover_domain {
     struct libxl__ctx          *ctx;         /* lives until the job is done */
     struct libxl_domain_config *config;      /* complete, read from libxl before
                                               * the call; copied, not kept */
-    uint32_t                    domid;       /* not 0 */
+    uint32_t                    domid;       /* not 0, but see
+                                              * vicover_check_domain() */
     uint32_t                    reserved;    /* zero */
 };
 
 /* How a crash ended for the caller. */
 typedef int32_t vicover_outcome;
-#define VICOVER_OUTCOME_UNDECIDED 0 /* too early to tell, or no crash job */
+#define VICOVER_OUTCOME_UNDECIDED 0 /* too early to tell */
 #define VICOVER_OUTCOME_ADOPTED   1 /* the recovery domain runs: watch that one */
 #define VICOVER_OUTCOME_UNTOUCHED 2 /* nothing was changed: do as if we were not
-                                     * here */
+                                     * here. The outcome of every job that is not
+                                     * about a crash, whatever became of its dump */
 #define VICOVER_OUTCOME_DIRTY     3 /* the crashed domain lost devices or memory,
                                      * for what reason is in the log: destroy it
                                      * and restart. Its dump may be complete */
@@ -170,7 +192,7 @@ struct vicover_progress {
     uint64_t        pages_dumped;    /* of those, written so far */
     uint64_t        pages_released;  /* given back to the hypervisor so far */
     uint64_t        dump_bytes;      /* size of the dump so far */
-    uint64_t        elapsed_ms;      /* since the job was started */
+    uint64_t        elapsed_ms;      /* since the job was started, until it is DONE */
 };
 
 /* What vicover_wait() waits for. */
@@ -178,7 +200,7 @@ typedef int32_t vicover_until;
 #define VICOVER_UNTIL_DECIDED 1 /* the outcome of a crash is known */
 #define VICOVER_UNTIL_DONE    2 /* the job is over */
 
-#define VICOVER_FOREVER (-1)
+#define VICOVER_FOREVER (-1) /* as is every other negative number */
 
 /* What a dump is worth. */
 typedef int32_t vicover_dump_state;
@@ -200,20 +222,48 @@ struct vicover_verdict {
                                        * empty when it is */
 };
 
+/* What vicover_check_domain() found. Since 5. */
+struct vicover_preflight {
+    size_t   struct_size;   /* sizeof(struct vicover_preflight) */
+    uint64_t dump_room;     /* bytes that a dump may have now; UINT64_MAX: nobody
+                             * can say, as of a FIFO, or there would be no dump */
+    char     declined[512]; /* why vicover_recover() would answer ERR_UNSUPPORTED,
+                             * cut to fit; empty: it would not */
+    char     no_dump[512];  /* why no dump could be written, cut to fit; empty when
+                             * one could */
+};
+
 /* The ABI the library implements: compare with VICOVER_ABI_VERSION. */
 uint32_t vicover_abi_version(void);
+
+/* The Xen that the library was built for: major number in the high 16 bits, minor
+ * number in the low ones, 0x00040011 for 4.17; 0: built without Xen. A structure of
+ * another Xen's libxl is laid out differently, so compare before passing one in. A
+ * call that takes ctx answers ERR_UNSUPPORTED in a process whose libxl is another's,
+ * as far as the name of libxl's file tells. Since 5. */
+uint32_t vicover_xen_version(void);
 
 /* The library's version, such as "0.1.0". Static. */
 const char *vicover_version(void);
 
 /* Why the last failing call of this thread failed, causes included, in one
- * line: "writing dump: /var/lib/xen/dump/...: No space left on device". Valid
+ * line: "starting the dump: /var/lib/xen/dump/...: Permission denied". Valid
  * until the next call on this thread. Never NULL. */
 const char *vicover_last_error(void);
 
 /* Checks an option text without starting anything. OK, or ERR_OPTION with a
  * text that names the key, the value and what is allowed. */
 vicover_status vicover_check_options(const char *spec);
+
+/* Says what would become of a domain if it crashed now, and changes nothing: whether
+ * vicover_recover() would decline it, by the same rules, and whether a dump could be
+ * written to dump_dir or to the sink that spec names, and how large. domid is 0 for a
+ * domain that is not there yet: then what libxl would make of the configuration counts.
+ * OK whatever was found. ERR_OPTION also for dump_file and flags: where a job of its
+ * own writes is known when it is started. Since 5. */
+vicover_status vicover_check_domain(const struct vicover_options *options,
+                                    const struct vicover_domain *domain,
+                                    struct vicover_preflight *found);
 
 /* Dumps memory that is not in Xen. */
 vicover_status vicover_dump_image(const struct vicover_options *options,
@@ -267,11 +317,14 @@ vicover_status vicover_cancel(vicover_job job);
  * the job is over. Since 3. */
 vicover_status vicover_set_io(vicover_job job, const char *policy);
 
-/* Why a job's dump failed, causes included, into buffer (always terminated
- * when size > 0); empty when it did not. */
+/* Why a job's dump failed, causes included, into buffer, cut to fit (always
+ * terminated when size > 0); empty when it did not. */
 vicover_status vicover_job_error(vicover_job job, char *buffer, size_t size);
 
-/* Path of the job's dump, into buffer (always terminated when size > 0). */
+/* Path of the job's dump, into buffer (always terminated when size > 0). Empty: there
+ * is none yet, or it has no path, as with sink_fd or a FIFO. Until the dump is complete
+ * the path ends in .incomplete, so ask again when the job is DONE. ERR_BUFFER, and
+ * nothing in buffer, when it does not fit. */
 vicover_status vicover_dump_path(vicover_job job, char *buffer, size_t size);
 
 /* Reopens a dump of any format and checks structure, counts and checksums; of an

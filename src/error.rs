@@ -31,9 +31,6 @@ pub enum Error {
         /// The call and its answer.
         source: HostError,
     },
-    /// The guest's memory contradicts itself.
-    #[error("guest memory: {0}")]
-    Guest(String),
     /// The caller asked to stop.
     #[error("cancelled by the caller")]
     Cancelled,

@@ -19,6 +19,7 @@ mod mapped;
 pub mod options;
 mod os;
 pub mod pacing;
+mod preflight;
 mod progress;
 pub mod recover;
 // Without Xen nothing crashes twice.

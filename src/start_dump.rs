@@ -96,7 +96,7 @@ fn open_sink(
 }
 
 /// What `options` say of the format, whatever else they say.
-fn format_of(options: &Options) -> Format {
+pub(crate) fn format_of(options: &Options) -> Format {
     let level = options.compress_level.map_or(FAST_LEVEL, i32::from);
     let codec = match options.compress {
         Compression::None => Codec::None,

@@ -27,7 +27,19 @@ impl Given {
         }
     }
 
+    /// Whether it can be a domain at all.
     fn check(&self) -> Result<(), Failure> {
+        self.check_pointers()?;
+        if self.domid == 0 {
+            return Err(Failure::new(
+                abi::VICOVER_ERR_UNSUPPORTED,
+                format!("{}.domid is 0: the domain that we run in", self.name),
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_pointers(&self) -> Result<(), Failure> {
         if self.reserved != 0 {
             return Err(Failure::new(
                 abi::VICOVER_ERR_STRUCT_SIZE,
@@ -40,11 +52,10 @@ impl Given {
                 format!("{}.ctx and .config must not be null", self.name),
             ));
         }
-        if self.domid == 0 {
-            return Err(Failure::new(
-                abi::VICOVER_ERR_UNSUPPORTED,
-                format!("{}.domid is 0: the domain that we run in", self.name),
-            ));
+        // Before a structure of libxl's is looked at.
+        #[cfg(feature = "xen")]
+        if let Some(why) = crate::host::xen::other_libxl() {
+            return Err(Failure::new(abi::VICOVER_ERR_UNSUPPORTED, why));
         }
         Ok(())
     }
@@ -70,7 +81,7 @@ mod xen {
     /// `given` holds null pointers or pointers to objects of libxl, of which the
     /// context lives until the job is done.
     unsafe fn objects_of(given: &Given) -> Result<(LibxlContext, CrashConfig), Failure> {
-        given.check()?;
+        given.check_pointers()?;
         let null = || Failure::new(abi::VICOVER_ERR_NULL, "ctx and config must not be null");
         let ctx = LibxlContext::new(given.ctx).ok_or_else(null)?;
         let config = NonNull::new(given.config).ok_or_else(null)?;
@@ -78,11 +89,22 @@ mod xen {
         Ok((ctx, unsafe { CrashConfig::copy(ctx, config) }))
     }
 
+    /// Says why a domain, or one that is not there yet, would be declined.
+    ///
+    /// # Safety
+    /// As for [`objects_of`].
+    pub(in crate::capi) unsafe fn refusal(given: Given) -> Result<Option<String>, Failure> {
+        // SAFETY: passed on.
+        let (ctx, config) = unsafe { objects_of(&given)? };
+        Ok(config.refusal(ctx, (given.domid != 0).then_some(given.domid)))
+    }
+
     /// Starts to dump a domain that may be running.
     ///
     /// # Safety
     /// As for [`objects_of`].
     pub(in crate::capi) unsafe fn dump(start: Start, given: Given) -> Result<Job, Failure> {
+        given.check()?;
         // SAFETY: passed on.
         let (_, config) = unsafe { objects_of(&given)? };
         if let Some(why) = config.unreadable() {
@@ -101,6 +123,7 @@ mod xen {
     /// # Safety
     /// As for [`objects_of`].
     pub(in crate::capi) unsafe fn keep(start: Start, given: Given) -> Result<Option<Job>, Failure> {
+        given.check()?;
         // SAFETY: passed on.
         let (ctx, config) = unsafe { objects_of(&given)? };
         let boot = match start.standby() {
@@ -128,9 +151,10 @@ mod xen {
         given: Given,
         keeper: Option<Arc<Shared>>,
     ) -> Result<Job, Failure> {
+        given.check()?;
         // SAFETY: passed on.
         let (ctx, config) = unsafe { objects_of(&given)? };
-        if let Some(why) = config.refusal() {
+        if let Some(why) = config.refusal(ctx, Some(given.domid)) {
             return Err(Error::Unsupported(why).into());
         }
         let guest = config.uuid_text();
@@ -164,7 +188,7 @@ mod xen {
 }
 
 #[cfg(feature = "xen")]
-pub(super) use xen::{dump, keep, recover};
+pub(super) use xen::{dump, keep, recover, refusal};
 
 #[cfg(not(feature = "xen"))]
 mod no_xen {
@@ -173,11 +197,22 @@ mod no_xen {
     use crate::job::Shared;
     use std::sync::Arc;
 
+    fn no_xen() -> Failure {
+        Error::Unsupported("this libvicover was built without Xen".into()).into()
+    }
+
+    /// # Safety
+    /// None: it refuses.
+    pub(in crate::capi) unsafe fn refusal(given: Given) -> Result<Option<String>, Failure> {
+        given.check_pointers()?;
+        Err(no_xen())
+    }
+
     /// # Safety
     /// None: it refuses.
     pub(in crate::capi) unsafe fn dump(_start: Start, given: Given) -> Result<Job, Failure> {
         given.check()?;
-        Err(Error::Unsupported("this libvicover was built without Xen".into()).into())
+        Err(no_xen())
     }
 
     /// # Safety
@@ -200,4 +235,4 @@ mod no_xen {
 }
 
 #[cfg(not(feature = "xen"))]
-pub(super) use no_xen::{dump, keep, recover};
+pub(super) use no_xen::{dump, keep, recover, refusal};

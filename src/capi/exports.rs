@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::domains::{self, Given};
 use super::input::{Start, Versioned};
+pub use super::preflight::vicover_check_domain;
 use super::status::{answer, last_error, status_of, Failure};
 use super::{abi, handles, input};
 use crate::dump::{verify, Report, Verdict};
@@ -37,6 +38,19 @@ pub unsafe extern "C" fn vicover_abi_version() -> u32 {
 pub unsafe extern "C" fn vicover_version() -> *const c_char {
     const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\0");
     VERSION.as_ptr().cast()
+}
+
+/// The Xen that the library was built for; zero when it was built without.
+///
+/// # Safety
+/// None is asked for: the header declares every function so.
+#[no_mangle]
+pub unsafe extern "C" fn vicover_xen_version() -> u32 {
+    #[cfg(feature = "xen")]
+    let version = crate::host::xen::BUILT_FOR;
+    #[cfg(not(feature = "xen"))]
+    let version = 0;
+    version
 }
 
 /// Text of this thread's last failure.
@@ -338,7 +352,7 @@ pub unsafe extern "C" fn vicover_job_error(
         let shared = handles::get(job)?;
         let text = shared.with_failure(|failure| failure.map_or_else(String::new, Error::chain));
         // SAFETY: the caller passes a buffer of `size` bytes.
-        unsafe { input::write_text(buffer, size, text.as_bytes()) }
+        unsafe { input::write_text(buffer, size, &text) }
     })
 }
 
@@ -353,10 +367,9 @@ pub unsafe extern "C" fn vicover_dump_path(
     size: usize,
 ) -> abi::vicover_status {
     answer(|| {
-        use std::os::unix::ffi::OsStrExt;
         let path = handles::get(job)?.dump_path().unwrap_or_default();
         // SAFETY: the caller passes a buffer of `size` bytes.
-        unsafe { input::write_text(buffer, size, path.as_os_str().as_bytes()) }
+        unsafe { input::write_path(buffer, size, &path) }
     })
 }
 
@@ -398,10 +411,7 @@ fn verdict_of(report: &Report) -> abi::vicover_verdict {
         length: report.length,
         ..Default::default()
     };
-    let room = verdict.reason.len() - 1;
-    for (to, from) in verdict.reason[..room].iter_mut().zip(why.bytes()) {
-        *to = from as c_char;
-    }
+    input::put_text(&mut verdict.reason, why);
     verdict
 }
 

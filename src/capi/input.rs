@@ -4,10 +4,11 @@
 use std::ffi::CStr;
 use std::mem::{offset_of, size_of, MaybeUninit};
 use std::os::raw::{c_char, c_void};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::abi;
-use super::status::Failure;
+use super::status::{line, printable, Failure};
 use crate::dump::{FileSink, OpenSink, Sink};
 use crate::error::Error;
 use crate::joblog::{JobLog, Sink as LogSink};
@@ -52,6 +53,7 @@ versioned!(
     vicover_domain,
     vicover_crash,
     vicover_progress,
+    vicover_preflight,
     vicover_verdict
 );
 
@@ -169,6 +171,26 @@ pub(super) unsafe fn text(text: *const c_char, what: &str) -> Result<Option<Stri
     Ok(Some(text.to_owned()))
 }
 
+/// As much of a text as fits into a buffer of so many bytes with its end, cut between
+/// characters.
+fn cut(text: &str, size: usize) -> &str {
+    let mut count = text.len().min(size.saturating_sub(1));
+    while !text.is_char_boundary(count) {
+        count -= 1;
+    }
+    &text[..count]
+}
+
+/// Puts text into a member of a struct that is zero so far, cut to fit and always
+/// terminated.
+pub(super) fn put_text(member: &mut [c_char], text: &str) {
+    let text = printable(text);
+    let bytes = cut(&text, member.len()).bytes();
+    for (to, from) in member.iter_mut().zip(bytes) {
+        *to = from as c_char;
+    }
+}
+
 /// Copies text into a C buffer, cut to fit and always terminated.
 ///
 /// # Safety
@@ -176,19 +198,51 @@ pub(super) unsafe fn text(text: *const c_char, what: &str) -> Result<Option<Stri
 pub(super) unsafe fn write_text(
     buffer: *mut c_char,
     size: usize,
-    text: &[u8],
+    text: &str,
 ) -> Result<(), Failure> {
+    let text = printable(text);
+    // SAFETY: passed on.
+    unsafe { write_bytes(buffer, size, cut(&text, size).as_bytes()) }
+}
+
+/// Copies a path into a C buffer, as it is and all of it; nothing when there is no
+/// room for that.
+///
+/// # Safety
+/// `buffer` is null or has `size` writable bytes.
+pub(super) unsafe fn write_path(
+    buffer: *mut c_char,
+    size: usize,
+    path: &Path,
+) -> Result<(), Failure> {
+    let bytes = path.as_os_str().as_bytes();
+    if bytes.len() < size {
+        // SAFETY: passed on.
+        return unsafe { write_bytes(buffer, size, bytes) };
+    }
+    // SAFETY: passed on.
+    unsafe { write_bytes(buffer, size, b"")? };
+    let needed = bytes.len() + 1;
+    Err(Failure::new(
+        abi::VICOVER_ERR_BUFFER,
+        format!("the buffer has {size} bytes; needed: {needed}"),
+    ))
+}
+
+/// Copies what is known to fit, and terminates it where there is room for that.
+///
+/// # Safety
+/// `buffer` is null or has `size` writable bytes.
+unsafe fn write_bytes(buffer: *mut c_char, size: usize, bytes: &[u8]) -> Result<(), Failure> {
     if buffer.is_null() {
         return Err(null("buffer"));
     }
-    let Some(room) = size.checked_sub(1) else {
-        return Ok(());
-    };
-    let count = room.min(text.len());
-    // SAFETY: `count + 1` is at most `size`.
-    unsafe {
-        std::ptr::copy_nonoverlapping(text.as_ptr().cast(), buffer, count);
-        buffer.add(count).write(0);
+    if size > bytes.len() {
+        // SAFETY: one byte more than there are is at most `size`.
+        unsafe {
+            std::ptr::copy_nonoverlapping(bytes.as_ptr().cast(), buffer, bytes.len());
+            buffer.add(bytes.len()).write(0);
+        }
     }
     Ok(())
 }
@@ -242,11 +296,33 @@ impl UserPointer {
     }
 }
 
+/// What the options of a call say, before anything is done about it.
+pub(super) struct Settings {
+    pub(super) options: Options,
+    name: String,
+    pub(super) dump_dir: PathBuf,
+    dump_file: Option<String>,
+    raw: abi::vicover_options,
+}
+
+impl Settings {
+    /// Refuses what is only made when a job is started.
+    pub(super) fn refuse_other_places(&self) -> Result<(), Failure> {
+        if self.dump_file.is_none() && self.raw.flags == 0 {
+            return Ok(());
+        }
+        Err(Failure::new(
+            abi::VICOVER_ERR_OPTION,
+            "dump_file and flags are not looked at beforehand; allowed: dump_dir, and sink= in spec",
+        ))
+    }
+}
+
 /// Reads the options that every job takes.
 ///
 /// # Safety
 /// As the header says for `struct vicover_options`.
-pub(super) unsafe fn read_start(from: *const abi::vicover_options) -> Result<Start, Failure> {
+pub(super) unsafe fn read_settings(from: *const abi::vicover_options) -> Result<Settings, Failure> {
     // SAFETY: passed on, here and for the strings.
     let raw = unsafe { read_struct(from)? };
     // SAFETY: as above.
@@ -259,25 +335,40 @@ pub(super) unsafe fn read_start(from: *const abi::vicover_options) -> Result<Sta
         )
     };
     let options = Options::parse(spec.as_deref().unwrap_or("")).map_err(Error::from)?;
-    let name = name.unwrap_or_else(|| "guest".into());
+    Ok(Settings {
+        options,
+        name: name.unwrap_or_else(|| "guest".into()),
+        dump_dir: dump_dir.unwrap_or_else(|| DEFAULT_DUMP_DIR.into()).into(),
+        dump_file,
+        raw,
+    })
+}
+
+/// The same for a job that is to start: opens its sink, and takes the log.
+///
+/// # Safety
+/// As the header says for `struct vicover_options`.
+pub(super) unsafe fn read_start(from: *const abi::vicover_options) -> Result<Start, Failure> {
+    // SAFETY: passed on.
+    let settings = unsafe { read_settings(from)? };
+    let raw = &settings.raw;
+    let dump_file = settings.dump_file.as_deref().map(Path::new);
     let log = raw.log.map(|callback| {
         let user = UserPointer(raw.log_user);
         let log: LogSink = Box::new(move |level, message| {
-            let clean: Vec<u8> = message.bytes().filter(|byte| *byte != 0).collect();
-            if let Ok(line) = std::ffi::CString::new(clean) {
-                // SAFETY: the caller's function and pointer, called as the
-                // header promises: one at a time, with a terminated line.
-                unsafe { callback(user.get(), level_number(level), line.as_ptr()) };
-            }
+            let line = line(message);
+            // SAFETY: the caller's function and pointer, called as the header
+            // promises: one at a time, with a terminated line.
+            unsafe { callback(user.get(), level_number(level), line.as_ptr()) };
         });
         log
     });
     Ok(Start {
-        sink: read_sink(&raw, dump_file.as_deref().map(Path::new), &options)?,
-        options,
-        log: JobLog::new(&name, log),
-        name,
-        dump_dir: dump_dir.unwrap_or_else(|| DEFAULT_DUMP_DIR.into()).into(),
+        sink: read_sink(raw, dump_file, &settings.options)?,
+        options: settings.options,
+        log: JobLog::new(&settings.name, log),
+        name: settings.name,
+        dump_dir: settings.dump_dir,
     })
 }
 

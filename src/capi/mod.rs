@@ -4,6 +4,7 @@ mod domains;
 mod exports;
 mod handles;
 mod input;
+mod preflight;
 mod status;
 
 /// Types and constants, generated from `include/vicover.h`.

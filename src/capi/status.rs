@@ -35,7 +35,6 @@ pub(super) fn status_of(error: &Error) -> abi::vicover_status {
         Error::Options(_) => abi::VICOVER_ERR_OPTION,
         Error::Io { .. } | Error::DumpStart(_) | Error::Dump(_) => abi::VICOVER_ERR_IO,
         Error::Host { .. } => abi::VICOVER_ERR_HOST,
-        Error::Guest(_) => abi::VICOVER_ERR_GUEST,
         Error::Cancelled => abi::VICOVER_ERR_CANCELLED,
         Error::Unsupported(_) => abi::VICOVER_ERR_UNSUPPORTED,
         Error::Busy(_) => abi::VICOVER_ERR_BUSY,
@@ -47,9 +46,26 @@ thread_local! {
     static LAST: RefCell<CString> = RefCell::new(CString::default());
 }
 
+/// One line for people: control characters, which text of a caller or a guest may
+/// have, are written as Rust writes them, NUL among them.
+pub(super) fn printable(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character.is_control() {
+            true => clean.extend(character.escape_default()),
+            false => clean.push(character),
+        }
+    }
+    clean
+}
+
+/// The same for C.
+pub(super) fn line(text: &str) -> CString {
+    CString::new(printable(text)).unwrap_or_default()
+}
+
 fn remember(text: &str) {
-    let clean: Vec<u8> = text.bytes().filter(|byte| *byte != 0).collect();
-    let text = CString::new(clean).unwrap_or_default();
+    let text = line(text);
     // During a thread's end its locals may be gone; then nobody can ask either.
     let _ = LAST.try_with(|last| *last.borrow_mut() = text);
 }

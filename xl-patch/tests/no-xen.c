@@ -171,6 +171,13 @@ int libxl_userdata_retrieve(libxl_ctx *ctx, uint32_t domid, const char *id,
     return libxl_read_file_contents(ctx, update, (void **)data, length);
 }
 
+int libxl_userdata_store(libxl_ctx *ctx, uint32_t domid, const char *id,
+                         const uint8_t *data, int length)
+{
+    note("keep the configuration for %u", domid);
+    return 0;
+}
+
 int libxl_userdata_unlink(libxl_ctx *ctx, uint32_t domid, const char *id)
 {
     note("use the updated configuration of %u", domid);

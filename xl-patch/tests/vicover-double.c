@@ -11,7 +11,12 @@
  *                     dump of a running domain
  *   DOUBLE_ELAPSED    how old such a dump says it is, in ms
  *
- * -DDOUBLE_ABI=... builds it with another ABI version.
+ *   DOUBLE_DECLINED   why it says beforehand that it would decline a guest
+ *   DOUBLE_NO_DUMP    why it says beforehand that there would be no dump; with
+ *                     either, it also says what it was asked
+ *
+ * -DDOUBLE_XEN=... says for which Xen it is, -DDOUBLE_ABI=... builds it with another
+ * ABI version.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -26,12 +31,26 @@
 #define DOUBLE_ABI VICOVER_ABI_VERSION
 #endif
 
+#ifndef DOUBLE_XEN
+#define DOUBLE_XEN 0 /* of no Xen, for callers that do not ask */
+#endif
+
 static vicover_job last_job = 6;
 static vicover_outcome outcome;
 static uint32_t next_recovery = 101;
 static int busy;
 static const char *dump_file; /* of a dump of a running domain; NULL: none */
 static bool cancelled;
+static bool to_sink; /* a FIFO, which has no path */
+
+/* What the library says of a failure, once and when it happens. */
+static vicover_log_fn log_fn;
+static void *log_user;
+
+static void say_failure(const char *what)
+{
+    log_fn(log_user, VICOVER_LOG_ERROR, what);
+}
 
 static int number(const char *name)
 {
@@ -39,6 +58,7 @@ static int number(const char *name)
 }
 
 uint32_t vicover_abi_version(void) { return DOUBLE_ABI; }
+uint32_t vicover_xen_version(void) { return DOUBLE_XEN; }
 const char *vicover_last_error(void) { return "the double's reason"; }
 
 vicover_status vicover_check_options(const char *spec)
@@ -46,6 +66,31 @@ vicover_status vicover_check_options(const char *spec)
     printf("library: check %s\n", spec);
     fflush(stdout);
     return strstr(spec, "bad") ? VICOVER_ERR_OPTION : VICOVER_OK;
+}
+
+static void say_found(char *text, size_t size, const char *name)
+{
+    snprintf(text, size, "%s", getenv(name) ? getenv(name) : "");
+}
+
+vicover_status vicover_check_domain(const struct vicover_options *options,
+                                    const struct vicover_domain *domain,
+                                    struct vicover_preflight *found)
+{
+    if (options->struct_size != sizeof(*options) ||
+        domain->struct_size != sizeof(*domain) || !domain->ctx ||
+        found->struct_size != sizeof(*found) || domain->domid)
+        return VICOVER_ERR_STRUCT_SIZE;
+
+    if (getenv("DOUBLE_DECLINED") || getenv("DOUBLE_NO_DUMP")) {
+        printf("library: look at %s with %d disk(s), options %s, to %s\n",
+               domain->config->c_info.name, domain->config->num_disks,
+               options->spec ? options->spec : "(none)", options->dump_dir);
+        fflush(stdout);
+    }
+    say_found(found->declined, sizeof(found->declined), "DOUBLE_DECLINED");
+    say_found(found->no_dump, sizeof(found->no_dump), "DOUBLE_NO_DUMP");
+    return VICOVER_OK;
 }
 
 vicover_status vicover_keep_standby(const struct vicover_options *options,
@@ -69,6 +114,7 @@ vicover_status vicover_cancel(vicover_job job)
     printf("library: cancel job %u\n", (unsigned)job);
     fflush(stdout);
     if (dump_file) {
+        say_failure("it is a double");
         cancelled = true;
         busy = 0;
     }
@@ -108,7 +154,12 @@ vicover_status vicover_recover(const struct vicover_options *options,
 
     options->log(options->log_user, VICOVER_LOG_DEBUG, "not for everyone");
     options->log(options->log_user, VICOVER_LOG_WARN, "only a double");
+    log_fn = options->log;
+    log_user = options->log_user;
+    to_sink = options->spec && strstr(options->spec, "sink");
     outcome = wanted_outcome(text);
+    if (outcome != VICOVER_OUTCOME_ADOPTED)
+        say_failure("it is a double");
     busy = number("DOUBLE_BUSY");
     *job = ++last_job;
     return VICOVER_OK;
@@ -132,6 +183,8 @@ vicover_status vicover_dump_domain(const struct vicover_options *options,
 
     options->log(options->log_user, VICOVER_LOG_INFO, "for those who want it");
     options->log(options->log_user, VICOVER_LOG_WARN, "only a double");
+    log_fn = options->log;
+    log_user = options->log_user;
     dump_file = strdup(options->dump_file);
     busy = number("DOUBLE_BUSY");
     *job = ++last_job;
@@ -186,7 +239,7 @@ vicover_status vicover_dump_path(vicover_job job, char *buffer, size_t size)
                  cancelled ? ".incomplete" : "");
     else
         snprintf(buffer, size, "%s",
-                 outcome == VICOVER_OUTCOME_UNTOUCHED ? "" : "/dump");
+                 outcome == VICOVER_OUTCOME_UNTOUCHED || to_sink ? "" : "/dump");
     return VICOVER_OK;
 }
 

@@ -6,7 +6,8 @@ use std::ffi::{CStr, CString};
 use std::ptr::NonNull;
 
 use super::devices::{self, Disk, Nic};
-use super::sys;
+use super::store::Store;
+use super::{refusal, sys};
 use crate::addr::{Gfn, GfnRange, PAGE_SIZE};
 use crate::host::HostError;
 
@@ -284,46 +285,19 @@ impl CrashConfig {
     /// Says why the memory of this guest cannot be read by us.
     pub fn unreadable(&self) -> Option<String> {
         let is_pvh = self.get().c_info.type_ == sys::LIBXL_DOMAIN_TYPE_PVH;
-        (!is_pvh).then(|| "only PVH guests are supported (type=\"pvh\")".into())
+        (!is_pvh).then(|| refusal::PVH_ONLY.into())
     }
 
-    /// Says why this guest cannot be recovered by us, before anything is touched.
-    pub fn refusal(&self) -> Option<String> {
-        let unreadable = self.unreadable();
-        if unreadable.is_some() {
-            return unreadable;
-        }
-        let config = self.get();
-        let others = [
-            ("pci", config.num_pcidevs),
-            ("rdm", config.num_rdms),
-            ("dtdev", config.num_dtdevs),
-            ("vfb", config.num_vfbs),
-            ("vkb", config.num_vkbs),
-            ("vtpm", config.num_vtpms),
-            ("p9", config.num_p9s),
-            ("pvcalls", config.num_pvcallsifs),
-            ("vdispl", config.num_vdispls),
-            ("vsnd", config.num_vsnds),
-            ("channel", config.num_channels),
-            ("usbctrl", config.num_usbctrls),
-            ("usbdev", config.num_usbdevs),
-        ];
-        if let Some((kind, count)) = others.iter().find(|(_, count)| *count != 0) {
-            return Some(format!(
-                "the guest has {count} device(s) of kind {kind}; only disks and network interfaces can move"
-            ));
-        }
-        if let Some(disk) = self.disks().iter().find(|disk| !is_ours(disk)) {
-            return Some(format!(
-                "disk {} is not served by blkback in this domain, so nobody can tell when its last write is done",
-                text_of(disk.vdev).unwrap_or_default()
-            ));
-        }
-        if config.b_info.num_vnuma_nodes != 0 {
-            return Some("vNUMA excludes populate-on-demand, which recovery needs".into());
-        }
-        None
+    /// Says why this guest cannot be recovered by us, before anything is touched:
+    /// the domain `domid`, or one that is not there yet.
+    pub fn refusal(&self, ctx: LibxlContext, domid: Option<u32>) -> Option<String> {
+        let look = || {
+            let text = self.to_text(ctx)?;
+            let store = domid.map(|_| Store::open()).transpose()?;
+            let text = text.to_string_lossy();
+            Ok(refusal::refusal(&text, store.as_ref().zip(domid)))
+        };
+        look().unwrap_or_else(|error: HostError| Some(error.to_string()))
     }
 }
 
@@ -348,12 +322,6 @@ pub(super) fn text_of<'a>(text: *const std::os::raw::c_char) -> Option<&'a str> 
     // SAFETY: libxl's strings are terminated, and live as long as the
     // configuration, which every caller here holds.
     unsafe { CStr::from_ptr(text) }.to_str().ok()
-}
-
-/// Whether a disk is served by blkback in the domain that we run in.
-fn is_ours(disk: &sys::libxl_device_disk) -> bool {
-    let phy = [sys::LIBXL_DISK_BACKEND_PHY, sys::LIBXL_DISK_BACKEND_UNKNOWN];
-    disk.backend_domid == 0 && disk.backend_domname.is_null() && phy.contains(&disk.backend)
 }
 
 impl Drop for CrashConfig {

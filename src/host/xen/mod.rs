@@ -23,7 +23,9 @@ mod devices;
 mod domain;
 mod handles;
 mod hotplug_lock;
+mod linked;
 mod recovery;
+mod refusal;
 mod registers;
 mod standby;
 mod store;
@@ -48,6 +50,7 @@ mod sys {
 
 pub use config::{CrashConfig, LibxlContext};
 pub use domain::XenDomain;
+pub use linked::{other_libxl, BUILT_FOR};
 pub use standby::XenStandbyHost;
 pub use toolstack::XenToolstack;
 

@@ -68,7 +68,7 @@ impl XenStandbyHost {
 
     /// Refuses what cannot work, before anything is built.
     fn check(&self, config: &CrashConfig) -> Result<(), HostError> {
-        if let Some(why) = config.refusal() {
+        if let Some(why) = config.refusal(self.ctx, Some(self.running)) {
             return Err(refused(why));
         }
         if config.boots_from_disk() {
