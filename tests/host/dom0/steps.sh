@@ -1,6 +1,7 @@
 # What the driver can ask dom0 to do. step_NAME's exit status goes back to it.
 
 guest_config=/etc/xen/guest.cfg
+dumps=/var/lib/xen/dump
 
 # Every line of xl's log for the guest becomes an event the moment it is written.
 step_follow_log() {
@@ -212,7 +213,12 @@ is_living() {
 
 step_list() {
     event domains "{\"list\":$(xl list -v 2>&1 | json_lines),\"dumps\":$(
-        cd /out/dump && find . -type f -printf '%f %s\n' | json_lines)}"
+        [ ! -d "$dumps" ] || find "$dumps" -type f -printf '%f %s\n' | json_lines)}"
+}
+
+# For xl's own dumps, and for files that an operator names: neither makes it.
+step_make_dump_directory() {
+    mkdir "$dumps"
 }
 
 step_mem_set() {
@@ -286,7 +292,8 @@ step_finish() {
     dmesg > /out/xen/dom0-dmesg.log
     xenstore-ls -f > /out/xen/xenstore.log
     xl info > /out/xen/xl-info.log 3>&-
-    umount /var/lib/xen/dump
+    umount /var/lib/xen
+    [ ! -d /out/lib/dump ] || mv /out/lib/dump /out/dump
     rm -rf /out/disks
     sync -f /out
     event finished

@@ -24,6 +24,8 @@ def story(host, run, deadline_s: float, dumps: bool, ready: str = "", ends: tupl
     """
     quarter = run.options.memory // 4
     start(host, run, client="database_client", load=(quarter, 0, quarter))
+    if dumps:
+        host.step("make_dump_directory")
     if ready:
         said(host, ready, 300)
     share = run.result["guest_memory_used"] = round(used(host), 3)

@@ -62,6 +62,7 @@ def runs_on(host, domid: int, uptime: int) -> int:
 def live_dump(host, run):
     """A running guest is dumped, twice, the second time half; it never notices."""
     start(host, run)
+    host.step("make_dump_directory")
     domid, uptime = state_of(host)["domid"], uptime_s(host)
 
     began = begin(host, f"guest {DIRECTORY}/live.kdump")
@@ -103,6 +104,7 @@ def live_dump(host, run):
 def timed(host, run, command: str) -> None:
     """The figures of one dump on a fresh host."""
     start(host, run)
+    host.step("make_dump_directory")
     domid, uptime = state_of(host)["domid"], uptime_s(host)
     host.step(f"timed {command}", 7200)
     done = host.wait("timed", 1, "no figures of xl").data

@@ -175,6 +175,7 @@ def coredump_story(host, run):
     million of them however small the guest, so this takes minutes here.
     """
     start(host, run)
+    host.step("make_dump_directory")
     crashed = crash(host, run)
     recovered(host, run, crashed, 1800)
     settled(host, run, crashed, 10)

@@ -70,7 +70,7 @@ trim_dom0() {
     ln -sf mawk "$root/usr/bin/awk"
     ln -sf dash "$root/usr/bin/sh"
     mkdir -p "$root"/{proc,sys,dev,run,tmp,out,guest,root,mnt} \
-        "$root"/var/{log/xen/console,lib/xen/dump,lib/xenstored} "$root/var/lock"
+        "$root"/var/{log/xen/console,lib/xen,lib/xenstored} "$root/var/lock"
     rm -rf "$root/var/run" "$root/var/lock"
     ln -s /run "$root/var/run"
     ln -s /run/lock "$root/var/lock"
