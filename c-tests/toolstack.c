@@ -4,7 +4,7 @@
  * it, and has libvicover dump and recover it when it crashes.
  *
  *     xl create -n guest.cfg > guest.json
- *     toolstack [--dump-dir DIR] guest.json [OPTIONS]
+ *     toolstack [--verbose] [--dump-dir DIR] guest.json [OPTIONS]
  *
  * OPTIONS are libvicover's, such as "compress=zstd,standby=1". The program stays
  * until the guest has ended and its last dump is written; do not kill it while it
@@ -37,6 +37,7 @@ struct guest {
     libxl_domain_config config;
     const char *spec;     /* libvicover's options; NULL: its defaults */
     const char *dump_dir; /* NULL: libvicover's default */
+    bool verbose;         /* show libvicover's lines for debugging, too */
     uint32_t domid;
     vicover_job dump;     /* the one being written, 0: none */
     vicover_job standby;  /* what keeps a standby, 0: nothing */
@@ -48,8 +49,9 @@ enum next { NEXT_WATCH, NEXT_CREATE, NEXT_END, NEXT_FAIL };
 /* Called from threads of libvicover. */
 static void log_line(void *user, vicover_level level, const char *message)
 {
-    (void)user;
-    if (level < VICOVER_LOG_DEBUG)
+    const struct guest *guest = user;
+
+    if (level < VICOVER_LOG_DEBUG || guest->verbose)
         fprintf(stderr, "vicover: %s%s\n",
                 level == VICOVER_LOG_ERROR  ? "error: "
                 : level == VICOVER_LOG_WARN ? "warning: "
@@ -57,7 +59,7 @@ static void log_line(void *user, vicover_level level, const char *message)
                 message);
 }
 
-static struct vicover_options options_of(const struct guest *guest)
+static struct vicover_options options_of(struct guest *guest)
 {
     return (struct vicover_options){
         .struct_size = sizeof(struct vicover_options),
@@ -65,6 +67,7 @@ static struct vicover_options options_of(const struct guest *guest)
         .name = guest->config.c_info.name,
         .dump_dir = guest->dump_dir,
         .log = log_line,
+        .log_user = guest,
     };
 }
 
@@ -378,15 +381,21 @@ static const char *parse_arguments(int argc, char **argv, struct guest *guest)
 {
     static const struct option longs[] = {
         { "dump-dir", required_argument, NULL, 'd' },
+        { "verbose", no_argument, NULL, 'v' },
         { 0 },
     };
     int option, count;
 
-    while ((option = getopt_long(argc, argv, "", longs, NULL)) == 'd')
-        guest->dump_dir = optarg;
+    while ((option = getopt_long(argc, argv, "", longs, NULL)) > 0 && option != '?') {
+        if (option == 'd')
+            guest->dump_dir = optarg;
+        else
+            guest->verbose = true;
+    }
     count = argc - optind;
     if (option != -1 || count < 1 || count > 2) {
-        fprintf(stderr, "usage: toolstack [--dump-dir DIR] CONFIG.json [OPTIONS]\n");
+        fprintf(stderr, "usage: toolstack [--verbose] [--dump-dir DIR] CONFIG.json "
+                        "[OPTIONS]\n");
         exit(2);
     }
     guest->spec = argv[optind + 1]; /* argv ends with NULL */

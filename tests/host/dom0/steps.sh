@@ -37,7 +37,7 @@ create() {
 step_toolstack() {
     xl create -n "$guest_config" > /tmp/guest.json 3>&- || return
     {
-        toolstack /tmp/guest.json ${VICOVER_OPTIONS:+"$VICOVER_OPTIONS"} \
+        toolstack --verbose /tmp/guest.json ${VICOVER_OPTIONS:+"$VICOVER_OPTIONS"} \
             >> /var/log/xen/xl-guest.log 2>&1 < /dev/null 3>&-
         event toolstack_ended "{\"status\":$?}"
     } &
