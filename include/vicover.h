@@ -126,9 +126,12 @@ struct vicover_image {
                                  * shortened meanwhile; NULL: synthetic. A
                                  * directory: its file "ram", laid out as its
                                  * file "ranges" says in lines of guest address,
-                                 * offset, length, all decimal */
+                                 * offset, length, all decimal; and in its file
+                                 * "registers", if there is one, the processors'
+                                 * registers as QEMU's monitor prints them for
+                                 * `info registers -a` */
     uint64_t    memory_bytes;   /* size of a synthetic guest; unused for a file */
-    uint32_t    vcpus;          /* 0: one */
+    uint32_t    vcpus;          /* 0: one; "registers" says it by itself */
     uint32_t    reserved;       /* zero */
 };
 

@@ -1,9 +1,11 @@
 //! Memory images: where the pages of an in-memory guest come from.
 
 use std::fs::File;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
+use super::qemu_registers::{parse, MAX_TEXT};
+use super::VcpuState;
 use crate::addr::{Gfn, GfnRange, Page, PAGE_SIZE};
 use crate::os::map::FileMap;
 
@@ -11,6 +13,10 @@ use crate::os::map::FileMap;
 pub trait Image: Send + Sync {
     /// Where there is RAM, ascending.
     fn ram(&self) -> &[GfnRange];
+    /// The processors' registers; empty when they are not known.
+    fn vcpus(&self) -> &[VcpuState] {
+        &[]
+    }
     /// A view of consecutive frames that are RAM.
     ///
     /// # Errors
@@ -41,13 +47,16 @@ pub struct FileImage {
     ram: Vec<GfnRange>,
     /// One for each range of RAM.
     stretches: Vec<Stretch>,
+    vcpus: Vec<VcpuState>,
 }
 
 impl FileImage {
     /// Opens an image: a file that is the guest's memory from address 0 on, of
     /// which a last partial page is ignored; or a directory with a file `ram`
     /// and a file `ranges`, whose lines say where its parts belong: guest
-    /// address, offset in `ram`, length, all decimal and multiples of a page.
+    /// address, offset in `ram`, length, all decimal and multiples of a page. A file
+    /// `registers` beside them, if there is one, holds the processors' registers as
+    /// QEMU's monitor prints them (`info registers -a`).
     ///
     /// # Errors
     /// When that is not what is there, or holds no page at all.
@@ -56,7 +65,7 @@ impl FileImage {
             let file = File::open(path.join("ram"))?;
             let text = std::fs::read_to_string(path.join("ranges"))?;
             let stretches = parse_ranges(&text, file.metadata()?.len())?;
-            return Self::of(file, stretches);
+            return Self::of(file, stretches, read_registers(path)?);
         }
         let file = File::open(path)?;
         let frames = file.metadata()?.len() / PAGE_SIZE as u64;
@@ -64,10 +73,10 @@ impl FileImage {
             frames: GfnRange::new(Gfn(0), Gfn(frames)),
             offset: 0,
         };
-        Self::of(file, vec![all])
+        Self::of(file, vec![all], Vec::new())
     }
 
-    fn of(file: File, stretches: Vec<Stretch>) -> io::Result<Self> {
+    fn of(file: File, stretches: Vec<Stretch>, vcpus: Vec<VcpuState>) -> io::Result<Self> {
         let ram: Vec<GfnRange> = stretches.iter().map(|stretch| stretch.frames).collect();
         if ram.iter().all(GfnRange::is_empty) {
             return Err(invalid("shorter than one page"));
@@ -76,8 +85,24 @@ impl FileImage {
             file,
             ram,
             stretches,
+            vcpus,
         })
     }
+}
+
+/// The registers in an image's directory; none when there is no such file.
+fn read_registers(dir: &Path) -> io::Result<Vec<VcpuState>> {
+    let file = match File::open(dir.join("registers")) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = Vec::new();
+    // One more than is allowed, so that the parser sees it.
+    file.take(MAX_TEXT as u64 + 1).read_to_end(&mut bytes)?;
+    // The monitor's echo has control characters, and may have others.
+    let text = String::from_utf8_lossy(&bytes);
+    parse(&text).map_err(|error| invalid(error.to_string()))
 }
 
 fn invalid(what: impl Into<String>) -> io::Error {
@@ -113,6 +138,10 @@ fn parse_ranges(text: &str, length: u64) -> io::Result<Vec<Stretch>> {
 impl Image for FileImage {
     fn ram(&self) -> &[GfnRange] {
         &self.ram
+    }
+
+    fn vcpus(&self) -> &[VcpuState] {
+        &self.vcpus
     }
 
     fn view(&self, frames: GfnRange) -> io::Result<Box<dyn View>> {
@@ -231,6 +260,11 @@ mod tests {
         assert!(view.read(1, 4094, &mut byte) && byte == [3, 3]);
         assert!(!view.read(1, 4095, &mut byte) && !view.read(2, 0, &mut byte));
         assert!(image.view(GfnRange::new(Gfn(0), Gfn(11))).is_err());
+        assert_eq!(image.vcpus(), []);
+        std::fs::write(dir.path().join("registers"), "CPU#0\n").unwrap();
+        let error = FileImage::open(dir.path()).err().unwrap();
+        assert_eq!(error.to_string(), "registers: CPU#0 has no EBP");
+        std::fs::remove_file(dir.path().join("registers")).unwrap();
         for wrong in [
             "0 0\n",
             "0 0 4095\n",

@@ -255,6 +255,9 @@ impl CrashedDomain for MemoryHost {
     }
 
     fn vcpus(&self) -> Result<Vec<VcpuState>, HostError> {
+        if !self.image.vcpus().is_empty() {
+            return Ok(self.image.vcpus().to_vec());
+        }
         Ok((0..u64::from(self.vcpus))
             .map(|number| VcpuState {
                 rip: 0xffff_ffff_8100_0000 + number,

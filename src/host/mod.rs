@@ -16,6 +16,7 @@ use crate::pacing::sample::DiskTotals;
 pub mod disk_statistics;
 pub mod images;
 pub mod memory;
+pub mod qemu_registers;
 #[cfg(feature = "xen")]
 pub mod xen;
 
