@@ -20,7 +20,7 @@ use crate::joblog::job_log;
 use crate::options::Options;
 use crate::standby::{say_if_kept, Slot};
 use crate::start_dump::start_dump;
-use crate::understand::{read_registers, understand, Understanding};
+use crate::understand::{look, read_registers, understand, Awaited, Understanding};
 use crate::units::{Size, Span};
 
 /// Where the dump goes and how it is made.
@@ -47,11 +47,12 @@ pub fn dump_only(
     shared.decide(Outcome::Untouched, 0);
     shared.enter(Phase::Understand);
     let vcpus = read_registers(domain, shared)?;
-    let mut known = understand(domain, &vcpus, &target.options, shared)?;
+    let seen = look(domain, &vcpus, &target.options, &Awaited::default(), shared);
     if shared.is_cancelled() {
         // There is no memory to give back, and a dump of nothing is no use.
         return Err(Error::Cancelled);
     }
+    let mut known = seen.decide(domain, &vcpus, shared)?;
     shared.enter(Phase::Drain);
     let drained = thread::scope(|scope| {
         let steering = scope.spawn(|| shared.steering.steer(&shared.pace, None, &shared.log));
@@ -92,9 +93,12 @@ pub fn recover(
     // The point of no return. Reading memory changes nothing, so it is not
     // waited for: whatever it finds, the devices have to go.
     enter(toolstack, shared, Phase::Detach);
+    let awaited = Awaited::default();
     let (detached, known) = thread::scope(|scope| {
-        let known = scope.spawn(|| understand(domain, &vcpus, &target.options, shared));
+        let known = scope.spawn(|| understand(domain, &vcpus, &target.options, &awaited, shared));
+        let waits = awaited.when_dropped();
         let detached = toolstack.detach(standby.as_ref());
+        drop(waits);
         let known = known
             .join()
             .unwrap_or_else(|panic| Err(Error::Internal(panic_text(&*panic))));

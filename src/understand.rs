@@ -2,9 +2,9 @@
 //! changing anything: what it says about itself, and which pages to dump.
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::addr::{Gfn, GfnRange, GuestVirt};
 use crate::dump::{Bitmap, Bitmaps, Facts, Utsname, VcpuRegisters};
@@ -12,9 +12,10 @@ use crate::error::{panic_text, Error};
 use crate::guest::doubt::Doubt;
 use crate::guest::identity::Processor;
 use crate::guest::kernel::Kernel;
-use crate::guest::locate::locate;
+use crate::guest::locate::{locate, Located, Way};
 use crate::guest::plan::{self, Limits, Plan};
 use crate::guest::verdict::{DumpLevel, Verdict};
+use crate::guest::vmcoreinfo::VmcoreInfo;
 use crate::host::{CrashedDomain, VcpuState};
 use crate::job::Shared;
 use crate::joblog::job_log;
@@ -96,42 +97,101 @@ pub(crate) fn read_registers(
     Ok(vcpus)
 }
 
+/// How long memory is searched for a kernel that the processors' registers do not
+/// lead to. It is unlikely to be found then, and the guest is down or paused.
+const SEARCH: Duration = Duration::from_millis(250);
+
+/// Whether somebody waits for what is found out, who would rather do without what
+/// only a search of memory can find.
+#[derive(Default)]
+pub(crate) struct Awaited(AtomicBool);
+
+/// Somebody waits from when this is dropped on.
+pub(crate) struct AwaitedFromHere<'a>(&'a Awaited);
+
+impl Drop for AwaitedFromHere<'_> {
+    fn drop(&mut self) {
+        self.0 .0.store(true, Relaxed);
+    }
+}
+
+impl Awaited {
+    /// Somebody will wait as soon as what this returns is dropped, also by a panic.
+    pub(crate) fn when_dropped(&self) -> AwaitedFromHere<'_> {
+        AwaitedFromHere(self)
+    }
+
+    fn is(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+}
+
 /// Reads the memory of `domain` and decides what to dump. Whatever goes wrong,
 /// the answer is to dump more.
 pub(crate) fn understand(
     domain: &dyn CrashedDomain,
     vcpus: &[VcpuState],
     options: &Options,
+    awaited: &Awaited,
     shared: &Shared,
 ) -> Result<Understanding, Error> {
+    look(domain, vcpus, options, awaited, shared).decide(domain, vcpus, shared)
+}
+
+/// What was seen of a guest.
+pub(crate) struct Seen {
+    kernel: Option<Kernel>,
+    plan: Plan,
+}
+
+/// Reads the memory of `domain`. After a cancel, what it returns is of no use but to
+/// give all memory back.
+pub(crate) fn look(
+    domain: &dyn CrashedDomain,
+    vcpus: &[VcpuState],
+    options: &Options,
+    awaited: &Awaited,
+    shared: &Shared,
+) -> Seen {
     let asked = DumpLevel::new(options.dump_level).unwrap_or(DumpLevel::ALL_PAGES);
     // The windows of this view are unmapped before anything is released.
     let memory = MappedMemory::new(domain);
-    let looking = AssertUnwindSafe(|| make_plan(&memory, vcpus, asked, shared));
+    let looking = AssertUnwindSafe(|| make_plan(&memory, vcpus, asked, awaited, shared));
     let (kernel, plan) = catch_unwind(looking).unwrap_or_else(|panic| {
         let doubt = Doubt::Failed(panic_text(&*panic));
         (None, Plan::everything(&memory, asked, doubt))
     });
-    drop(memory);
+    Seen { kernel, plan }
+}
 
-    let ram = domain.ram();
-    let end = ram.last().map_or(Gfn(0), |range| range.end);
-    let mut present = Bitmap::new(end.as_pfn());
-    for range in ram {
-        present.set_range(range.start.as_pfn(), range.end.as_pfn());
+impl Seen {
+    /// Decides what to dump.
+    pub(crate) fn decide(
+        self,
+        domain: &dyn CrashedDomain,
+        vcpus: &[VcpuState],
+        shared: &Shared,
+    ) -> Result<Understanding, Error> {
+        let Self { kernel, plan } = self;
+        let ram = domain.ram();
+        let end = ram.last().map_or(Gfn(0), |range| range.end);
+        let mut present = Bitmap::new(end.as_pfn());
+        for range in ram {
+            present.set_range(range.start.as_pfn(), range.end.as_pfn());
+        }
+        let mut wanted = present.clone();
+        for range in plan.excluded() {
+            wanted.clear_range(range.start.as_pfn(), range.end.as_pfn());
+        }
+        let bitmaps = Bitmaps::new(present, wanted).map_err(Error::DumpStart)?;
+        tell_plan(&plan, &bitmaps, shared);
+        Ok(Understanding {
+            facts: facts(kernel.as_ref(), vcpus, &plan),
+            bitmaps: Arc::new(bitmaps),
+            chunks: in_order(ram, &plan),
+            plan,
+        })
     }
-    let mut wanted = present.clone();
-    for range in plan.excluded() {
-        wanted.clear_range(range.start.as_pfn(), range.end.as_pfn());
-    }
-    let bitmaps = Bitmaps::new(present, wanted).map_err(Error::DumpStart)?;
-    tell_plan(&plan, &bitmaps, shared);
-    Ok(Understanding {
-        facts: facts(kernel.as_ref(), vcpus, &plan),
-        bitmaps: Arc::new(bitmaps),
-        chunks: in_order(ram, &plan),
-        plan,
-    })
 }
 
 /// Finds the guest's kernel and gives every page its verdict. Any doubt makes
@@ -140,40 +200,60 @@ fn make_plan(
     memory: &MappedMemory<'_>,
     vcpus: &[VcpuState],
     asked: DumpLevel,
+    awaited: &Awaited,
     shared: &Shared,
 ) -> (Option<Kernel>, Plan) {
-    let processors: Vec<Processor> = vcpus.iter().map(processor).collect();
-    let located = match locate(memory, &processors) {
+    // An image without registers has processors of zeroes.
+    let processors: Vec<Processor> = vcpus
+        .iter()
+        .map(processor)
+        .filter(|processor| processor.cr3 != 0)
+        .collect();
+    let since = Instant::now();
+    let limits = Limits {
+        give_up: &|| shared.is_cancelled(),
+        // Where no register is known, nothing but a search can find the kernel.
+        end_search: &|| awaited.is() || !processors.is_empty() && since.elapsed() > SEARCH,
+    };
+    let located = match locate(memory, &processors, &limits) {
         Ok(located) => located,
         Err(error) => {
             let doubt = Doubt::NoKernel(error);
             return (None, Plan::everything(memory, asked, doubt));
         }
     };
-    let places: Vec<String> = located
-        .copies
-        .iter()
-        .map(|copy| copy.gfn.to_string())
-        .collect();
+    tell_kernel(&located, shared);
+    let plan = plan::build(memory, &located, &processors, asked, &limits);
+    (Some(located.kernel), plan)
+}
+
+fn tell_kernel(located: &Located, shared: &Shared) {
+    let copies = located.copies.iter();
+    let places: Vec<String> = copies.map(|copy| copy.gfn.to_string()).collect();
+    let by = match located.by {
+        Way::Processor => "the processors",
+        Way::Search => "a search",
+    };
     let release = &located.kernel.name.release;
     job_log!(shared.log, Info, "guest runs Linux {release}");
     job_log!(
         shared.log,
         Debug,
-        "VMCOREINFO at gfn {}; {} pages probed",
+        "VMCOREINFO at gfn {}, found by {by} in {} pages",
         places.join(", "),
         located.pages_probed
     );
-    let limits = Limits {
-        give_up: &|| shared.is_cancelled(),
-    };
-    let plan = plan::build(memory, &located, &processors, asked, &limits);
-    (Some(located.kernel), plan)
 }
 
 fn tell_plan(plan: &Plan, bitmaps: &Bitmaps, shared: &Shared) {
     for doubt in plan.doubts() {
         job_log!(shared.log, Warn, "{doubt}");
+        if let Doubt::NoKernel(error) = doubt {
+            tell_unconfirmed(error.unconfirmed(), shared);
+        }
+    }
+    for noticed in plan.noticed() {
+        job_log!(shared.log, Info, "{noticed}");
     }
     job_log!(
         shared.log,
@@ -189,6 +269,28 @@ fn tell_plan(plan: &Plan, bitmaps: &Bitmaps, shared: &Shared) {
         .map(|verdict| format!("{} {}", verdict.name(), plan.count_of(verdict)))
         .collect();
     job_log!(shared.log, Debug, "verdicts: {}", verdicts.join(", "));
+}
+
+/// What a dump of a guest that is not understood is good for.
+fn tell_unconfirmed(info: Option<&VmcoreInfo>, shared: &Shared) {
+    let help = match info {
+        // As tried with drgn 0.0.22 and makedumpfile 1.7.2.
+        Some(info) if info.is_32_bit() => "drgn reads it by physical address, others refuse it",
+        _ => "readers may need help to open it",
+    };
+    match info {
+        Some(info) => job_log!(
+            shared.log,
+            Warn,
+            "the dump repeats what Linux {} says of itself, which is not confirmed: {help}",
+            info.release()
+        ),
+        None => job_log!(
+            shared.log,
+            Warn,
+            "the dump does not say which kernel it is of: {help}"
+        ),
+    }
 }
 
 /// Places of memory that chunks are taken from in turn.
@@ -232,6 +334,7 @@ fn in_turn(items: &[usize], parts: usize) -> impl Iterator<Item = usize> + '_ {
 fn processor(state: &VcpuState) -> Processor {
     Processor {
         cr3: state.cr3,
+        cr4: state.cr4,
         rip: GuestVirt(state.rip),
         rsp: GuestVirt(state.rsp),
         gs_base: GuestVirt(state.gs_base),
@@ -253,16 +356,19 @@ fn facts(kernel: Option<&Kernel>, vcpus: &[VcpuState], plan: &Plan) -> Facts {
     let timestamp_s = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs());
+    let unconfirmed = plan.doubts().iter().find_map(|doubt| match doubt {
+        Doubt::NoKernel(error) => error.unconfirmed(),
+        _ => None,
+    });
+    let info = kernel.map(|kernel| &kernel.info).or(unconfirmed);
+    let utsname = match (kernel, unconfirmed) {
+        (Some(kernel), _) => known_name(kernel),
+        (None, Some(info)) => claimed_name(info),
+        (None, None) => Utsname::default(),
+    };
     Facts {
-        vmcoreinfo: kernel.map_or_else(Vec::new, |kernel| kernel.info.text().to_vec()),
-        utsname: kernel.map_or_else(unknown_name, |kernel| Utsname {
-            sysname: kernel.name.sysname.clone(),
-            nodename: kernel.name.nodename.clone(),
-            release: kernel.name.release.clone(),
-            version: kernel.name.version.clone(),
-            machine: kernel.name.machine.clone(),
-            domainname: kernel.name.domainname.clone(),
-        }),
+        vmcoreinfo: info.map_or_else(Vec::new, |info| info.text().to_vec()),
+        utsname,
         phys_base: kernel.map_or(0, |kernel| kernel.phys_base),
         vcpus: vcpus.iter().map(registers).collect(),
         timestamp_s,
@@ -270,10 +376,23 @@ fn facts(kernel: Option<&Kernel>, vcpus: &[VcpuState], plan: &Plan) -> Facts {
     }
 }
 
-/// What readers need of a guest that does not say who it is.
-fn unknown_name() -> Utsname {
+fn known_name(kernel: &Kernel) -> Utsname {
     Utsname {
-        machine: "x86_64".into(),
+        sysname: kernel.name.sysname.clone(),
+        nodename: kernel.name.nodename.clone(),
+        release: kernel.name.release.clone(),
+        version: kernel.name.version.clone(),
+        machine: kernel.name.machine.clone(),
+        domainname: kernel.name.domainname.clone(),
+    }
+}
+
+/// What a description says that is in the dump, although it is not confirmed.
+fn claimed_name(info: &VmcoreInfo) -> Utsname {
+    Utsname {
+        sysname: "Linux".into(),
+        release: info.release().into(),
+        machine: if info.is_32_bit() { "i686" } else { "x86_64" }.into(),
         ..Utsname::default()
     }
 }

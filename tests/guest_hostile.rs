@@ -14,7 +14,7 @@ use vicover::guest::layout::LayoutError;
 use vicover::guest::locate::{locate, LocateError};
 use vicover::guest::log::Log;
 use vicover::guest::memory::{GuestMemory, ReadFault};
-use vicover::guest::plan::Plan;
+use vicover::guest::plan::{Limits, Plan};
 use vicover::guest::sections::SectionsError;
 use vicover::guest::verdict::{DumpLevel, Verdict};
 
@@ -319,26 +319,10 @@ fn a_false_description_is_refused_and_the_true_one_found() {
     let false_text = text.replace("6.12.0-made", "6.99.0-made");
     guest.write(0x100_0000 - 0x1000, b"OSRELEASE=");
     guest.write(0x400_0000, false_text.as_bytes());
-    let located = locate(&guest, &guest.processors()).unwrap();
+    let located = locate(&guest, &guest.processors(), &Limits::default()).unwrap();
     assert_eq!(located.kernel.info.release(), made::RELEASE);
     let gfns: Vec<_> = located.copies.iter().map(|copy| copy.gfn).collect();
     assert!(!gfns.contains(&Gfn(0x4000)));
-}
-
-#[test]
-fn descriptions_that_contradict_each_other_are_both_refused() {
-    let mut guest = Guest::new(FRAMES);
-    let text = String::from_utf8(guest.text()).unwrap();
-    let other = text.replace("SIZE(page)=64", "SIZE(page)=56");
-    guest.write(0x400_0000, other.as_bytes());
-    // Only that copy and one of the true ones are to be seen.
-    let note = guest.note_at;
-    guest.write(note.0, &[0; 64]);
-    let found = locate(&guest, &guest.processors());
-    assert!(
-        matches!(found, Err(LocateError::Contradiction(_, _))),
-        "{found:?}"
-    );
 }
 
 #[test]
@@ -350,8 +334,11 @@ fn memory_full_of_descriptions_is_not_read_through() {
     for gfn in 0x2400..0x4000u64 {
         guest.write(gfn << 12, b"OSRELEASE=trap\nPAGESIZE=4096\n");
     }
-    let found = locate(&guest, &guest.processors());
-    assert!(matches!(found, Err(LocateError::Refused(_))), "{found:?}");
+    let found = locate(&guest, &guest.processors(), &Limits::default());
+    assert!(
+        matches!(found, Err(LocateError::Refused { .. })),
+        "{found:?}"
+    );
 }
 
 #[test]
@@ -365,8 +352,11 @@ fn a_processor_on_another_kernels_tables_is_noticed() {
     guest.write_u64(tables[0] + 510 * 8, tables[1] | 0x63);
     guest.write_u64(tables[1] + 8 * 8, 0x300_0000 | 0xe3);
     processors[0].cr3 = root;
-    let found = locate(&guest, &processors);
-    assert!(matches!(found, Err(LocateError::Refused(_))), "{found:?}");
+    let found = locate(&guest, &processors, &Limits::default());
+    assert!(
+        matches!(found, Err(LocateError::Refused { .. })),
+        "{found:?}"
+    );
 }
 
 #[test]
@@ -375,7 +365,7 @@ fn a_guest_without_any_kernel_is_dumped_whole() {
     for at in [guest.text_at, guest.note_at] {
         guest.write(at.0, &[0; 64]);
     }
-    let error = locate(&guest, &guest.processors()).unwrap_err();
+    let error = locate(&guest, &guest.processors(), &Limits::default()).unwrap_err();
     let plan = Plan::everything(&guest, DumpLevel::DEFAULT, Doubt::NoKernel(error));
     assert!(keeps_everything(&plan));
     assert_sound(&guest, &plan);
@@ -464,7 +454,7 @@ fn a_log_that_leads_in_circles_is_read_to_an_end() {
     let mut guest = Guest::new(FRAMES);
     guest.add_log(&["[one]", "[two]", "[three]"]);
     guest.write_description();
-    let located = locate(&guest, &guest.processors()).unwrap();
+    let located = locate(&guest, &guest.processors(), &Limits::default()).unwrap();
     let log = Log::find(&guest, &located.kernel).unwrap();
     let texts = |guest: &Guest, most| -> Vec<String> {
         let records = log.tail(guest, most);
@@ -475,7 +465,7 @@ fn a_log_that_leads_in_circles_is_read_to_an_end() {
 
     // The oldest record is said to be one that is never met.
     guest.write_u64(guest.log_at() + 0x28, u64::MAX);
-    let located = locate(&guest, &guest.processors()).unwrap();
+    let located = locate(&guest, &guest.processors(), &Limits::default()).unwrap();
     let log = Log::find(&guest, &located.kernel).unwrap();
     assert!(log.tail(&guest, 4096).len() <= 16);
     // The ring is said to have 2^63 records.

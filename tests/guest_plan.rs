@@ -5,8 +5,9 @@ mod guests;
 use guests::assert_whole;
 use guests::synthetic::{self as made, Guest, Page, KERNEL_PAGE};
 use vicover::addr::{Gfn, GfnRange};
+use vicover::guest::candidate::Form;
 use vicover::guest::doubt::Doubt;
-use vicover::guest::locate::{locate, Form};
+use vicover::guest::locate::locate;
 use vicover::guest::plan::{build, Limits, Plan};
 use vicover::guest::verdict::{DumpLevel, Verdict};
 
@@ -15,7 +16,7 @@ const FRAMES: u64 = 1 << 16;
 
 fn plan_at(guest: &Guest, level: u8) -> Plan {
     let processors = guest.processors();
-    let located = locate(guest, &processors).expect("a kernel");
+    let located = locate(guest, &processors, &Limits::default()).expect("a kernel");
     let level = DumpLevel::new(level).expect("a level");
     build(guest, &located, &processors, level, &Limits::default())
 }
@@ -39,7 +40,7 @@ fn verdicts(plan: &Plan, pages: std::ops::Range<u64>) -> Vec<(u64, Verdict)> {
 #[test]
 fn both_copies_are_found_after_few_pages() {
     let guest = Guest::new(FRAMES);
-    let located = locate(&guest, &guest.processors()).unwrap();
+    let located = locate(&guest, &guest.processors(), &Limits::default()).unwrap();
     let forms: Vec<Form> = located.copies.iter().map(|copy| copy.form).collect();
     assert!(
         forms.contains(&Form::Text) && forms.contains(&Form::Note),
@@ -188,7 +189,7 @@ fn the_most_useful_pages_come_first() {
     guest.map(made::VMALLOC, stack, 1);
     let mut processors = guest.processors();
     processors[0].rsp.0 = made::VMALLOC + 0x800;
-    let located = locate(&guest, &processors).unwrap();
+    let located = locate(&guest, &processors, &Limits::default()).unwrap();
     let plan = build(
         &guest,
         &located,
@@ -214,8 +215,11 @@ fn the_most_useful_pages_come_first() {
 fn a_caller_out_of_time_gets_everything() {
     let guest = Guest::new(FRAMES);
     let processors = guest.processors();
-    let located = locate(&guest, &processors).unwrap();
-    let limits = Limits { give_up: &|| true };
+    let located = locate(&guest, &processors, &Limits::default()).unwrap();
+    let limits = Limits {
+        give_up: &|| true,
+        ..Limits::default()
+    };
     let plan = build(&guest, &located, &processors, DumpLevel::DEFAULT, &limits);
     assert_eq!(plan.doubts(), [Doubt::GaveUp]);
     assert_eq!(plan.level().get(), 1);

@@ -35,7 +35,7 @@ fuzz_target!(|bytes: &[u8]| {
         guest.write_u64(at, word);
     }
     let processors = GUEST.processors();
-    let located = locate(&guest, &processors).expect("the kernel is untouched");
+    let located = locate(&guest, &processors, &Limits::default()).expect("the kernel is untouched");
     let level = DumpLevel::DEFAULT;
     let plan = build(&guest, &located, &processors, level, &Limits::default());
     guests::assert_whole(&guest, &plan);

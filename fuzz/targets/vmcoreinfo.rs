@@ -11,7 +11,7 @@ use guests::overlay::Overlay;
 use guests::synthetic::Guest;
 use vicover::guest::kernel::Kernel;
 use vicover::guest::layout::PageLayout;
-use vicover::guest::locate::{Candidate, Form};
+use vicover::guest::candidate::{Candidate, Form};
 use vicover::guest::vmcoreinfo::VmcoreInfo;
 
 static GUEST: LazyLock<Guest> = LazyLock::new(guests::fuzzed_guest);
@@ -28,7 +28,7 @@ fuzz_target!(|bytes: &[u8]| {
     };
     if let Ok(info) = VmcoreInfo::parse(&text) {
         let _ = PageLayout::new(&info);
-        let _ = Kernel::check(&*GUEST, info, &GUEST.processors());
+        let _ = Kernel::check(&*GUEST, info);
     }
     let mut guest = Overlay::new(&*GUEST);
     let (at, form) = match kind & 2 {

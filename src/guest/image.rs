@@ -17,24 +17,25 @@ pub const IMAGE_END: u64 = KERNEL_MAP + (1 << 30);
 
 /// Which parts of the image are in use.
 pub struct ImageParts {
-    released: Option<Vec<Range<u64>>>,
+    released: Result<Vec<Range<u64>>, KallsymsError>,
 }
 
 impl ImageParts {
     /// Asks the kernel's symbols.
     pub fn find(mem: &dyn GuestMemory, kernel: &Kernel) -> Self {
-        let released = released(mem, kernel);
-        if let Err(error) = &released {
-            log::info!("what of the image only boot needed is not told: {error}");
-        }
         Self {
-            released: released.ok(),
+            released: released(mem, kernel),
         }
     }
 
     /// Whether the kernel tells.
     pub fn is_told(&self) -> bool {
-        self.released.is_some()
+        self.released.is_ok()
+    }
+
+    /// Why it does not.
+    pub fn why_not_told(&self) -> Option<&KallsymsError> {
+        self.released.as_ref().err()
     }
 
     /// The parts of a mapping that the kernel did not give back, as far as it

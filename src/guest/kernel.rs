@@ -47,26 +47,23 @@ pub enum Refusal {
         /// Where the description says it is.
         stated: GuestPhys,
     },
-    /// A processor was using page tables with another kernel in them.
-    #[error("a processor's page tables (CR3 {cr3:#x}) map the kernel to {found}")]
-    Processor {
-        /// That processor's CR3.
-        cr3: u64,
-        /// Where they lead.
-        found: GuestPhys,
-    },
+    /// It has no page tables that this library reads.
+    #[error("a 32-bit kernel, and only page descriptors of 64-bit kernels are understood")]
+    Bits32,
+    /// No processor's page tables hold this kernel.
+    #[error("no processor runs this kernel")]
+    NotRun,
     /// The kernel's name in memory is another one.
     #[error("memory holds no kernel named {0}")]
     OtherName(String),
 }
 
 impl Kernel {
-    /// Checks a description against memory and the processors.
-    pub fn check(
-        mem: &dyn GuestMemory,
-        info: VmcoreInfo,
-        processors: &[Processor],
-    ) -> Result<Self, Refusal> {
+    /// Checks a description against memory.
+    pub fn check(mem: &dyn GuestMemory, info: VmcoreInfo) -> Result<Self, Refusal> {
+        if info.is_32_bit() {
+            return Err(Refusal::Bits32);
+        }
         if info.page_size() != Some(PAGE_SIZE as u64) {
             return Err(Refusal::Value("PAGESIZE"));
         }
@@ -95,19 +92,6 @@ impl Kernel {
         if found != stated {
             return Err(Refusal::Elsewhere { found, stated });
         }
-        // A processor that was in user space may use tables without the kernel
-        // (page-table isolation); that says nothing. Another kernel does.
-        for processor in processors {
-            match tables.with_root(processor.cr3).translate(mem, text) {
-                Ok(other) if other.phys != stated => {
-                    return Err(Refusal::Processor {
-                        cr3: processor.cr3,
-                        found: other.phys,
-                    })
-                }
-                _ => {}
-            }
-        }
         let name = read_name(mem, &tables, &info)?;
         let direct_map = find_direct_map(mem, &tables, &info);
         Ok(Self {
@@ -124,17 +108,17 @@ impl Kernel {
         image_symbol(&self.info, self.phys_base, name)
     }
 
-    /// Whether one of the processors was running on page tables that hold this
-    /// kernel: a fact that the guest could not have left behind by chance.
-    pub fn is_in_use_by(&self, mem: &dyn GuestMemory, processors: &[Processor]) -> bool {
+    /// Whether a processor was on page tables that hold this kernel, or has such
+    /// tables beside what it was on: a fact that the guest cannot leave behind by
+    /// chance.
+    pub fn is_run_by(&self, mem: &dyn GuestMemory, processor: &Processor) -> bool {
         let Some(text) = self.info.symbol("_stext") else {
             return false;
         };
-        processors.iter().any(|processor| {
-            self.tables
-                .with_root(processor.cr3)
-                .translate(mem, text)
-                .is_ok()
+        let stated = self.image_symbol("_stext");
+        processor.roots().any(|root| {
+            let found = self.tables.with_root(root).translate(mem, text);
+            found.is_ok_and(|found| Some(found.phys) == stated)
         })
     }
 }

@@ -10,6 +10,7 @@ use crate::addr::{Gfn, GfnRange, GuestPhys, GuestVirt, PAGE_SHIFT, PAGE_SIZE};
 
 use super::identity::Processor;
 use super::image::{ImageParts, IMAGE_END};
+use super::kallsyms::KallsymsError;
 use super::kernel::Kernel;
 use super::memory::GuestMemory;
 use super::paging::{Descend, PageTables, Visit, KERNEL_MAP};
@@ -39,6 +40,8 @@ pub struct KernelPages {
     /// Writable parts of the image, when the kernel does not tell which of them
     /// it gave back after boot.
     pub image_or_released: Vec<GfnRange>,
+    /// Why the kernel does not tell, if so.
+    pub image_not_told: Option<KallsymsError>,
     /// Everything else that is mapped: modules, stacks, per-CPU areas.
     pub mapped: Vec<GfnRange>,
     /// Stacks in use on the processors.
@@ -77,6 +80,7 @@ pub fn kernel_pages(
     let mut entries_left = MAX_ENTRIES;
     let direct = direct_map(kernel, end);
     let image = ImageParts::find(mem, kernel);
+    pages.image_not_told = image.why_not_told().cloned();
     let around = hull(descriptors);
     let mut visitor = |visit| match visit {
         Visit::Table { phys, from, bytes } => {

@@ -1,26 +1,27 @@
-//! Finding the kernel's description of itself in a guest's memory.
+//! Finding the kernel: from what the processors say, and only then by searching.
 //!
-//! A kernel keeps VMCOREINFO twice, each time from the start of a page on: the
-//! text, and an ELF note around a copy of it (`crash_save_vmcoreinfo_init`).
-//! Memory may hold more: that of a kernel that ran before, a file, or a trap.
-//! So nothing is believed that [`Kernel::check`] does not confirm, and two
-//! different confirmed ones are as bad as none.
+//! Memory holds more than one description of a kernel: that of one that ran before, a
+//! file, a trap. So one counts when the image that a processor runs points to it
+//! ([`pointers`](super::pointers)), when memory agrees with it ([`Kernel::check`]), and
+//! when that processor's page tables do. Two that fulfil all that and say different
+//! things are as bad as none.
 //!
-//! Looking at every page of a large guest takes time in which nothing else
-//! happens. So once one copy is confirmed, the kernel's own pointers lead to
-//! the other: both pointers are variables of the same source file, a few words
-//! apart, in the writable part of the kernel's image.
+//! Where processors lead nowhere, memory is searched ([`search`](super::search)), for
+//! as long as the caller lets it. Without any register, nobody can tell a kernel that
+//! runs from one that ran: then the first that memory agrees with counts.
 
-use crate::addr::{Gfn, GfnRange, GuestPhys, GuestVirt, PAGE_SHIFT, PAGE_SIZE};
+use std::collections::BTreeSet;
 
+use crate::addr::{Gfn, GuestPhys};
+
+use super::candidate::Candidate;
 use super::identity::Processor;
 use super::kernel::{Kernel, Refusal};
-use super::memory::{is_ram, GuestMemory};
-use super::paging::{Descend, Visit, KERNEL_MAP};
-use super::vmcoreinfo::{VmcoreInfo, FIRST_KEY, MAX_TEXT};
-
-/// Bytes at the start of a page that tell whether it is a candidate.
-pub const PROBE: usize = 24;
+use super::memory::GuestMemory;
+use super::plan::Limits;
+use super::pointers::{Pointers, Space};
+use super::search::search;
+use super::vmcoreinfo::VmcoreInfo;
 
 /// Candidates that are looked at, at most: a guest can fill its memory with
 /// them.
@@ -29,67 +30,6 @@ const MAX_CANDIDATES: usize = 1024;
 /// Refusals that an error tells about, at most.
 const MAX_REFUSALS: usize = 8;
 
-const NOTE_NAME: &[u8; 12] = b"VMCOREINFO\0\0";
-const NOTE_HEADER: usize = 12 + NOTE_NAME.len();
-
-/// The two ways in which the kernel keeps its description.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Form {
-    /// The text alone (`vmcoreinfo_data`).
-    Text,
-    /// An ELF note (`vmcoreinfo_note`).
-    Note,
-}
-
-/// A page that looks like a kernel's description.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Candidate {
-    /// The page.
-    pub gfn: Gfn,
-    /// What it looks like.
-    pub form: Form,
-}
-
-impl Candidate {
-    /// Judges a page by its first bytes.
-    pub fn judge(gfn: Gfn, start: &[u8; PROBE]) -> Option<Self> {
-        let form = if start.starts_with(FIRST_KEY) {
-            Form::Text
-        } else if start[..4] == 11u32.to_le_bytes() && start[12..] == *NOTE_NAME {
-            Form::Note
-        } else {
-            return None;
-        };
-        Some(Self { gfn, form })
-    }
-
-    fn at(self) -> GuestPhys {
-        GuestPhys(self.gfn.0 << PAGE_SHIFT)
-    }
-
-    /// Parses it; `None` when it cannot be read.
-    pub fn read(self, mem: &dyn GuestMemory) -> Option<Result<VmcoreInfo, Refusal>> {
-        let mut page = [0; MAX_TEXT];
-        let text = match self.form {
-            Form::Text => {
-                mem.read(self.at(), &mut page).ok()?;
-                let end = page.iter().position(|&byte| byte == 0);
-                &page[..end.unwrap_or(page.len())]
-            }
-            Form::Note => {
-                let mut size = [0; 4];
-                mem.read(GuestPhys(self.at().0 + 4), &mut size).ok()?;
-                let size = u32::from_le_bytes(size) as usize;
-                let text = page.get_mut(..size)?;
-                let from = GuestPhys(self.at().0 + NOTE_HEADER as u64);
-                mem.read(from, text).ok()?;
-                text
-            }
-        };
-        Some(VmcoreInfo::parse(text).map_err(Refusal::from))
-    }
-}
-
 /// The kernel, and how it was found.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Located {
@@ -97,86 +37,188 @@ pub struct Located {
     pub kernel: Kernel,
     /// The copies of its description that were confirmed.
     pub copies: Vec<Candidate>,
-    /// Pages looked at while searching.
+    /// What led to them.
+    pub by: Way,
+    /// Pages looked at until then, each counted once.
     pub pages_probed: u64,
+}
+
+/// What led to a kernel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    /// A processor's page tables.
+    Processor,
+    /// A search.
+    Search,
+}
+
+/// A description that is not believed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refused {
+    /// Where it is.
+    pub gfn: Gfn,
+    /// What it says, when it is text at all.
+    pub info: Option<VmcoreInfo>,
+    /// Why it is not believed.
+    pub why: Refusal,
 }
 
 /// Why no kernel is known.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum LocateError {
     /// Nothing looks like a description.
-    #[error("no VMCOREINFO in {pages_probed} pages")]
+    #[error("no VMCOREINFO in {pages_probed} pages{}", ended(*whole))]
     Nothing {
-        /// Pages looked at.
+        /// Pages looked at, each counted once.
+        pages_probed: u64,
+        /// Whether that is all there is.
+        whole: bool,
+    },
+    /// What looks like one does not hold.
+    #[error("no VMCOREINFO is confirmed{}", named(refused))]
+    Refused {
+        /// What they are, the likeliest first.
+        refused: Vec<Refused>,
+        /// Pages looked at, each counted once.
         pages_probed: u64,
     },
-    /// What looks like one does not hold against memory.
-    #[error("no VMCOREINFO agrees with memory; at {}: {}", .0[0].0, .0[0].1)]
-    Refused(Vec<(Gfn, Refusal)>),
     /// Two of them hold and say different things.
-    #[error("VMCOREINFO at {0} and at {1} contradict each other")]
-    Contradiction(Gfn, Gfn),
+    #[error("VMCOREINFO at {} and at {} contradict each other", .0.gfn, .1.gfn)]
+    Contradiction(Claim, Claim),
 }
 
-/// Candidates as they are met, in any order. For callers that go through the
-/// guest's pages anyway; [`locate`] does both.
-pub struct Search<'a> {
+/// A description that holds, beside another that does.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Claim {
+    /// Where it is.
+    pub gfn: Gfn,
+    /// What it says.
+    pub info: VmcoreInfo,
+}
+
+impl LocateError {
+    /// The description that is likeliest to be the kernel's, although it is not
+    /// confirmed.
+    pub fn unconfirmed(&self) -> Option<&VmcoreInfo> {
+        match self {
+            Self::Nothing { .. } => None,
+            Self::Refused { refused, .. } => refused.iter().find_map(|one| one.info.as_ref()),
+            Self::Contradiction(one, _) => Some(&one.info),
+        }
+    }
+
+    /// Whether that is a kernel of 32 bits.
+    pub fn is_32_bit(&self) -> bool {
+        self.unconfirmed().is_some_and(VmcoreInfo::is_32_bit)
+    }
+}
+
+fn ended(whole: bool) -> &'static str {
+    match whole {
+        true => "",
+        false => ", then the search was ended",
+    }
+}
+
+fn named(refused: &[Refused]) -> String {
+    let release = |info: &VmcoreInfo| format!(" (Linux {})", info.release());
+    let named = refused.iter().map(|one| {
+        let release = one.info.as_ref().map(release).unwrap_or_default();
+        format!("; at {}{release}: {}", one.gfn, one.why)
+    });
+    named.collect()
+}
+
+/// Finds the kernel.
+pub fn locate(
+    mem: &dyn GuestMemory,
+    processors: &[Processor],
+    limits: &Limits<'_>,
+) -> Result<Located, LocateError> {
+    let mut pointers = Pointers::new(mem, limits.give_up);
+    let mut judge = Judge::new(mem, processors);
+    for processor in processors {
+        for space in Space::of(mem, processor) {
+            if judge.is_told_by(processor) || judge.has_32_bits() || (limits.give_up)() {
+                break;
+            }
+            for candidate in pointers.follow(&space) {
+                judge.candidate(candidate);
+            }
+        }
+    }
+    if judge.has_seen_any() {
+        return judge.finish(Way::Processor, pointers.looked().count(), true);
+    }
+    let stop = || (limits.give_up)() || (limits.end_search)();
+    let searched = search(mem, &stop, &mut |candidate| {
+        judge.with_its_pointers(candidate, &mut pointers)
+    });
+    let mut looked = searched.looked;
+    looked.add_all(pointers.looked());
+    judge.finish(Way::Search, looked.count(), !searched.ended)
+}
+
+/// Candidates, and what became of them.
+struct Judge<'a> {
     mem: &'a dyn GuestMemory,
     processors: &'a [Processor],
-    seen: usize,
-    found: Option<(Kernel, Vec<Candidate>)>,
-    refused: Vec<(Gfn, Refusal)>,
-    contradiction: Option<(Gfn, Gfn)>,
+    seen: BTreeSet<Candidate>,
+    /// Kernels that hold, with the copies of their description.
+    found: Vec<(Kernel, Vec<Candidate>)>,
+    refused: Vec<Refused>,
 }
 
-impl<'a> Search<'a> {
-    /// A search that has seen nothing.
-    pub fn new(mem: &'a dyn GuestMemory, processors: &'a [Processor]) -> Self {
+impl<'a> Judge<'a> {
+    fn new(mem: &'a dyn GuestMemory, processors: &'a [Processor]) -> Self {
         Self {
             mem,
             processors,
-            seen: 0,
-            found: None,
+            seen: BTreeSet::new(),
+            found: Vec::new(),
             refused: Vec::new(),
-            contradiction: None,
         }
     }
 
-    /// Takes note of a page by its first bytes. True when the search is over:
-    /// both forms of one description are confirmed, or two contradict.
-    pub fn page(&mut self, gfn: Gfn, start: &[u8; PROBE]) -> bool {
-        if let Some(candidate) = Candidate::judge(gfn, start) {
-            if self.candidate(candidate) && !self.is_over() {
-                self.follow_pointers(candidate);
-            }
-        }
-        self.is_over()
+    /// Whether a processor runs a kernel that was found.
+    fn is_told_by(&self, processor: &Processor) -> bool {
+        let mut kernels = self.found.iter();
+        kernels.any(|(kernel, _)| kernel.is_run_by(self.mem, processor))
     }
 
-    /// True when it was confirmed.
-    fn candidate(&mut self, candidate: Candidate) -> bool {
-        let known = |copies: &[Candidate]| copies.contains(&candidate);
-        if self.seen >= MAX_CANDIDATES || self.found.as_ref().is_some_and(|(_, c)| known(c)) {
+    fn has_seen_any(&self) -> bool {
+        !self.seen.is_empty()
+    }
+
+    /// Whether a kernel of 32 bits was met: it is no other for other processors.
+    fn has_32_bits(&self) -> bool {
+        self.refused.iter().any(|one| one.why == Refusal::Bits32)
+    }
+
+    /// Judges a candidate that a search came across. When it holds, the kernel's own
+    /// pointers tell which descriptions are its own. True when they are known.
+    fn with_its_pointers(&mut self, candidate: Candidate, pointers: &mut Pointers<'_>) -> bool {
+        let Some(kernel) = self.check(candidate) else {
             return false;
-        }
-        self.seen += 1;
-        let checked = match candidate.read(self.mem) {
-            None => return false,
-            Some(read) => read.and_then(|info| Kernel::check(self.mem, info, self.processors)),
         };
-        match (checked, &mut self.found) {
-            (Err(refusal), _) => {
-                if self.refused.len() < MAX_REFUSALS {
-                    self.refused.push((candidate.gfn, refusal));
-                }
-                return false;
-            }
-            (Ok(kernel), None) => self.found = Some((kernel, vec![candidate])),
-            (Ok(kernel), Some((first, copies))) => {
-                if !first.info.agrees_with(&kernel.info) {
-                    self.contradiction = Some((copies[0].gfn, candidate.gfn));
-                    return false;
-                }
+        let own = pointers.follow(&Space::long(kernel.tables));
+        if own.is_empty() || own.contains(&candidate) {
+            self.found.push((kernel, vec![candidate]));
+        }
+        own.into_iter().for_each(|own| self.candidate(own));
+        !self.found.is_empty()
+    }
+
+    /// Judges a candidate that a kernel's image points to.
+    fn candidate(&mut self, candidate: Candidate) {
+        let Some(kernel) = self.check(candidate) else {
+            return;
+        };
+        let mut found = self.found.iter_mut();
+        let same = found.find(|(other, _)| other.info.agrees_with(&kernel.info));
+        match same {
+            None => self.found.push((kernel, vec![candidate])),
+            Some((first, copies)) => {
                 // The one written last says more.
                 if kernel.info.text().len() > first.info.text().len() {
                     *first = kernel;
@@ -184,189 +226,67 @@ impl<'a> Search<'a> {
                 copies.push(candidate);
             }
         }
-        true
     }
 
-    fn is_over(&self) -> bool {
-        let both = |copies: &[Candidate]| {
-            copies.iter().any(|copy| copy.form == Form::Text)
-                && copies.iter().any(|copy| copy.form == Form::Note)
-        };
-        self.contradiction.is_some() || self.found.as_ref().is_some_and(|(_, c)| both(c))
-    }
-
-    /// Looks in the kernel's variables for the address of `copy`, and near it
-    /// for the address of the other form.
-    fn follow_pointers(&mut self, copy: Candidate) {
-        let Some((kernel, _)) = &self.found else {
-            return;
-        };
-        let Some(direct_map) = kernel.direct_map else {
-            return;
-        };
-        let Some(wanted) = direct_map.checked_add(copy.at().0) else {
-            return;
-        };
-        let mut others = Vec::new();
-        for (start, bytes) in writable_image(self.mem, kernel) {
-            others.extend(neighbours(self.mem, start, bytes, wanted));
+    fn check(&mut self, candidate: Candidate) -> Option<Kernel> {
+        if self.seen.len() >= MAX_CANDIDATES || !self.seen.insert(candidate) {
+            return None;
         }
-        let mut candidates: Vec<Candidate> = Vec::new();
-        for other in others {
-            let Some(phys) = other.0.checked_sub(direct_map.0).map(GuestPhys) else {
-                continue;
-            };
-            if phys.page_offset() != 0 || !is_ram(self.mem.ram(), phys.gfn()) {
-                continue;
-            }
-            let mut start = [0; PROBE];
-            if self.mem.read(phys, &mut start).is_ok() {
-                candidates.extend(Candidate::judge(phys.gfn(), &start));
+        let info = candidate.read(self.mem)?;
+        let said = info.as_ref().ok().cloned();
+        let checked = info.and_then(|info| Kernel::check(self.mem, info));
+        let checked = checked.and_then(|kernel| match self.processors {
+            [] => Ok(kernel),
+            all if all.iter().any(|one| kernel.is_run_by(self.mem, one)) => Ok(kernel),
+            _ => Err(Refusal::NotRun),
+        });
+        match checked {
+            Ok(kernel) => Some(kernel),
+            Err(why) => {
+                if self.refused.len() < MAX_REFUSALS {
+                    self.refused.push(Refused {
+                        gfn: candidate.gfn,
+                        info: said,
+                        why,
+                    });
+                }
+                None
             }
         }
-        for candidate in candidates {
-            self.candidate(candidate);
-        }
     }
 
-    /// What the search came to, after `pages_probed` pages.
-    pub fn finish(self, pages_probed: u64) -> Result<Located, LocateError> {
-        if let Some((one, other)) = self.contradiction {
-            return Err(LocateError::Contradiction(one, other));
-        }
-        match self.found {
-            Some((kernel, copies)) => Ok(Located {
+    fn finish(mut self, by: Way, pages_probed: u64, whole: bool) -> Result<Located, LocateError> {
+        // A kernel that has noted its crash has handed over to the one that it kept
+        // for that; processors that it stopped stay on its tables.
+        let alive = self.found.iter().map(|(kernel, _)| kernel);
+        let alive = alive.filter(|kernel| kernel.info.crash_time_s().is_none());
+        let alive: Vec<GuestPhys> = alive.map(|kernel| kernel.tables.root()).collect();
+        let is_alive = |kernel: &Kernel| alive.contains(&kernel.tables.root());
+        self.found
+            .retain(|(kernel, _)| alive.is_empty() || is_alive(kernel));
+        let mut found = self.found.into_iter();
+        match (found.next(), found.next()) {
+            (Some((kernel, copies)), None) => Ok(Located {
                 kernel,
                 copies,
+                by,
                 pages_probed,
             }),
-            None if self.refused.is_empty() => Err(LocateError::Nothing { pages_probed }),
-            None => Err(LocateError::Refused(self.refused)),
+            (Some(one), Some(other)) => {
+                let claim = |(kernel, copies): (Kernel, Vec<Candidate>)| Claim {
+                    gfn: copies[0].gfn,
+                    info: kernel.info,
+                };
+                Err(LocateError::Contradiction(claim(one), claim(other)))
+            }
+            (None, _) if self.refused.is_empty() => Err(LocateError::Nothing {
+                pages_probed,
+                whole,
+            }),
+            (None, _) => Err(LocateError::Refused {
+                refused: self.refused,
+                pages_probed,
+            }),
         }
     }
-}
-
-/// Largest writable part of a kernel's image that is searched for pointers.
-const MAX_IMAGE: u64 = 256 << 20;
-
-/// The writable memory mapped as the kernel's image (data and bss).
-fn writable_image(mem: &dyn GuestMemory, kernel: &Kernel) -> Vec<(GuestPhys, u64)> {
-    let mut runs: Vec<(GuestPhys, u64)> = Vec::new();
-    let mut total = 0;
-    let last = GuestVirt(KERNEL_MAP + (1 << 30) - 1);
-    let mut entries = 1 << 19;
-    kernel.tables.visit(
-        mem,
-        GuestVirt(KERNEL_MAP),
-        last,
-        &mut entries,
-        &mut |visit| {
-            if let Visit::Leaf {
-                phys,
-                bytes,
-                writable: true,
-                ..
-            } = visit
-            {
-                if bytes <= MAX_IMAGE - total {
-                    total += bytes;
-                    match runs.last_mut() {
-                        Some((start, len)) if start.0 + *len == phys.0 => *len += bytes,
-                        _ => runs.push((phys, bytes)),
-                    }
-                }
-            }
-            Descend::Into
-        },
-    );
-    runs
-}
-
-/// Words within 64 bytes of every word that equals `wanted`.
-fn neighbours(
-    mem: &dyn GuestMemory,
-    start: GuestPhys,
-    bytes: u64,
-    wanted: GuestVirt,
-) -> Vec<GuestVirt> {
-    const PIECE: usize = 64 * PAGE_SIZE;
-    const NEAR: usize = 8;
-    const MAX_HITS: usize = 64;
-    let mut found = Vec::new();
-    let mut piece = vec![0; PIECE];
-    let mut done = 0;
-    while done < bytes && found.len() < MAX_HITS * 2 * NEAR {
-        let part = &mut piece[..PIECE.min((bytes - done) as usize)];
-        if mem.read(GuestPhys(start.0 + done), part).is_ok() {
-            let words = || part.chunks_exact(8);
-            let pattern = wanted.0.to_le_bytes();
-            let hits = words()
-                .enumerate()
-                .filter(|(_, word)| *word == pattern)
-                .map(|(index, _)| index);
-            for hit in hits.take(MAX_HITS) {
-                let first = hit.saturating_sub(NEAR);
-                let near = words().take(hit + NEAR + 1).skip(first);
-                let address = |word: &[u8]| word.try_into().map(u64::from_le_bytes);
-                found.extend(near.filter_map(|word| address(word).ok()).map(GuestVirt));
-            }
-        }
-        done += part.len() as u64;
-    }
-    found
-}
-
-/// Frames at which Linux's zones DMA32 and Normal begin (16 MiB and 4 GiB,
-/// `arch/x86/include/asm/dma.h`). Early in boot it takes memory from the start
-/// of the highest zone, so a copy is likely to be soon after one of these.
-const ZONE_STARTS: [u64; 2] = [1 << (32 - PAGE_SHIFT), 1 << (24 - PAGE_SHIFT)];
-
-/// Frames from there on that are probed before all others (64 MiB).
-const LIKELY: u64 = 1 << (26 - PAGE_SHIFT);
-
-/// Frames that are probed before it is the next place's turn (2 MiB).
-const TURN: u64 = 1 << (21 - PAGE_SHIFT);
-
-/// Frames where a copy is likely, the likeliest first: from the start of a zone on,
-/// or, in Xen's PVH guests, from the end of RAM back. Nothing tells which of these
-/// places it is, so they take turns.
-fn likely(ram: &[GfnRange]) -> impl Iterator<Item = GfnRange> + '_ {
-    (0..LIKELY / TURN).flat_map(move |nth| {
-        let ends = ram.iter().rev().map(move |range| {
-            let end = Gfn(range.end.0.saturating_sub(nth * TURN));
-            GfnRange::new(Gfn(end.0.saturating_sub(TURN)), end)
-        });
-        let starts = ZONE_STARTS.map(|zone| {
-            let start = zone + nth * TURN;
-            GfnRange::new(Gfn(start), Gfn(start + TURN))
-        });
-        ends.chain(starts)
-    })
-}
-
-/// Finds the kernel. Looks at the starts of pages where a copy is likely, then
-/// at the start of every page of RAM in ascending order, no longer than needed.
-pub fn locate(mem: &dyn GuestMemory, processors: &[Processor]) -> Result<Located, LocateError> {
-    let everything = GfnRange::new(Gfn(0), mem.end());
-    let mut search = Search::new(mem, processors);
-    let mut pages_probed = 0;
-    for part in likely(mem.ram()).chain([everything]) {
-        for range in mem.ram() {
-            let common = GfnRange::new(range.start.max(part.start), range.end.min(part.end));
-            if probe(&mut search, common, &mut pages_probed) {
-                return search.finish(pages_probed);
-            }
-        }
-    }
-    search.finish(pages_probed)
-}
-
-/// True when the search is over.
-fn probe(search: &mut Search<'_>, frames: GfnRange, pages_probed: &mut u64) -> bool {
-    let mut start = [0; PROBE];
-    frames.iter().any(|gfn| {
-        *pages_probed += 1;
-        let at = gfn.as_pfn().address();
-        at.is_some_and(|at| search.mem.read(at, &mut start).is_ok()) && search.page(gfn, &start)
-    })
 }

@@ -5,11 +5,13 @@
 //! or a count, and every walk has a cap.
 //!
 //! In the order of use: [`locate`] finds the kernel's self-description
-//! ([`vmcoreinfo`]) and checks it against memory ([`kernel`]); [`plan`] finds the
+//! ([`candidate`], [`vmcoreinfo`]) from what processors say, and checks it against
+//! memory ([`kernel`]); [`plan`] finds the
 //! page descriptors ([`sections`], [`layout`]), gives every page a [`verdict`]
 //! ([`classify`], [`page_map`]), sets that against what else the guest holds
 //! ([`kernel_pages`], [`image`], [`kallsyms`], [`zones`]) and against any [`doubt`], and orders the dump.
 //! [`log`] reads the kernel's messages.
+pub mod candidate;
 pub mod classify;
 pub mod doubt;
 pub mod identity;
@@ -20,11 +22,15 @@ pub mod kernel_pages;
 pub mod layout;
 pub mod locate;
 pub mod log;
+mod looked;
 pub mod memory;
 pub mod page_map;
 pub mod paging;
 pub mod plan;
+mod pointers;
+mod search;
 pub mod sections;
 pub mod verdict;
 pub mod vmcoreinfo;
+mod walk;
 pub mod zones;

@@ -22,6 +22,8 @@ const WRITABLE: u64 = 1 << 1;
 const LARGE: u64 = 1 << 7;
 /// Bits 12 to 51: where the table or page is.
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+/// Bits 5 to 31: where the four entries at the top of [`Levels::Pae`] are.
+const PAE_ROOT: u64 = 0xffff_ffe0;
 
 /// How many levels of tables there are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,6 +32,8 @@ pub enum Levels {
     Four = 4,
     /// 57-bit addresses (`CR4.LA57`).
     Five = 5,
+    /// 32-bit addresses in entries of 64 bits (`CR4.PAE` alone).
+    Pae = 3,
 }
 
 /// A tree of page tables.
@@ -73,19 +77,28 @@ impl PageTables {
     /// are no address are dropped. `ignored_bits` of entries mean "encrypted"
     /// and are no part of an address either (`sme_mask`).
     pub fn new(root: u64, levels: Levels, ignored_bits: u64) -> Self {
-        Self {
-            root: GuestPhys(root & ADDRESS & !ignored_bits),
+        let tables = Self {
+            root: GuestPhys(0),
             levels: levels as u32,
             ignored_bits,
-        }
+        };
+        tables.with_root(root)
     }
 
     /// The same kind of tree below another root.
     pub fn with_root(&self, root: u64) -> Self {
+        let address = match self.is_pae() {
+            true => PAE_ROOT,
+            false => ADDRESS,
+        };
         Self {
-            root: GuestPhys(root & ADDRESS & !self.ignored_bits),
+            root: GuestPhys(root & address & !self.ignored_bits),
             ..*self
         }
+    }
+
+    fn is_pae(&self) -> bool {
+        self.levels == Levels::Pae as u32
     }
 
     /// The topmost table.
@@ -104,6 +117,9 @@ impl PageTables {
     }
 
     fn is_canonical(&self, at: GuestVirt) -> bool {
+        if self.is_pae() {
+            return at.0 <= u64::from(u32::MAX);
+        }
         let upper = self.upper_half().0;
         at.0 & upper == 0 || at.0 & upper == upper
     }

@@ -6,34 +6,35 @@ use super::classify::{Classifier, Oddities};
 use super::doubt::Doubt;
 use super::identity::Processor;
 use super::image::seems_in_use;
+use super::kallsyms::KallsymsError;
 use super::kernel::Kernel;
 use super::kernel_pages::{kernel_pages, KernelPages};
 use super::layout::PageLayout;
 use super::locate::Located;
-use super::log::Log;
+use super::log::{Log, LogError};
 use super::memory::GuestMemory;
-use super::page_map::{Draft, PageMap, SECTION_PAGES};
+use super::page_map::PageMap;
 use super::sections::{sections, MemorySection};
 use super::verdict::{DumpLevel, Verdict};
+use super::walk::classify_all;
 use super::zones::free_pages;
-
-/// Descriptors are read in pieces of this many pages: 256 KiB.
-const PIECE_PAGES: u64 = 4096;
-
-/// Descriptors of this many pages are mapped together or not at all
-/// (`PAGES_PER_SUBSECTION`).
-const SUBSECTION_PAGES: u64 = 512;
 
 /// Bounds on the work, beside those that are built in.
 pub struct Limits<'a> {
-    /// Asked between sections of memory; true makes the walk stop and the plan
-    /// keep everything.
+    /// Asked time and again; true makes what is going on stop, and the plan keep
+    /// everything.
     pub give_up: &'a dyn Fn() -> bool,
+    /// Asked while memory is searched because processors lead nowhere; true ends
+    /// the search.
+    pub end_search: &'a dyn Fn() -> bool,
 }
 
 impl Default for Limits<'_> {
     fn default() -> Self {
-        Self { give_up: &|| false }
+        Self {
+            give_up: &|| false,
+            end_search: &|| false,
+        }
     }
 }
 
@@ -52,6 +53,17 @@ pub enum Part {
     Descriptors,
 }
 
+/// What was missed while a plan was made, and changes little.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Noticed {
+    /// The log buffer was not found.
+    #[error("the kernel's log is not dumped first: {0}")]
+    Log(LogError),
+    /// What the kernel gave back of its image is not told.
+    #[error("all of the kernel's image that seems in use is dumped: {0}")]
+    Image(KallsymsError),
+}
+
 /// The plan for one guest.
 pub struct Plan {
     map: PageMap,
@@ -59,6 +71,7 @@ pub struct Plan {
     asked: DumpLevel,
     level: DumpLevel,
     doubts: Vec<Doubt>,
+    noticed: Vec<Noticed>,
     first: Vec<(Part, Vec<GfnRange>)>,
     /// All ranges of `first`, ascending.
     placed: Vec<GfnRange>,
@@ -83,6 +96,7 @@ impl Plan {
             asked,
             level: asked,
             doubts: Vec::new(),
+            noticed: Vec::new(),
             first: Vec::new(),
             placed: Vec::new(),
             counts: [0; Verdict::ALL.len()],
@@ -105,6 +119,11 @@ impl Plan {
     /// Why the guest's word is not fully believed.
     pub fn doubts(&self) -> &[Doubt] {
         &self.doubts
+    }
+
+    /// What was missed and changes little.
+    pub fn noticed(&self) -> &[Noticed] {
+        &self.noticed
     }
 
     /// Descriptors that did not fit together; their pages are kept.
@@ -228,7 +247,6 @@ impl Plan {
     }
 
     fn doubt(&mut self, doubt: Doubt) {
-        log::warn!("{doubt}");
         self.level = self.level.without(doubt.distrusted());
         self.doubts.push(doubt);
     }
@@ -307,98 +325,13 @@ pub fn build(
         processors,
         &descriptor_addresses(&sections, &layout),
     );
+    plan.noticed
+        .extend(pages.image_not_told.clone().map(Noticed::Image));
     protect(&mut plan, &pages);
     check_totals(mem, kernel, &classifier, &mut plan);
     plan.count();
     set_order(mem, located, &pages, &mut plan);
     plan
-}
-
-/// False when the caller wants no more of it.
-fn classify_all(
-    mem: &dyn GuestMemory,
-    kernel: &Kernel,
-    sections: &[MemorySection],
-    classifier: &mut Classifier,
-    map: &mut PageMap,
-    limits: &Limits<'_>,
-) -> bool {
-    let mut draft = Draft::new();
-    let mut walker = Walker {
-        mem,
-        kernel,
-        descriptor_bytes: classifier.descriptor_bytes() as u64,
-        buffer: vec![0; PIECE_PAGES as usize * classifier.descriptor_bytes()],
-    };
-    let mut sections = sections.iter().peekable();
-    for index in 0..map.sections() {
-        if (limits.give_up)() {
-            return false;
-        }
-        let start = Gfn((index * SECTION_PAGES) as u64);
-        let here = GfnRange::new(start, Gfn(start.0 + SECTION_PAGES as u64));
-        while sections.next_if(|s| s.pages.end <= start).is_some() {}
-        if sections.peek().is_none_or(|s| s.pages.start >= here.end) {
-            continue;
-        }
-        draft.begin(start);
-        for section in sections.clone().take_while(|s| s.pages.start < here.end) {
-            walker.section(section, here, classifier, &mut draft);
-        }
-        map.finish(&mut draft);
-        for (from, to) in classifier.take_retracted() {
-            map.change(GfnRange::new(from, to), Verdict::Unknown, |_| true);
-        }
-    }
-    true
-}
-
-struct Walker<'a> {
-    mem: &'a dyn GuestMemory,
-    kernel: &'a Kernel,
-    descriptor_bytes: u64,
-    buffer: Vec<u8>,
-}
-
-impl Walker<'_> {
-    /// Classifies what `section` has of the pages `here`.
-    fn section(
-        &mut self,
-        section: &MemorySection,
-        here: GfnRange,
-        classifier: &mut Classifier,
-        draft: &mut Draft,
-    ) {
-        let end = section.pages.end.min(here.end);
-        let mut next = section.pages.start.max(here.start);
-        while next < end {
-            let mut pages = GfnRange::new(next, Gfn((next.0 + PIECE_PAGES).min(end.0)));
-            if !self.read(section, pages) {
-                // Perhaps only a part of it is not there.
-                pages.end = Gfn((next.0 + SUBSECTION_PAGES).min(end.0));
-                if !self.read(section, pages) {
-                    classifier.interrupt(here.start, next, draft);
-                    next = pages.end;
-                    continue;
-                }
-            }
-            let bytes = (pages.len() * self.descriptor_bytes) as usize;
-            classifier.classify(here.start, next, &self.buffer[..bytes], draft);
-            next = pages.end;
-        }
-    }
-
-    /// Reads the descriptors of some of a section's pages.
-    fn read(&mut self, section: &MemorySection, pages: GfnRange) -> bool {
-        let skipped = pages.start.0 - section.pages.start.0;
-        let at = section.descriptors.0 + skipped * self.descriptor_bytes;
-        let bytes = (pages.len() * self.descriptor_bytes) as usize;
-        let into = &mut self.buffer[..bytes];
-        self.kernel
-            .tables
-            .read(self.mem, GuestVirt(at), into)
-            .is_ok()
-    }
 }
 
 /// Where each section's descriptors are.
@@ -463,7 +396,7 @@ fn set_order(mem: &dyn GuestMemory, located: &Located, pages: &KernelPages, plan
     let kernel = &located.kernel;
     match Log::find(mem, kernel) {
         Ok(log) => plan.place(Part::Log, &log_pages(mem, kernel, &log)),
-        Err(error) => log::warn!("log buffer is not dumped first: {error}"),
+        Err(error) => plan.noticed.push(Noticed::Log(error)),
     }
     plan.place(Part::Stacks, &pages.stacks);
     plan.place(Part::PageTables, &pages.tables);

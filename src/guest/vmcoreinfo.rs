@@ -119,6 +119,12 @@ impl VmcoreInfo {
         u64::from_str_radix(value, 16).ok().map(GuestVirt)
     }
 
+    /// Whether it describes a kernel of 32 bits: what those of 64 bits name is above.
+    pub fn is_32_bit(&self) -> bool {
+        let is_low = |at: GuestVirt| at.0 <= u64::from(u32::MAX);
+        self.symbol("_stext").is_some_and(is_low)
+    }
+
     /// Size of a structure in bytes.
     pub fn size(&self, name: &str) -> Option<u64> {
         self.get(&format!("SIZE({name})"))?.parse().ok()

@@ -93,7 +93,7 @@ fn main() {
 }
 
 fn find(guest: &Guest) -> Located {
-    locate(guest, &guest.processors()).expect("a kernel")
+    locate(guest, &guest.processors(), &Limits::default()).expect("a kernel")
 }
 
 fn plan(guest: &Guest, located: &Located) -> Plan {

@@ -29,6 +29,7 @@ use vicover::guest::log::Log;
 use vicover::guest::memory::GuestMemory;
 use vicover::guest::plan::{build, Limits, Plan};
 use vicover::guest::verdict::{DumpLevel, Verdict};
+use vicover::host::VcpuState;
 
 fn main() -> io::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -55,7 +56,7 @@ fn main() -> io::Result<()> {
 }
 
 fn find(image: &Image) -> Located {
-    locate(image, &image.processors).unwrap_or_else(|error| panic!("{error}"))
+    locate(image, &image.processors, &Limits::default()).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn plan(image: &Image, located: &Located, level: DumpLevel) -> Plan {
@@ -266,30 +267,30 @@ fn dump(image: &Arc<Image>, level: DumpLevel, dir: &Path) {
     println!("{}", path.expect("a file").display());
 }
 
-fn vcpu(registers: &guests::image::Registers) -> VcpuRegisters {
-    let get = |name| registers.get(name);
+fn vcpu(state: &VcpuState) -> VcpuRegisters {
+    let [r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi] = state.general;
     VcpuRegisters {
-        r15: get("R15="),
-        r14: get("R14="),
-        r13: get("R13="),
-        r12: get("R12="),
-        rbp: get("RBP="),
-        rbx: get("RBX="),
-        r11: get("R11="),
-        r10: get("R10="),
-        r9: get("R9 ="),
-        r8: get("R8 ="),
-        rax: get("RAX="),
-        rcx: get("RCX="),
-        rdx: get("RDX="),
-        rsi: get("RSI="),
-        rdi: get("RDI="),
-        rip: get("RIP="),
-        cs: get("\nCS ="),
-        eflags: get("RFL="),
-        rsp: get("RSP="),
-        ss: get("\nSS ="),
-        gs_base: get("\nGS =0000 "),
+        r15,
+        r14,
+        r13,
+        r12,
+        rbp,
+        rbx,
+        r11,
+        r10,
+        r9,
+        r8,
+        rax,
+        rcx,
+        rdx,
+        rsi,
+        rdi,
+        rip: state.rip,
+        cs: state.selectors[0],
+        eflags: state.rflags,
+        rsp: state.rsp,
+        ss: state.selectors[1],
+        gs_base: state.gs_base,
         ..VcpuRegisters::default()
     }
 }

@@ -8,6 +8,8 @@ use std::path::Path;
 use vicover::addr::{Gfn, GfnRange, GuestPhys, GuestVirt, PAGE_SHIFT, PAGE_SIZE};
 use vicover::guest::identity::Processor;
 use vicover::guest::memory::{FaultCause, GuestMemory, ReadFault};
+use vicover::host::qemu_registers::parse;
+use vicover::host::VcpuState;
 
 /// A directory made by tests/images/build.
 pub struct Image {
@@ -17,7 +19,7 @@ pub struct Image {
     /// The processors' registers after the panic.
     pub processors: Vec<Processor>,
     /// All of them.
-    pub registers: Vec<Registers>,
+    pub registers: Vec<VcpuState>,
     /// The kernel's version.
     pub kernel: String,
 }
@@ -37,44 +39,26 @@ impl Image {
             ));
             offsets.push(offset);
         }
-        let registers = processors(&fs::read_to_string(dir.join("registers"))?);
+        let text = fs::read(dir.join("registers"))?;
+        let registers = parse(&String::from_utf8_lossy(&text)).expect("registers");
         Ok(Self {
             ram: File::open(dir.join("ram"))?,
             ranges,
             offsets,
-            processors: registers.iter().map(Registers::processor).collect(),
+            processors: registers.iter().map(processor).collect(),
             registers,
             kernel: fs::read_to_string(dir.join("kernel"))?.trim().to_owned(),
         })
     }
 }
 
-/// What QEMU's monitor prints for `info registers -a`, a part for each processor.
-fn processors(text: &str) -> Vec<Registers> {
-    let parts = text.split("CPU#").skip(1);
-    parts.map(|part| Registers(part.to_owned())).collect()
-}
-
-/// One processor's registers.
-pub struct Registers(String);
-
-impl Registers {
-    /// By the name that QEMU prints, with what is between it and the value.
-    pub fn get(&self, name: &str) -> u64 {
-        let rest = self.0.split_once(name).map(|(_, rest)| rest);
-        let digits = rest.and_then(|rest| rest.split(|c: char| !c.is_ascii_hexdigit()).next());
-        digits
-            .and_then(|digits| u64::from_str_radix(digits, 16).ok())
-            .unwrap_or_else(|| panic!("no {name} in the registers"))
-    }
-
-    fn processor(&self) -> Processor {
-        Processor {
-            cr3: self.get("CR3="),
-            rip: GuestVirt(self.get("RIP=")),
-            rsp: GuestVirt(self.get("RSP=")),
-            gs_base: GuestVirt(self.get("\nGS =0000 ")),
-        }
+fn processor(state: &VcpuState) -> Processor {
+    Processor {
+        cr3: state.cr3,
+        cr4: state.cr4,
+        rip: GuestVirt(state.rip),
+        rsp: GuestVirt(state.rsp),
+        gs_base: GuestVirt(state.gs_base),
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod elf;
 pub mod image;
 pub mod kdump;
+pub mod kernels;
 pub mod memory;
 pub mod overlay;
 pub mod synthetic;
@@ -38,14 +39,14 @@ pub fn plan_of(guest: &Guest) -> Plan {
 
 /// The same, of memory that something stands before.
 pub fn plan_through(memory: &dyn GuestMemory, processors: &[Processor]) -> Plan {
-    let located = locate(memory, processors).expect("a kernel");
+    let located = locate(memory, processors, &Limits::default()).expect("a kernel");
     let (level, limits) = (DumpLevel::DEFAULT, Limits::default());
     build(memory, &located, processors, level, &limits)
 }
 
 /// Does all that reads a guest, whatever it holds.
 pub fn read_everything(guest: &dyn GuestMemory, processors: &[Processor]) {
-    let Ok(located) = locate(guest, processors) else {
+    let Ok(located) = locate(guest, processors, &Limits::default()) else {
         return;
     };
     if let Ok(log) = Log::find(guest, &located.kernel) {

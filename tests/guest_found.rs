@@ -1,0 +1,239 @@
+//! Which kernel is found in a guest, and by what: the one that processors run.
+#![allow(missing_docs)]
+
+mod guests;
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use guests::kernels::{add_second, with_32_bits};
+use guests::synthetic::{self as made, Guest};
+use vicover::addr::{Gfn, GfnRange, GuestPhys};
+use vicover::guest::identity::Processor;
+use vicover::guest::kernel::Refusal;
+use vicover::guest::locate::{locate, LocateError, Located, Way};
+use vicover::guest::memory::{GuestMemory, ReadFault};
+use vicover::guest::plan::Limits;
+
+const FRAMES: u64 = 1 << 14;
+
+fn find(guest: &dyn GuestMemory, processors: &[Processor]) -> Result<Located, LocateError> {
+    locate(guest, processors, &Limits::default())
+}
+
+fn release(found: &Result<Located, LocateError>) -> &str {
+    let located = found.as_ref().expect("a kernel");
+    located.kernel.info.release()
+}
+
+/// What an error offers for the dump.
+fn unconfirmed(found: &Result<Located, LocateError>) -> Option<&str> {
+    let info = found.as_ref().expect_err("no kernel").unconfirmed();
+    info.map(|info| info.release())
+}
+
+/// Two kernels that memory agrees with; the second's description has `more` lines.
+fn two_kernels(more: &str) -> (Guest, Processor, Processor) {
+    let mut guest = Guest::new(FRAMES);
+    let second = add_second(&mut guest, "6.1.0-second", more);
+    let first = guest.processors()[0];
+    (guest, first, second.processor)
+}
+
+#[test]
+fn the_way_from_a_processor_is_as_long_in_a_guest_of_any_size() {
+    let probed = |frames, blocks| {
+        let guest = Guest::with_blocks(frames, blocks);
+        let located = find(&guest, &guest.processors()).unwrap();
+        assert_eq!(located.by, Way::Processor);
+        assert_eq!(located.copies.len(), 2);
+        located.pages_probed
+    };
+    let small = probed(FRAMES, 1);
+    // The image's pages, and the two that it points to.
+    assert_eq!(small, made::IMAGE_FRAMES + 2);
+    assert_eq!(probed(1 << 24, 1), small);
+}
+
+#[test]
+fn the_kernel_that_a_processor_runs_counts_and_not_the_one_that_ran() {
+    let (guest, first, second) = two_kernels("");
+    assert_eq!(release(&find(&guest, &[first])), made::RELEASE);
+    assert_eq!(release(&find(&guest, &[first, first])), made::RELEASE);
+    assert_eq!(release(&find(&guest, &[second])), "6.1.0-second");
+}
+
+#[test]
+fn a_processor_in_a_program_leads_to_the_kernel_beside_its_tables() {
+    let guest = Guest::new(FRAMES);
+    let mut processors = guest.processors();
+    // The neighbour of the kernel's topmost table has no kernel in it.
+    processors[0].cr3 |= 1 << 12;
+    let located = find(&guest, &processors).unwrap();
+    assert_eq!(located.by, Way::Processor);
+    assert!(located.kernel.is_run_by(&guest, &processors[0]));
+}
+
+#[test]
+fn a_kernel_that_handed_over_when_it_crashed_does_not_contradict_its_successor() {
+    let (guest, first, second) = two_kernels("CRASHTIME=1700000000\n");
+    assert_eq!(release(&find(&guest, &[second, first])), made::RELEASE);
+    // Nobody runs the successor.
+    assert_eq!(release(&find(&guest, &[second])), "6.1.0-second");
+}
+
+#[test]
+fn two_kernels_that_processors_run_contradict_each_other() {
+    let (guest, first, second) = two_kernels("");
+    let found = find(&guest, &[second, first]);
+    assert!(
+        matches!(found, Err(LocateError::Contradiction(..))),
+        "{found:?}"
+    );
+    assert_eq!(unconfirmed(&found), Some("6.1.0-second"));
+}
+
+#[test]
+fn a_description_that_the_kernel_does_not_point_to_contradicts_nothing() {
+    let mut guest = Guest::new(FRAMES);
+    let text = String::from_utf8(guest.text()).unwrap();
+    let other = text.replace("SIZE(page)=64", "SIZE(page)=56");
+    guest.write(0x300_0000, other.as_bytes());
+    let located = find(&guest, &guest.processors()).unwrap();
+    assert_eq!(located.kernel.info.size("page"), Some(64));
+    // Nor when it is met first, by a search.
+    let located = find(&guest, &[]).unwrap();
+    assert_eq!(located.by, Way::Search);
+    assert_eq!(located.kernel.info.size("page"), Some(64));
+}
+
+#[test]
+fn two_descriptions_that_the_kernel_points_to_contradict_each_other() {
+    let mut guest = Guest::new(FRAMES);
+    let text = String::from_utf8(guest.text()).unwrap();
+    let other = text.replace("SIZE(page)=64", "SIZE(page)=56");
+    guest.write(guest.text_at.0, other.as_bytes());
+    let found = find(&guest, &guest.processors());
+    let (text, note) = (guest.text_at.gfn(), guest.note_at.gfn());
+    match &found {
+        Err(LocateError::Contradiction(one, other)) => {
+            assert_eq!((one.gfn, other.gfn), (text, note));
+        }
+        _ => panic!("{found:?}"),
+    }
+    assert_eq!(unconfirmed(&found), Some(made::RELEASE));
+}
+
+#[test]
+fn a_kernel_that_no_processor_runs_is_a_candidate_and_no_more() {
+    let mut guest = Guest::new(FRAMES);
+    let elsewhere = Processor {
+        cr3: guest.new_frame(),
+        ..Processor::default()
+    };
+    let found = find(&guest, &[elsewhere]);
+    let Err(LocateError::Refused {
+        refused,
+        pages_probed,
+    }) = &found
+    else {
+        panic!("{found:?}");
+    };
+    assert_eq!(refused.len(), 2);
+    assert!(refused.iter().all(|one| one.why == Refusal::NotRun));
+    assert_eq!(*pages_probed, FRAMES, "each page is counted once");
+    assert_eq!(unconfirmed(&found), Some(made::RELEASE));
+    let said = found.unwrap_err().to_string();
+    let named = format!(
+        "; at {} (Linux {}): no processor runs this kernel",
+        guest.text_at.gfn(),
+        made::RELEASE
+    );
+    assert!(said.contains(&named), "{said}");
+    // Without any processor nobody can tell.
+    assert_eq!(release(&find(&guest, &[])), made::RELEASE);
+}
+
+#[test]
+fn a_kernel_of_32_bits_is_named_without_a_search() {
+    let (memory, processor, text) = with_32_bits(0x2000);
+    let found = find(&memory, &[processor, processor]);
+    let Err(LocateError::Refused {
+        refused,
+        pages_probed,
+    }) = &found
+    else {
+        panic!("{found:?}");
+    };
+    assert_eq!(refused.len(), 1);
+    assert_eq!(refused[0].gfn, Gfn(0x1fff));
+    assert_eq!(refused[0].why, Refusal::Bits32);
+    // Where it may have variables: from what the processor executes to the end of
+    // what is mapped, without the text.
+    assert_eq!(*pages_probed, 0x2000 - 0x1200);
+    let error = found.unwrap_err();
+    assert!(error.is_32_bit());
+    let info = error.unconfirmed().expect("its description");
+    assert_eq!(info.text(), text.as_bytes());
+}
+
+#[test]
+fn a_search_ends_when_the_caller_says_so_and_counts_what_it_looked_at() {
+    let mut guest = Guest::with_blocks(1 << 24, 1);
+    for at in [guest.text_at, guest.note_at] {
+        guest.write(at.0, &[0; 64]);
+    }
+    let asked = Cell::new(0u64);
+    let third = || {
+        asked.set(asked.get() + 1);
+        asked.get() == 3
+    };
+    let limits = Limits {
+        end_search: &third,
+        ..Limits::default()
+    };
+    let found = locate(&guest, &[], &limits);
+    let Err(LocateError::Nothing {
+        pages_probed,
+        whole: false,
+    }) = found
+    else {
+        panic!("{found:?}");
+    };
+    assert_eq!(pages_probed, 512);
+}
+
+#[test]
+fn an_image_full_of_pointers_is_followed_to_a_bound() {
+    let mut guest = Guest::new(FRAMES);
+    // Every word of the image leads to a page of its own, or would.
+    let root = guest.root() - made::IMAGE;
+    for word in (0..root / 8).chain(root / 8 + 0x2000..made::IMAGE_FRAMES * 512) {
+        let page = word % (FRAMES * 16);
+        guest.write_u64(made::IMAGE + word * 8, made::DIRECT_MAP + (page << 12));
+    }
+    let counting = Counting(&guest, AtomicU64::new(0));
+    // What is found depends on where the pointers end.
+    let _ = find(&counting, &guest.processors());
+    // 16384 pointers, of which each takes some reads.
+    let reads = counting.1.into_inner();
+    assert!((30_000..150_000).contains(&reads), "{reads} reads");
+}
+
+/// Counts reads.
+struct Counting<'a>(&'a Guest, AtomicU64);
+
+impl GuestMemory for Counting<'_> {
+    fn end(&self) -> Gfn {
+        self.0.end()
+    }
+
+    fn read(&self, at: GuestPhys, into: &mut [u8]) -> Result<(), ReadFault> {
+        self.1.fetch_add(1, Relaxed);
+        self.0.read(at, into)
+    }
+
+    fn ram(&self) -> &[GfnRange] {
+        self.0.ram()
+    }
+}

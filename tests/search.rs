@@ -1,0 +1,277 @@
+//! Searching memory for a kernel: who waits for it, and who does not.
+#![allow(missing_docs)]
+
+mod guests;
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use guests::synthetic::{Guest, RELEASE};
+use vicover::addr::{GfnRange, GuestPhys, PAGE_SIZE};
+use vicover::guest::memory::GuestMemory;
+use vicover::host::images::{FileImage, Image, View};
+use vicover::host::memory::{Event, Faults, MemoryHost};
+use vicover::host::VcpuState;
+use vicover::job::{Job, Phase, Shared};
+use vicover::joblog::JobLog;
+use vicover::options::Options;
+use vicover::recover::{dump_only, recover, Target};
+
+/// What a wait for an event may take before the test has failed.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Pages that a search has looked at when it certainly goes on.
+const BEGUN: u64 = 4096;
+
+/// An image in which only a search reads single words of pages, which are counted.
+struct Watched {
+    image: FileImage,
+    vcpus: Vec<VcpuState>,
+    probes: Arc<Probes>,
+}
+
+#[derive(Default)]
+struct Probes {
+    number: AtomicU64,
+    begun: Mutex<bool>,
+    changed: Condvar,
+    /// Asked when the search has begun; the search waits until it is true.
+    goes_on: Option<Box<dyn Fn() -> bool + Send + Sync>>,
+}
+
+impl Probes {
+    fn count(&self) {
+        if self.number.fetch_add(1, Relaxed) != BEGUN {
+            return;
+        }
+        *self.begun.lock().unwrap() = true;
+        self.changed.notify_all();
+        let since = Instant::now();
+        while self.goes_on.as_ref().is_some_and(|goes_on| !goes_on()) {
+            assert!(
+                since.elapsed() < DEADLINE,
+                "nothing that a search waits for"
+            );
+            std::thread::yield_now();
+        }
+    }
+
+    fn wait_begun(&self) {
+        let begun = self.begun.lock().unwrap();
+        let waited = self
+            .changed
+            .wait_timeout_while(begun, DEADLINE, |begun| !*begun);
+        assert!(*waited.unwrap().0, "no search has begun");
+    }
+}
+
+impl Image for Watched {
+    fn ram(&self) -> &[GfnRange] {
+        self.image.ram()
+    }
+
+    fn vcpus(&self) -> &[VcpuState] {
+        &self.vcpus
+    }
+
+    fn view(&self, frames: GfnRange) -> io::Result<Box<dyn View>> {
+        let view = self.image.view(frames)?;
+        Ok(Box::new(WatchedView(view, self.probes.clone())))
+    }
+}
+
+struct WatchedView(Box<dyn View>, Arc<Probes>);
+
+impl View for WatchedView {
+    fn read(&self, index: usize, offset: usize, into: &mut [u8]) -> bool {
+        if into.len() < 64 {
+            self.1.count();
+        }
+        self.0.read(index, offset, into)
+    }
+}
+
+/// A guest without a single byte in it.
+fn empty(dir: &Path, bytes: u64, vcpus: Vec<VcpuState>, probes: &Arc<Probes>) -> Watched {
+    let path = dir.join("ram");
+    File::create(&path).unwrap().set_len(bytes).unwrap();
+    Watched {
+        image: FileImage::open(&path).unwrap(),
+        vcpus,
+        probes: probes.clone(),
+    }
+}
+
+/// A processor whose page tables have nothing in them.
+fn lost() -> Vec<VcpuState> {
+    vec![VcpuState {
+        cr3: 0x1000,
+        cr4: 0x6f0,
+        ..VcpuState::default()
+    }]
+}
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<String>>>);
+
+impl Lines {
+    fn log(&self) -> JobLog {
+        let lines = self.0.clone();
+        let sink = move |_, line: &str| lines.lock().unwrap().push(line.to_owned());
+        JobLog::new("guest", Some(Box::new(sink)))
+    }
+
+    /// The first line that holds `part`, when it is there.
+    fn find(&self, part: &str) -> Option<String> {
+        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.iter().find(|line| line.contains(part)).cloned()
+    }
+
+    fn wait(&self, part: &str) -> String {
+        let since = Instant::now();
+        loop {
+            if let Some(line) = self.find(part) {
+                return line;
+            }
+            assert!(since.elapsed() < DEADLINE, "no '{part}' in {:?}", self.0);
+            std::thread::yield_now();
+        }
+    }
+}
+
+fn target(dir: &Path) -> Target {
+    Target {
+        options: Options::parse("compress=none,threads=1").unwrap(),
+        name: "guest".into(),
+        dump_dir: dir.into(),
+        sink: Mutex::default(),
+    }
+}
+
+fn start(image: Watched, dir: &Path, lines: &Lines) -> Job {
+    let host = MemoryHost::new(Arc::new(image), 1, Faults::default());
+    let target = target(dir);
+    Job::start(lines.log(), move |shared| {
+        dump_only(&host, &target, &|| (), shared)
+    })
+    .unwrap()
+}
+
+fn cancel(job: Job, within: Duration) {
+    job.shared.cancel();
+    let since = Instant::now();
+    let done = job.shared.wait(Some(DEADLINE), |s| s.phase == Phase::Done);
+    let took = since.elapsed();
+    assert!(done && took < within, "{took:?} from cancel to the end");
+    let why = job
+        .shared
+        .with_failure(|failure| failure.map(|f| f.chain()));
+    assert_eq!(why.as_deref(), Some("cancelled by the caller"));
+    job.join();
+}
+
+#[test]
+fn a_search_of_a_tebibyte_is_over_within_a_second_of_its_cancel() {
+    let dir = tempfile::tempdir().unwrap();
+    let probes = Arc::new(Probes::default());
+    let lines = Lines::default();
+    let job = start(
+        empty(dir.path(), 1 << 40, Vec::new(), &probes),
+        dir.path(),
+        &lines,
+    );
+    probes.wait_begun();
+    assert_eq!(job.shared.snapshot().phase, Phase::Understand);
+    cancel(job, Duration::from_secs(1));
+}
+
+#[test]
+fn a_search_in_spite_of_registers_ends_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let probes = Arc::new(Probes::default());
+    let lines = Lines::default();
+    let job = start(
+        empty(dir.path(), 1 << 35, lost(), &probes),
+        dir.path(),
+        &lines,
+    );
+    let said = lines.wait("then the search was ended");
+    assert!(
+        said.starts_with("every page is dumped: no VMCOREINFO in "),
+        "{said}"
+    );
+    lines.wait("the dump does not say which kernel it is of");
+    cancel(job, DEADLINE);
+}
+
+#[test]
+fn recovery_does_not_wait_for_a_search() {
+    let dir = tempfile::tempdir().unwrap();
+    // The search stands still until the devices are gone, then goes on.
+    let host: Arc<Mutex<Option<MemoryHost>>> = Arc::default();
+    let watched = host.clone();
+    let probes = Arc::new(Probes {
+        goes_on: Some(Box::new(move || {
+            let host = watched.lock().unwrap();
+            let events = host.as_ref().map(MemoryHost::events).unwrap_or_default();
+            events.contains(&Event::Detached)
+        })),
+        ..Probes::default()
+    });
+    let bytes = 1 << 28;
+    // Without registers: nothing else ends it.
+    let image = empty(dir.path(), bytes, Vec::new(), &probes);
+    let crashed = MemoryHost::new(Arc::new(image), 1, Faults::default());
+    *host.lock().unwrap() = Some(crashed.clone());
+    let lines = Lines::default();
+    let shared = Shared::new(lines.log());
+    let toolstack = Box::new(crashed.clone());
+    recover(&crashed, toolstack, None, &target(dir.path()), &shared).unwrap();
+    lines.wait("then the search was ended");
+    let pages = bytes / PAGE_SIZE as u64;
+    let probed = probes.number.load(Relaxed);
+    assert!(probed < pages, "{probed} of {pages} pages");
+    assert!(crashed.events().contains(&Event::Unpaused));
+    assert_eq!(crashed.violations(), Vec::<String>::new());
+}
+
+#[test]
+fn registers_beside_an_image_lead_to_its_kernel() {
+    let dir = tempfile::tempdir().unwrap();
+    let guest = Guest::new(0x4000);
+    let mut ram = vec![0; 0x4000 * PAGE_SIZE];
+    guest.read(GuestPhys(0), &mut ram).unwrap();
+    fs::write(dir.path().join("ram"), &ram).unwrap();
+    fs::write(dir.path().join("ranges"), format!("0 0 {}\n", ram.len())).unwrap();
+    let general = ["RAX", "RBX", "RCX", "RDX", "RSI", "RDI", "RBP", "RSP"];
+    let numbered = ["R8 ", "R9 ", "R10", "R11", "R12", "R13", "R14", "R15"];
+    let mut text = String::from("CPU#0\n");
+    for name in general.iter().chain(&numbered) {
+        text += &format!("{name}=0 ");
+    }
+    text += "\nRIP=ffffffff81000000 RFL=2\n";
+    for name in ["ES", "CS", "SS", "DS", "FS", "GS"] {
+        text += &format!("{name} =0010 0\n");
+    }
+    text += &format!("CR3={:x} CR4=000006f0\n", guest.root());
+    fs::write(dir.path().join("registers"), text).unwrap();
+
+    let lines = Lines::default();
+    let image = FileImage::open(dir.path()).unwrap();
+    let host = MemoryHost::new(Arc::new(image), 3, Faults::default());
+    dump_only(
+        &host,
+        &target(dir.path()),
+        &|| (),
+        &Shared::new(lines.log()),
+    )
+    .unwrap();
+    let told = |part: &str| assert!(lines.find(part).is_some(), "no '{part}': {:?}", lines.0);
+    told(&format!("guest runs Linux {RELEASE}"));
+    told("found by the processors in 514 pages");
+    told("guest: 1 vCPUs"); // the image's own
+}
