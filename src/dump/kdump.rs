@@ -205,13 +205,12 @@ pub(super) fn sub_header(
 }
 
 impl RawUtsname {
-    /// libkdumpfile 0.5.1 ignores all names, then cannot tell the architecture
-    /// and drgn refuses the dump, unless the first is "Linux" and release,
-    /// version and machine are not empty (`uts_looks_sane`, `util.c`). So what
-    /// is not known is filled in.
+    /// libkdumpfile 0.5.1 ignores all names and then cannot tell the architecture,
+    /// unless the first is "Linux" and release, version and machine are not empty
+    /// (`uts_looks_sane`, `util.c`). So what is not known of a Linux is filled in.
     fn new(names: &Utsname) -> Self {
         let names = [
-            (&names.sysname, "Linux"),
+            (&names.sysname, "(unknown)"),
             (&names.nodename, ""),
             (&names.release, "(unknown)"),
             (&names.version, "(unknown)"),
@@ -314,8 +313,8 @@ mod tests {
         assert_eq!(&bytes[..8], b"KDUMP   ");
         assert_eq!(&bytes[12 + 4 * 65..][..7], b"x86_64\0");
         assert_eq!(bytes[12 + 2 * 65 + 63..][..2], [b'r', 0]);
-        // Names that are not known are those that readers can work with.
-        assert_eq!(&bytes[12..18], b"Linux\0");
+        // What is not known is not said to be Linux.
+        assert_eq!(&bytes[12..22], b"(unknown)\0");
         assert_eq!(&bytes[12 + 3 * 65..][..10], b"(unknown)\0");
     }
 }

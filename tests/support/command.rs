@@ -2,8 +2,9 @@
 
 use std::process::Command;
 
-/// Runs a program; when it fails, the test does, with what the program said.
-pub(crate) fn run(command: &mut Command) {
+/// Runs a program and returns what it printed; when it fails, the test does, with what
+/// the program said.
+pub(crate) fn run(command: &mut Command) -> String {
     let output = command.output().unwrap();
     assert!(
         output.status.success(),
@@ -11,4 +12,5 @@ pub(crate) fn run(command: &mut Command) {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
