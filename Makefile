@@ -3,7 +3,8 @@
 # make test-emulator   whether the emulated host can be believed (BOOTS=200 guests)
 # make bench-dump   the speed of dumping (RUNS=5 rounds), against makedumpfile
 # make bench-dump-host   the same on the emulated host, against xl dump-core (RUNS=3)
-# make bench-plan   the speed of looking at page descriptors, against memory's
+# make bench-plan   the speed of looking at page descriptors, against memory's, and
+#                   how long it takes to find the kernel of real guests
 # make bench-downtime   a database's downtime, against xl's own restart (RUNS=3)
 # make bench-pacing   disk I/O policies on a model, in thousands of scenarios
 # make bench-pacing-host   the same on the emulated host (RUNS=1, LOADS, POLICIES)
@@ -43,7 +44,7 @@ bench-dump-host:
 	@tests/bench/dump-host
 
 bench-plan:
-	@tests/install-deps
+	@tests/install-deps busybox-static xz-utils
 	cargo bench --locked --no-default-features --bench plan
 
 bench-downtime:
