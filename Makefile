@@ -9,7 +9,7 @@
 # make bench-pacing   disk I/O policies on a model, in thousands of scenarios
 # make bench-pacing-host   the same on the emulated host (RUNS=1, LOADS, POLICIES)
 # make compare-makedumpfile   which pages are left out, against makedumpfile
-# make compare-drgn   what drgn finds in a small dump, against a full one
+# make compare-drgn   what drgn and crash find in a small dump, against a full one
 # XEN=4.17 (the default) or 4.20: the Xen of the emulated host.
 # All install the Debian packages they need, and say so first.
 
