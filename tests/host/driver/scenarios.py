@@ -96,8 +96,8 @@ def recovered(host, run, crashed, deadline_s: float) -> None:
     run.result.update(
         service_down_s=up.data["down_s"],
         recovery_domid=unpaused.data["domid"],
-        recovery_created_s=created.at_s - crashed.at_s,
-        recovery_unpaused_s=unpaused.at_s - crashed.at_s,
+        recovery_created_s=round(created.at_s - crashed.at_s, 3),
+        recovery_unpaused_s=round(unpaused.at_s - crashed.at_s, 3),
         host_free_pages_before=crashed.data["free_pages_before"],
     )
 
