@@ -1,7 +1,7 @@
 //! Names of dump files: never one that is taken.
 
 use super::error::Error;
-use crate::os::file::rename_no_replace;
+use crate::os::file::{is_unsupported, rename_no_replace};
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -185,9 +185,14 @@ fn create_private(path: &Path) -> io::Result<File> {
 }
 
 fn move_to(from: &Path, to: &Path) -> io::Result<()> {
-    match rename_no_replace(from, to) {
-        // Not every file system has the flag; a link never replaces either.
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+    unless_unsupported(rename_no_replace(from, to), from, to)
+}
+
+/// Neither every kernel nor every file system has the call, and not every one that
+/// has it knows the flag; a link never replaces either.
+fn unless_unsupported(renamed: io::Result<()>, from: &Path, to: &Path) -> io::Result<()> {
+    match renamed {
+        Err(error) if is_unsupported(&error) => {
             std::fs::hard_link(from, to)?;
             std::fs::remove_file(from)
         }
@@ -345,6 +350,26 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"other");
         assert!(name.incomplete().exists());
         assert!(!dir.path().join("wanted.sums").exists());
+    }
+
+    #[test]
+    fn where_no_rename_spares_others_a_link_does() {
+        for code in [libc::ENOSYS, libc::EOPNOTSUPP, libc::EINVAL] {
+            let dir = tempfile::tempdir().unwrap();
+            let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+            std::fs::write(&from, "dump").unwrap();
+            let refused = || Err(io::Error::from_raw_os_error(code));
+            unless_unsupported(refused(), &from, &to).unwrap();
+            assert!(!from.exists());
+            assert_eq!(std::fs::read(&to).unwrap(), b"dump");
+            std::fs::write(&from, "another").unwrap();
+            let error = unless_unsupported(refused(), &from, &to).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+            assert_eq!(std::fs::read(&to).unwrap(), b"dump");
+        }
+        let full = Err(io::Error::from_raw_os_error(libc::ENOSPC));
+        let error = unless_unsupported(full, Path::new("a"), Path::new("b")).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOSPC));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::flat::{FlatSink, PatientStream};
 use super::format::Format;
 use super::naming::DumpName;
 use crate::addr::PAGE_SIZE;
-use crate::os::file;
+use crate::os::file::{self, is_unsupported};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek};
 use std::os::fd::AsRawFd;
@@ -136,13 +136,6 @@ impl Seekable {
         }
         self.file.set_len(whole)
     }
-}
-
-fn is_unsupported(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL | libc::ENODEV)
-    )
 }
 
 /// The file once more, with a description of its own: O_DIRECT belongs to the

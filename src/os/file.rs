@@ -102,6 +102,15 @@ pub(crate) fn duplicate(fd: RawFd) -> io::Result<File> {
     }
 }
 
+/// Whether an error says that the kernel or the file system does not know such a
+/// call, or not with such flags: there may be another way.
+pub(crate) fn is_unsupported(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL | libc::ENODEV)
+    )
+}
+
 /// Bytes that the file system of `file` has free for its user (statvfs(3)).
 pub(crate) fn free_space(file: &File) -> io::Result<u64> {
     let mut found = MaybeUninit::<libc::statvfs>::uninit();
