@@ -4,6 +4,9 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <pthread.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -23,17 +26,12 @@ static void reset(void)
     image.memory_bytes = 8 << 20;
 }
 
-/* The descriptor is closed as soon as the job has been started. */
-static void dump_to(int fd, vicover_status expected)
+/* Waits for a job, whose dump must end so and be at this path, and forgets it. */
+static void await(vicover_job job, vicover_status expected, const char *at)
 {
     struct vicover_progress progress = { .struct_size = sizeof(progress) };
-    char error[512];
-    vicover_job job;
+    char error[512], text[4096];
 
-    options.flags = VICOVER_OPTION_SINK_FD;
-    options.sink_fd = fd;
-    CHECK(vicover_dump_image(&options, &image, &job) == VICOVER_OK);
-    close(fd);
     CHECK(vicover_wait(job, VICOVER_UNTIL_DONE, 60000) == VICOVER_OK);
     CHECK(vicover_poll(job, &progress) == VICOVER_OK);
     CHECK(vicover_job_error(job, error, sizeof(error)) == VICOVER_OK);
@@ -41,7 +39,21 @@ static void dump_to(int fd, vicover_status expected)
         fprintf(stderr, "status %d, expected %d: %s\n", progress.status, expected, error);
         exit(1);
     }
+    CHECK(vicover_dump_path(job, text, sizeof(text)) == VICOVER_OK);
+    CHECK(!strcmp(text, at));
     CHECK(vicover_free(job) == VICOVER_OK);
+}
+
+/* The descriptor is closed as soon as the job has been started. */
+static void dump_to(int fd, vicover_status expected)
+{
+    vicover_job job;
+
+    options.flags = VICOVER_OPTION_SINK_FD;
+    options.sink_fd = fd;
+    CHECK(vicover_dump_image(&options, &image, &job) == VICOVER_OK);
+    close(fd);
+    await(job, expected, "");
 }
 
 static struct vicover_verdict verified(void)
@@ -120,6 +132,83 @@ static void to_a_pipe_that_nobody_reads(void)
     CHECK(pipe2(ends, O_CLOEXEC) == 0);
     close(ends[0]);
     dump_to(ends[1], VICOVER_ERR_IO);
+}
+
+/* A FIFO by its name, which is then the dump's. */
+static void to_a_fifo(const char *dir)
+{
+    char fifo[4096], spec[4096 + 8];
+    pthread_t reader;
+    vicover_job job;
+    int both, from;
+
+    reset();
+    snprintf(fifo, sizeof(fifo), "%s/fifo", dir);
+    snprintf(spec, sizeof(spec), "sink=%s", fifo);
+    CHECK(mkfifo(fifo, 0600) == 0);
+    /* Open for both at first: then opening waits for nobody. */
+    both = open(fifo, O_RDWR | O_CLOEXEC);
+    from = open(fifo, O_RDONLY | O_CLOEXEC);
+    CHECK(both >= 0 && from >= 0);
+    options.spec = spec;
+    CHECK(pthread_create(&reader, NULL, collect, &from) == 0);
+    CHECK(vicover_dump_image(&options, &image, &job) == VICOVER_OK);
+    await(job, VICOVER_OK, fifo);
+    close(both);
+    CHECK(pthread_join(reader, NULL) == 0);
+    close(from);
+    CHECK(verified().state == VICOVER_DUMP_COMPLETE);
+    reset();
+}
+
+/* A file system that does not say how large it is, is not full. */
+static void to_memory(void)
+{
+    int fd = memfd_create("dump", MFD_CLOEXEC);
+    struct stat found;
+
+    CHECK(fd >= 0);
+    dump_to(dup(fd), VICOVER_OK);
+    CHECK(fstat(fd, &found) == 0 && found.st_size > 1 << 16);
+    close(fd);
+}
+
+/* What no dump can be written by is refused before anything is done, and what it
+ * is open for is not lost. */
+static void refuse_descriptor(int fd, const char *why)
+{
+    char kept[8] = "";
+    vicover_job job;
+
+    CHECK(fd >= 0);
+    options.flags = VICOVER_OPTION_SINK_FD;
+    options.sink_fd = fd;
+    REFUSED(vicover_dump_image(&options, &image, &job), VICOVER_ERR_IO, why);
+    close(fd);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    CHECK(read(fd, kept, sizeof(kept)) == 4 && !strcmp(kept, "kept"));
+    close(fd);
+}
+
+static void unfit_descriptors(void)
+{
+    int fd = created(), ends[2];
+
+    CHECK(write(fd, "kept", 4) == 4);
+    close(fd);
+    refuse_descriptor(open(path, O_WRONLY | O_APPEND | O_CLOEXEC), "open with O_APPEND");
+    refuse_descriptor(open(path, O_RDWR | O_APPEND | O_CLOEXEC), "open with O_APPEND");
+    refuse_descriptor(open(path, O_RDONLY | O_CLOEXEC), "not open for writing");
+    refuse_descriptor(open(path, O_PATH | O_CLOEXEC), "not open for writing");
+    fd = open(path, O_WRONLY | O_DIRECT | O_CLOEXEC);
+    if (fd >= 0) /* not every file system has it */
+        refuse_descriptor(fd, "open with O_DIRECT");
+    CHECK(pipe2(ends, O_CLOEXEC) == 0);
+    refuse_descriptor(ends[0], "not open for writing");
+    close(ends[1]);
+    refuse_descriptor(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC),
+                      "neither a file nor a device, pipe or socket");
+    refuse_descriptor(open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC), "s a directory");
 }
 
 /* Descriptor 0 is as good as any. */
@@ -215,6 +304,9 @@ int main(int argc, char **argv)
     to_a_file();
     to_a_pipe();
     to_a_pipe_that_nobody_reads();
+    to_memory();
+    unfit_descriptors();
+    to_a_fifo(argc > 1 ? argv[1] : ".");
     to_descriptor_zero();
     elf();
     to_a_named_file(argc > 1 ? argv[1] : ".");

@@ -115,7 +115,9 @@ struct vicover_options {
  * block device is written in place, what is in it is lost; a pipe, FIFO, socket
  * or other device gets a flattened stream (as of `makedumpfile -F`), which
  * cannot hold format=elf. The library works on a duplicate: the caller may close
- * its own when the call that starts the job returns. There is no manifest.
+ * its own when the call that starts the job returns. There is no manifest. ERR_IO,
+ * and nothing is written, when it is not open for writing, or open with O_DIRECT or
+ * (a file or block device) O_APPEND, or is none of these kinds.
  * A flag rather than a number that means "none": 0 is a descriptor. */
 #define VICOVER_OPTION_SINK_FD 0x1u
 
@@ -324,10 +326,11 @@ vicover_status vicover_set_io(vicover_job job, const char *policy);
  * terminated when size > 0); empty when it did not. */
 vicover_status vicover_job_error(vicover_job job, char *buffer, size_t size);
 
-/* Path of the job's dump, into buffer (always terminated when size > 0). Empty: there
- * is none yet, or it has no path, as with sink_fd or a FIFO. Until the dump is complete
- * the path ends in .incomplete, so ask again when the job is DONE. ERR_BUFFER, and
- * nothing in buffer, when it does not fit. */
+/* Path of the job's dump, or of the device or FIFO that the option sink names, into
+ * buffer (always terminated when size > 0). Empty: there is none yet, or it has no
+ * path, as with sink_fd. Until the dump is complete the path of a file of its own ends
+ * in .incomplete, so ask again when the job is DONE. ERR_BUFFER, and nothing in buffer,
+ * when it does not fit. */
 vicover_status vicover_dump_path(vicover_job job, char *buffer, size_t size);
 
 /* Reopens a dump of any format and checks structure, counts and checksums; of an

@@ -20,7 +20,7 @@ pub(crate) struct Place {
 pub(crate) fn look(options: &Options, dump_dir: &Path) -> Place {
     let room = match &options.sink {
         Some(sink) => room_on(sink, format_of(options)),
-        None => room_in(dump_dir, options.reserve_bytes).map(Some),
+        None => room_in(dump_dir, options.reserve_bytes),
     };
     match room {
         Err(error) => Place {

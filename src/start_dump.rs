@@ -35,7 +35,7 @@ pub(crate) fn start_dump(
             job_log!(shared.log, Info, "dumping to {}", path.display());
             shared.set_dump_path(path.clone());
         }
-        None => job_log!(shared.log, Info, "dumping to a stream"),
+        None => job_log!(shared.log, Info, "dumping to the descriptor handed in"),
     }
     begin(domain, target, known, sink, config, shared).map_err(|error| match error {
         Error::DumpStart(source) => Error::DumpStart(source.at(path.as_deref())),

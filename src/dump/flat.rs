@@ -42,6 +42,7 @@ pub(super) struct Record {
 /// Writes a dump as a flattened stream.
 pub struct FlatSink<W> {
     stream: W,
+    path: Option<PathBuf>,
     started: bool,
     /// End of the dump that the records so far make.
     end: u64,
@@ -52,9 +53,16 @@ impl<W: Write + Send> FlatSink<W> {
     pub fn new(stream: W) -> Self {
         Self {
             stream,
+            path: None,
             started: false,
             end: 0,
         }
+    }
+
+    /// The stream's own name, where it has one.
+    #[must_use]
+    pub fn named(self, path: Option<PathBuf>) -> Self {
+        Self { path, ..self }
     }
 
     fn record(&mut self, offset: i64, size: i64) -> io::Result<()> {
@@ -111,7 +119,7 @@ impl<W: Write + Send> Sink for FlatSink<W> {
     }
 
     fn path(&self) -> Option<PathBuf> {
-        None
+        self.path.clone()
     }
 
     fn is_seekable(&self) -> bool {

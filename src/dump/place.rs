@@ -3,6 +3,7 @@
 
 use super::error::Error;
 use super::format::Format;
+use super::sink;
 use crate::os::file::{free_space, may_write};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Seek};
@@ -44,7 +45,7 @@ pub fn make_directory(dir: &Path) -> Result<bool, Error> {
 ///
 /// # Errors
 /// When no dump could be written there.
-pub fn room_in(dir: &Path, reserve: u64) -> Result<u64, Error> {
+pub fn room_in(dir: &Path, reserve: u64) -> Result<Option<u64>, Error> {
     let there = match dir.metadata() {
         Err(error) if error.kind() == ErrorKind::NotFound => parent(dir),
         _ => dir,
@@ -58,7 +59,7 @@ pub fn room_in(dir: &Path, reserve: u64) -> Result<u64, Error> {
         free_space(&File::open(there)?)
     };
     let free = look().map_err(at(dir))?;
-    Ok(free.saturating_sub(reserve))
+    Ok(sink::room_in(free, reserve))
 }
 
 /// Bytes that a dump may have on what the option `sink` names, where that is known:
@@ -116,9 +117,9 @@ mod tests {
     fn looking_at_a_directory_changes_nothing() {
         let above = tempfile::tempdir().unwrap();
         let dir = above.path().join("dump");
-        let room = room_in(&dir, 0).unwrap();
+        let room = room_in(&dir, 0).unwrap().unwrap();
         assert!(room > 0 && !dir.exists());
-        assert_eq!(room_in(above.path(), u64::MAX).unwrap(), 0);
+        assert_eq!(room_in(above.path(), u64::MAX).unwrap(), Some(0));
         assert!(room_in(&dir.join("deeper"), 0).is_err());
         std::fs::write(&dir, "").unwrap();
         let error = room_in(&dir, 0).unwrap_err().with_causes();

@@ -73,6 +73,16 @@ pub trait Sink: Send {
 /// Bytes written through the page cache between two steps that empty it.
 const CACHE_STEP: u64 = 8 << 20;
 
+/// The part of the free space that a file system may need itself, to note where a file
+/// is: one with blocks of 1 KiB and no extents takes one block for 256 others.
+const OWN_SHARE: u64 = 128;
+
+/// Bytes that a dump may have in a file system with so much free, where that is known,
+/// if `reserve` bytes of it are to stay free.
+pub(super) fn room_in(free: Option<u64>, reserve: u64) -> Option<u64> {
+    free.map(|free| free.saturating_sub(reserve.max(free / OWN_SHARE)))
+}
+
 /// A file or block device that can be written to at any place: tables through
 /// the page cache, pages past it where that is possible.
 struct Seekable {
@@ -115,8 +125,7 @@ impl Seekable {
     }
 
     fn room(&self, reserve: u64) -> Option<u64> {
-        let free = file::free_space(&self.file).ok()?;
-        Some(free.saturating_sub(reserve))
+        room_in(file::free_space(&self.file).ok()?, reserve)
     }
 
     fn block(&self) -> usize {
@@ -254,22 +263,45 @@ pub struct OpenSink {
     path: Option<PathBuf>,
 }
 
+/// Why something cannot be a sink.
+fn unfit(why: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, why)
+}
+
 /// How long a pipe's reader may take nothing before the dump gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 impl OpenSink {
     /// The right sink for an open descriptor: a file or block device is written
-    /// in place, anything else gets a flattened stream.
+    /// in place; a pipe, socket or other device gets a flattened stream.
     ///
     /// # Errors
-    /// When the descriptor is a directory or cannot be looked at.
+    /// When the descriptor is something else, or open in a way that no dump can be
+    /// written by.
     pub fn from_file(file: File, path: Option<PathBuf>) -> io::Result<Box<dyn Sink>> {
         let kind = file.metadata()?.file_type();
+        let in_place = kind.is_file() || kind.is_block_device();
         if kind.is_dir() {
             return Err(io::ErrorKind::IsADirectory.into());
         }
-        if !kind.is_file() && !kind.is_block_device() {
-            return Ok(Box::new(FlatSink::new(PatientStream::new(file, PATIENCE))));
+        if !(in_place || kind.is_fifo() || kind.is_socket() || kind.is_char_device()) {
+            return Err(unfit("neither a file nor a device, pipe or socket"));
+        }
+        let flags = file::status_flags(&file)?;
+        if flags & libc::O_PATH != 0 || flags & libc::O_ACCMODE == libc::O_RDONLY {
+            return Err(unfit("not open for writing"));
+        }
+        if in_place && flags & libc::O_APPEND != 0 {
+            return Err(unfit("open with O_APPEND, which writes at the end only"));
+        }
+        if flags & libc::O_DIRECT != 0 {
+            return Err(unfit(
+                "open with O_DIRECT; allowed: without, pages are written so by themselves",
+            ));
+        }
+        if !in_place {
+            let stream = PatientStream::new(file, PATIENCE);
+            return Ok(Box::new(FlatSink::new(stream).named(path)));
         }
         Ok(Box::new(Self {
             seekable: Seekable::new(file),

@@ -102,6 +102,15 @@ pub(crate) fn duplicate(fd: RawFd) -> io::Result<File> {
     }
 }
 
+/// How `file` was opened, and what was set on it since (fcntl(2), F_GETFL).
+pub(crate) fn status_flags(file: &File) -> io::Result<libc::c_int> {
+    // SAFETY: F_GETFL takes no pointer; `file` keeps the descriptor open.
+    match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) } {
+        -1 => Err(io::Error::last_os_error()),
+        flags => Ok(flags),
+    }
+}
+
 /// Whether an error says that the kernel or the file system does not know such a
 /// call, or not with such flags: there may be another way.
 pub(crate) fn is_unsupported(error: &io::Error) -> bool {
@@ -111,8 +120,9 @@ pub(crate) fn is_unsupported(error: &io::Error) -> bool {
     )
 }
 
-/// Bytes that the file system of `file` has free for its user (statvfs(3)).
-pub(crate) fn free_space(file: &File) -> io::Result<u64> {
+/// Bytes that the file system of `file` has free for its user (statvfs(3)). `None`
+/// when it does not say how large it is, as a tmpfs without a limit.
+pub(crate) fn free_space(file: &File) -> io::Result<Option<u64>> {
     let mut found = MaybeUninit::<libc::statvfs>::uninit();
     // SAFETY: fstatvfs fills the struct when it succeeds, and only then is it
     // looked at; `file` keeps the descriptor open.
@@ -120,7 +130,7 @@ pub(crate) fn free_space(file: &File) -> io::Result<u64> {
         check(libc::fstatvfs(file.as_raw_fd(), found.as_mut_ptr()))?;
         found.assume_init()
     };
-    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    Ok((found.f_blocks > 0).then(|| found.f_bavail.saturating_mul(found.f_frsize)))
 }
 
 /// Whether this process may write to what is there (faccessat(2), AT_EACCESS): also
