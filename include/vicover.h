@@ -221,8 +221,9 @@ struct vicover_verdict {
     uint64_t           wanted_pages;  /* that the dump is to hold */
     uint64_t           stored_pages;  /* of those, with content of their own */
     uint64_t           zero_pages;    /* of those, of zeroes only */
-    uint64_t           lost_pages;    /* of those, not there */
-    uint64_t           length;        /* of the file, in bytes */
+    uint64_t           lost_pages;    /* of those, not there: never written, cut
+                                       * off, or unreadable */
+    uint64_t           length;        /* of the file or device, in bytes */
     char               reason[160];   /* why it is not complete, cut to fit;
                                        * empty when it is */
 };
@@ -333,9 +334,10 @@ vicover_status vicover_job_error(vicover_job job, char *buffer, size_t size);
  * when it does not fit. */
 vicover_status vicover_dump_path(vicover_job job, char *buffer, size_t size);
 
-/* Reopens a dump of any format and checks structure, counts and checksums; of an
- * ELF dump structure and completeness. Reads all of it, in the calling thread.
- * OK whatever the verdict; ERR_IO when it cannot be read. Since 2. */
+/* Reopens a dump of any format, in a file or on a block device, and checks
+ * structure, counts and checksums; of an ELF dump structure and completeness. Reads
+ * all of it, in the calling thread. OK whatever the verdict; ERR_IO when it, or the
+ * .sums beside it, cannot be read or is of another kind, such as a FIFO. Since 2. */
 vicover_status vicover_verify(const char *path,
                               struct vicover_verdict *verdict);
 

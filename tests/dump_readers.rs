@@ -324,5 +324,10 @@ fn a_block_device_holds_a_dump_whatever_was_on_it() {
         let summary = dump_to(sink, Format::Kdump(codec));
         assert_eq!(summary.path.as_ref(), Some(&device.0));
         check("libkdumpfile", &device.0, &expected);
+        let report = verify(&device.0).unwrap();
+        assert_eq!(report.verdict, Verdict::Complete);
+        assert_eq!(report.length, 64 << 20);
+        assert_eq!(report.wanted_pages, summary.wanted_pages);
+        assert_eq!(report.lost_pages, UNREADABLE.count() as u64);
     }
 }

@@ -6,7 +6,7 @@
 
 use super::bitmap::Bitmap;
 use super::error::Error;
-use super::notes::{Notes, Status};
+use super::notes::{Notes, Status, STATUS_NOTE};
 use super::reader::{fill, parse, Flaw, Source};
 use crate::addr::{Pfn, PAGE_SIZE};
 use zerocopy::byteorder::little_endian::{U16, U32, U64};
@@ -16,6 +16,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub(super) const IDENT: [u8; 16] = *b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0";
 const ET_CORE: u16 = 4;
 const EM_X86_64: u16 = 62;
+const PT_NULL: u32 = 0;
 const PT_LOAD: u32 = 1;
 const PT_NOTE: u32 = 4;
 /// `PF_R | PF_W | PF_X`.
@@ -163,16 +164,21 @@ impl Layout {
     }
 }
 
-/// Whether an ELF dump is all there and marked complete.
+/// Whether an ELF dump is all there and marked complete. Where a part of its headers
+/// is zero it ends there: after a loss of power, a file has the length of what was
+/// to be written.
 pub(super) fn check(source: &impl Source) -> Result<Status, Flaw> {
     let mut bytes = [0; size_of::<ElfHeader>()];
     fill(source, "the header", 0, &mut bytes)?;
     let header: ElfHeader = parse(&bytes);
-    let sizes_fit = usize::from(header.program_header_size.get()) == size_of::<ProgramHeader>();
-    if header.ident != IDENT || header.kind.get() != ET_CORE || !sizes_fit {
+    let count = usize::from(header.program_header_count.get());
+    let size = usize::from(header.program_header_size.get());
+    if header.kind.get() == 0 || size == 0 || count == 0 {
+        return Err(Flaw::Cut("the header"));
+    }
+    if header.ident != IDENT || header.kind.get() != ET_CORE || size != size_of::<ProgramHeader>() {
         return Err(Flaw::Damaged("not an ELF core of 64 bits".into()));
     }
-    let count = usize::from(header.program_header_count.get());
     let mut bytes = vec![0; count * size_of::<ProgramHeader>()];
     fill(
         source,
@@ -184,16 +190,25 @@ pub(super) fn check(source: &impl Source) -> Result<Status, Flaw> {
     for bytes in bytes.chunks_exact(size_of::<ProgramHeader>()) {
         let segment: ProgramHeader = parse(bytes);
         let (offset, size) = (segment.offset.get(), segment.file_size.get());
-        if offset
-            .checked_add(size)
-            .is_none_or(|end| end > source.length())
-        {
-            return Err(Flaw::Cut("a segment's end"));
+        if segment.kind.get() == PT_NULL {
+            return Err(Flaw::Cut("the program headers"));
         }
+        let Some(end) = offset
+            .checked_add(size)
+            .filter(|&end| end <= source.length())
+        else {
+            return Err(Flaw::Cut("a segment's end"));
+        };
         if segment.kind.get() == PT_NOTE {
-            let mut notes = vec![0; size as usize];
-            fill(source, "the notes", offset, &mut notes)?;
-            status = Notes::find_status(&notes);
+            // Ours is the last note.
+            let mut last = [0; STATUS_NOTE];
+            let at = end - size.min(STATUS_NOTE as u64);
+            let last = &mut last[..(end - at) as usize];
+            fill(source, "the notes", at, last)?;
+            if last.iter().all(|&byte| byte == 0) {
+                return Err(Flaw::Cut("the notes"));
+            }
+            status = Notes::find_status(last);
         }
     }
     status.ok_or_else(|| Flaw::Damaged("does not say whether it is complete".into()))

@@ -8,7 +8,7 @@ use super::error::Error;
 use super::kdump::{MainHeader, DESCRIPTOR_SIZE, INCOMPLETE};
 use super::reader::{FileSource, Flaw, Reader, Source};
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Seek};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -29,12 +29,9 @@ pub fn mend(path: &Path) -> Result<u64, Error> {
         path: path.into(),
         source,
     };
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(path)
-        .map_err(failed)?;
-    mend_file(&file).map_err(|flaw| match flaw {
+    let how = &mut OpenOptions::new();
+    let source = FileSource::open(path, how.read(true).write(true)).map_err(failed)?;
+    mend_file(&source.file).map_err(|flaw| match flaw {
         Flaw::Io(error) => failed(error),
         flaw => failed(io::Error::new(io::ErrorKind::InvalidData, flaw.to_string())),
     })
@@ -77,10 +74,9 @@ fn mend_file(file: &File) -> Result<u64, Flaw> {
 }
 
 fn open(file: &File) -> Result<Reader<FileSource>, Flaw> {
-    Reader::open(FileSource {
-        length: file.metadata()?.len(),
-        file: file.try_clone()?,
-    })
+    let file = file.try_clone()?;
+    let length = (&file).seek(io::SeekFrom::End(0))?;
+    Reader::open(FileSource { file, length })
 }
 
 /// Comes before any other change: the dump is not what it was any more.

@@ -23,6 +23,8 @@ const VMCOREINFO_NAME: &str = "VMCOREINFO";
 /// readers skip names they do not know.
 const STATUS_NAME: &str = "VICOVER";
 const STATUS_TYPE: u32 = 1;
+/// Bytes that it takes: header, name, value.
+pub(super) const STATUS_NOTE: usize = size_of::<NoteHeader>() + 8 + 4;
 
 /// What our own note says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +105,7 @@ impl Notes {
         let mut note = Vec::new();
         let desc = push(&mut note, STATUS_NAME, STATUS_TYPE, &[0; 4]);
         // Ours is the last note.
-        let at = notes.len().checked_sub(note.len())?;
+        let at = notes.len().checked_sub(STATUS_NOTE)?;
         let (head, tail) = notes[at..].split_at(desc.start);
         match (head == &note[..desc.start], tail) {
             (true, [0, 0, 0, 0]) => Some(Status::Complete),

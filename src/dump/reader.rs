@@ -3,9 +3,10 @@
 
 use super::kdump::{self, Layout, MainHeader, PageDescriptor, SubHeader, BLOCK, DESCRIPTOR_SIZE};
 use crate::addr::{Page, PAGE_SIZE};
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
+use std::fs::{File, FileType, OpenOptions};
+use std::io::{self, Seek};
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::path::Path;
 use zerocopy::FromBytes;
 
 /// Why something could not be read from a dump.
@@ -38,6 +39,27 @@ pub(super) trait Source {
 pub(super) struct FileSource {
     pub(super) file: File,
     pub(super) length: u64,
+}
+
+impl FileSource {
+    /// Opens a regular file or a block device. To open anything else may wait for
+    /// ever, or set something off.
+    pub(super) fn open(path: &Path, how: &mut OpenOptions) -> io::Result<Self> {
+        let holds_dumps = |kind: FileType| match kind.is_file() || kind.is_block_device() {
+            true => Ok(()),
+            false => Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "neither a regular file nor a block device",
+            )),
+        };
+        holds_dumps(path.metadata()?.file_type())?;
+        // It may be another one by now.
+        let file = how.custom_flags(libc::O_NONBLOCK).open(path)?;
+        holds_dumps(file.metadata()?.file_type())?;
+        // A device's metadata has no length.
+        let length = (&file).seek(io::SeekFrom::End(0))?;
+        Ok(Self { file, length })
+    }
 }
 
 impl Source for FileSource {

@@ -7,12 +7,16 @@ use super::manifest::{Manifest, PieceSums, VERSION};
 use super::naming::manifest_path;
 use super::notes::Status;
 use super::reader::{fill, FileSource, Flaw, Reader, Source, Stored};
-use std::fs::File;
-use std::io::ErrorKind;
+use std::fs::OpenOptions;
+use std::io::{self, ErrorKind};
+use std::ops::Range;
 use std::path::Path;
 
 /// Descriptors looked at in one go.
-const BATCH: usize = 4096;
+const BATCH: u64 = 4096;
+
+/// No manifest is larger: that of a dump of 64 TiB has 11 MiB at most.
+const MAX_MANIFEST: u64 = 16 << 20;
 
 /// What a dump is worth.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,29 +40,29 @@ pub struct Report {
     pub stored_pages: u64,
     /// Of these, of zeroes only.
     pub zero_pages: u64,
-    /// Of these, not there: never written, or unreadable in the guest.
+    /// Of these, not there: never written, cut off, or unreadable in the guest.
     pub lost_pages: u64,
-    /// Length of the file in bytes.
+    /// Length of the file or device in bytes.
     pub length: u64,
     /// Whether a manifest was beside it to compare with. Without one every
     /// compressed page is checked by itself, uncompressed ones are not.
     pub with_manifest: bool,
 }
 
-/// Reopens a dump and checks all of it against itself and against the manifest
-/// beside it. Takes kdump-compressed dumps, also as flattened streams kept in
-/// a file, and ELF dumps; of the latter only structure and completeness.
+/// Reopens a dump in a file or on a block device and checks all of it against
+/// itself and against the manifest beside it. Takes kdump-compressed dumps, also as
+/// flattened streams kept in a file, and ELF dumps; of the latter only structure and
+/// completeness.
 ///
 /// # Errors
-/// When the file or its manifest cannot be opened or read. What is wrong with
-/// the dump itself is no error but the report's verdict.
+/// When the file or its manifest cannot be opened or read, or is of another kind.
+/// What is wrong with the dump itself is no error but the report's verdict.
 pub fn verify(path: &Path) -> Result<Report, Error> {
     let failed = |source| Error::Path {
         path: path.into(),
         source,
     };
-    let file = File::open(path).map_err(failed)?;
-    let length = file.metadata().map_err(failed)?.len();
+    let source = FileSource::open(path, OpenOptions::new().read(true)).map_err(failed)?;
     let manifest = read_manifest(&manifest_path(path))?;
     let mut report = Report {
         verdict: Verdict::Complete,
@@ -66,10 +70,10 @@ pub fn verify(path: &Path) -> Result<Report, Error> {
         stored_pages: 0,
         zero_pages: 0,
         lost_pages: 0,
-        length,
+        length: source.length,
         with_manifest: manifest.is_some(),
     };
-    match check_any(FileSource { file, length }, manifest.as_ref(), &mut report) {
+    match check_any(source, manifest.as_ref(), &mut report) {
         Ok(()) => {}
         Err(Flaw::Io(source)) => return Err(failed(source)),
         Err(flaw @ Flaw::Cut(_)) => report.verdict = Verdict::Incomplete(flaw.to_string()),
@@ -83,11 +87,20 @@ fn read_manifest(path: &Path) -> Result<Option<Manifest>, Error> {
         path: path.into(),
         source,
     };
-    let text = match std::fs::read(path) {
-        Ok(text) => text,
+    let source = match FileSource::open(path, OpenOptions::new().read(true)) {
+        Ok(source) => source,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),
     };
+    if source.length > MAX_MANIFEST {
+        let what = format!(
+            "{} bytes; a manifest has {MAX_MANIFEST} at most",
+            source.length
+        );
+        return Err(failed(io::Error::new(ErrorKind::InvalidData, what)));
+    }
+    let mut text = vec![0; source.length as usize];
+    source.read_at(0, &mut text).map_err(failed)?;
     let manifest: Manifest = serde_json::from_slice(&text).map_err(|e| failed(e.into()))?;
     if manifest.version != VERSION || manifest.piece_bytes == 0 {
         return Err(failed(ErrorKind::Unsupported.into()));
@@ -132,10 +145,20 @@ fn check(
     let reader = Reader::open(source)?;
     report.wanted_pages = reader.wanted;
     let mut cut = None;
-    for rank in (0..reader.wanted).step_by(BATCH) {
-        match check_batch(&reader, rank, manifest.is_none(), report) {
+    for first in (0..reader.wanted).step_by(BATCH as usize) {
+        let batch = first..reader.wanted.min(first + BATCH);
+        match check_pages(&reader, batch.clone(), manifest.is_none(), report) {
             Err(flaw @ Flaw::Cut(_)) => cut = Some(flaw),
-            result => result?,
+            result => {
+                result?;
+                continue;
+            }
+        }
+        for rank in batch {
+            match check_pages(&reader, rank..rank + 1, manifest.is_none(), report) {
+                Err(Flaw::Cut(_)) => report.lost_pages += 1,
+                result => result?,
+            }
         }
     }
     if let Some(flaw) = cut {
@@ -154,20 +177,24 @@ fn check(
     }
 }
 
-fn check_batch(
+/// Counts the pages of these ranks: all of them, or none when one has a flaw.
+fn check_pages(
     reader: &Reader<impl Source>,
-    rank: u64,
+    ranks: Range<u64>,
     decompress: bool,
     report: &mut Report,
 ) -> Result<(), Flaw> {
-    for stored in reader.descriptors(rank, BATCH)? {
+    let found = reader.descriptors(ranks.start, (ranks.end - ranks.start) as usize)?;
+    if decompress {
+        for &stored in &found {
+            reader.page(stored)?;
+        }
+    }
+    for stored in found {
         match stored {
             Stored::Lost => report.lost_pages += 1,
             Stored::Zero => report.zero_pages += 1,
             Stored::At { .. } => report.stored_pages += 1,
-        }
-        if decompress {
-            reader.page(stored)?;
         }
     }
     Ok(())

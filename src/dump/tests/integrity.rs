@@ -125,6 +125,9 @@ proptest! {
         prop_assert!(matches!(report.verdict, Verdict::Incomplete(_)), "{:?}", report);
         // What is still there is right; `compare` panics at a wrong page.
         let found = GUEST.compare(FileSource { file, length }).ok();
+        prop_assert_eq!(report.wanted_pages > 0, found.is_some());
+        prop_assert_eq!(report.stored_pages + report.zero_pages, found.unwrap_or(0));
+        prop_assert_eq!(report.lost_pages, report.wanted_pages - found.unwrap_or(0));
         // Once mended it opens without a flaw, and has the same pages.
         if mend(&path).is_ok() {
             let report = verify(&path).unwrap();
@@ -151,6 +154,33 @@ proptest! {
         let report = verify(&path).unwrap();
         prop_assert_ne!(report.verdict, Verdict::Complete, "byte {:#x}", at);
     }
+}
+
+#[test]
+fn only_files_and_devices_are_opened() {
+    let (dir, path) = copy(false);
+    let fifo = dir.path().join("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.unwrap().success());
+    for other in [&fifo, dir.path(), Path::new("/dev/null")] {
+        let refused = [verify(other).map(drop), mend(other).map(drop)];
+        for error in refused.map(|result| result.unwrap_err().with_causes()) {
+            let why = "neither a regular file nor a block device";
+            assert_eq!(error, format!("{}: {why}", other.display()));
+        }
+    }
+    let sums = dir.path().join("copy.sums");
+    std::fs::rename(&fifo, &sums).unwrap();
+    let error = verify(&path).unwrap_err().with_causes();
+    assert!(
+        error.contains("copy.sums: neither a regular file"),
+        "{error}"
+    );
+    std::fs::remove_file(&sums).unwrap();
+    // Memory is not taken because a file says so.
+    File::create(&sums).unwrap().set_len(1 << 40).unwrap();
+    let error = verify(&path).unwrap_err().with_causes();
+    assert!(error.contains("copy.sums: 1099511627776 bytes"), "{error}");
 }
 
 #[test]
@@ -234,12 +264,38 @@ fn a_stream_cut_within_descriptors_is_incomplete() {
     every_cut_from_is_incomplete(&path, data_end, 7);
 }
 
+/// Cuts an ELF dump within its headers: as an interrupted copy leaves it, and, before
+/// the note that says how far it is, as a loss of power does, zeroes in place of what
+/// is missing.
+fn every_cut_in_headers_is_incomplete(path: &Path) {
+    let whole = std::fs::read(path).unwrap();
+    let name = whole
+        .windows(7)
+        .position(|bytes| bytes == b"VICOVER")
+        .unwrap();
+    let copy = path.with_extension("copy");
+    for cut in 0..name + 12 {
+        std::fs::write(&copy, &whole[..cut]).unwrap();
+        let lengths = [cut, whole.len()];
+        let zeroed = (16..=name - 12).contains(&cut);
+        for length in &lengths[..1 + usize::from(zeroed)] {
+            let file = File::options().write(true).open(&copy).unwrap();
+            file.set_len(*length as u64).unwrap();
+            let report = verify(&copy).unwrap();
+            let is_incomplete = matches!(report.verdict, Verdict::Incomplete(_));
+            assert!(is_incomplete, "cut at {cut}: {report:?}");
+        }
+    }
+    std::fs::remove_file(copy).unwrap();
+}
+
 #[test]
 fn an_elf_dump_says_whether_it_is_complete() {
     let dir = tempfile::tempdir().unwrap();
     let path = dump_as(dir.path(), Format::Elf);
     assert!(path.ends_with("guest-19700101T000000Z.elf"));
     assert_eq!(verify(&path).unwrap().verdict, Verdict::Complete);
+    every_cut_in_headers_is_incomplete(&path);
     every_cut_is_incomplete(&path, 99_991);
     let sink = FileSink::create(dir.path(), "half", 0, Format::Elf).unwrap();
     let config = EngineConfig {
