@@ -46,6 +46,11 @@ impl ElfWriter {
             pending: Written::default(),
         })
     }
+
+    fn mark(&mut self, output: &mut Output, status: Status) -> Result<(), Error> {
+        self.notes.set_status(status);
+        output.write("final mark", self.layout.notes, &self.notes.bytes)
+    }
 }
 
 impl FormatWriter for ElfWriter {
@@ -87,12 +92,15 @@ impl FormatWriter for ElfWriter {
             sink.set_length(self.layout.length)?;
             sink.sync()
         })?;
-        self.notes.set_status(Status::Complete);
-        output.write("final mark", self.layout.notes, &self.notes.bytes)?;
+        self.mark(output, Status::Complete)?;
         output.with_sink("final name", |sink| {
             sink.sync()?;
             sink.publish(None)
         })
+    }
+
+    fn mark_incomplete(&mut self, output: &mut Output) -> Result<(), Error> {
+        self.mark(output, Status::Incomplete)
     }
 }
 

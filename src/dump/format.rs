@@ -59,6 +59,9 @@ pub(super) trait FormatWriter: Send {
     /// Makes sure everything is on disk, marks the dump as complete, makes sure
     /// of that, and lets the sink publish it.
     fn complete(&mut self, output: &mut Output) -> Result<(), Error>;
+
+    /// Takes the mark back, if it was made.
+    fn mark_incomplete(&mut self, output: &mut Output) -> Result<(), Error>;
 }
 
 /// Pages that a flush has written.

@@ -251,3 +251,8 @@ impl FormatWriter for KdumpWriter {
         output.with_sink("final name", |sink| sink.publish(manifest.as_deref()))
     }
 }
+
+    fn mark_incomplete(&mut self, output: &mut Output) -> Result<(), Error> {
+        self.header.status |= U32::new(kdump::INCOMPLETE);
+        output.write("header", 0, self.header.as_bytes())
+    }

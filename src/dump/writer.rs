@@ -265,13 +265,24 @@ impl<P> Writer<P> {
     /// Marks the dump complete if it is, and makes sure of what was written.
     fn close(&mut self) -> Result<(), Arc<Error>> {
         let why_not = self.why_incomplete();
-        if why_not.is_none() {
-            return self.format.complete(&mut self.output).map_err(Arc::new);
-        }
+        let why_not = match why_not {
+            Some(error) => error,
+            None => match self.format.complete(&mut self.output) {
+                Ok(()) => return Ok(()),
+                Err(error) => {
+                    // It may be marked already. A dump that could not be finished is
+                    // never found to be complete; a stream's end is missing anyway.
+                    if self.output.is_seekable() {
+                        let _ = self.format.mark_incomplete(&mut self.output);
+                    }
+                    Arc::new(error)
+                }
+            },
+        };
         if let Err(error) = self.output.with_sink("dump", |sink| sink.sync()) {
             self.tell(Notice::NotSynced(error));
         }
-        why_not.map_or(Ok(()), Err)
+        Err(why_not)
     }
 
     fn why_incomplete(&self) -> Option<Arc<Error>> {

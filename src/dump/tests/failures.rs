@@ -76,6 +76,27 @@ fn a_full_disk_loses_the_rest_and_nothing_else() {
 }
 
 #[test]
+fn a_dump_that_is_not_known_to_be_on_disk_is_not_marked_complete() {
+    let guest = Guest {
+        frames: 640,
+        seed: 5,
+    };
+    for syncs in [0, 1] {
+        let mut sink = Recorder::new(1);
+        sink.syncs = Some(syncs);
+        let (_, lost, end) = run(guest, sink.clone(), Codec::None, guest.chunks(CHUNK));
+        assert_eq!(lost, 0);
+        let cause = end.unwrap_err().cause;
+        let Error::Write { source, .. } = &*cause else {
+            panic!("{cause}");
+        };
+        assert_eq!(source.raw_os_error(), Some(libc::EIO));
+        assert!(!Reader::open(sink.image()).unwrap().marked_complete());
+        assert_eq!(guest.compare(sink.image()).unwrap(), guest.readable());
+    }
+}
+
+#[test]
 fn a_panic_while_writing_ends_the_dump_only() {
     let guest = Guest {
         frames: 1000,

@@ -157,6 +157,32 @@ proptest! {
 }
 
 #[test]
+fn a_dump_that_does_not_get_its_name_is_not_complete() {
+    for format in [Format::Kdump(Codec::Zlib { level: 1 }), Format::Elf] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("dump");
+        let sink = FileSink::create_as(&path).unwrap();
+        // Another one has the name by then.
+        std::fs::write(&path, "another").unwrap();
+        let config = EngineConfig {
+            format,
+            ..config(Codec::None)
+        };
+        let (engine, _completed) = GUEST.start(sink, config);
+        for chunk in GUEST.chunks(CHUNK) {
+            engine.submit(chunk).unwrap();
+        }
+        let path = engine.finish().unwrap_err().summary.path.unwrap();
+        assert!(path.ends_with("dump.incomplete"));
+        let report = verify(&path).unwrap();
+        assert_eq!(
+            report.verdict,
+            Verdict::Incomplete("was not finished".into())
+        );
+    }
+}
+
+#[test]
 fn only_files_and_devices_are_opened() {
     let (dir, path) = copy(false);
     let fifo = dir.path().join("fifo");

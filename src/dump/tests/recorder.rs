@@ -29,6 +29,8 @@ pub(in crate::dump) struct Recorder {
     pub(in crate::dump) room: Option<u64>,
     /// Panic instead.
     pub(in crate::dump) panics: bool,
+    /// Syncs that succeed, if not all.
+    pub(in crate::dump) syncs: Option<u32>,
 }
 
 impl Recorder {
@@ -38,6 +40,7 @@ impl Recorder {
             block,
             room: None,
             panics: false,
+            syncs: None,
         }
     }
 
@@ -110,6 +113,11 @@ impl Sink for Recorder {
 
     fn sync(&mut self) -> io::Result<()> {
         self.state.lock().unwrap().calls.push(Call::Sync);
+        match self.syncs.as_mut() {
+            Some(0) => return Err(io::Error::from_raw_os_error(libc::EIO)),
+            Some(syncs) => *syncs -= 1,
+            None => {}
+        }
         Ok(())
     }
 
