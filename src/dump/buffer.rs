@@ -23,8 +23,13 @@ const LEAST_SIZE: usize = 1 << 16;
 /// What became of one page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// Its bytes are in the buffer.
-    Stored { at: u32, size: u32, flags: u32 },
+    /// Its bytes are in the buffer; their checksum, where pages are checksummed.
+    Stored {
+        at: u32,
+        size: u32,
+        flags: u32,
+        sum: u32,
+    },
     /// All its bytes are zero.
     Zero,
     /// It could not be read.

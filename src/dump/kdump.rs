@@ -109,7 +109,22 @@ pub(super) struct PageDescriptor {
     pub(super) size: U32,
     /// 0: stored as it is.
     pub(super) flags: U32,
+    /// No reader uses this, and makedumpfile writes 0: see [`summed`].
     pub(super) page_flags: U64,
+}
+
+/// In the upper half of a descriptor's `page_flags`: the lower half is the CRC-32 of
+/// the page's data as it is in the file.
+const SUM_FOLLOWS: u64 = 0x7663_7263;
+
+/// A descriptor's `page_flags` for data with this checksum.
+pub(super) fn summed(sum: u32) -> u64 {
+    SUM_FOLLOWS << 32 | u64::from(sum)
+}
+
+/// The checksum that `page_flags` hold, if they do.
+pub(super) fn sum_in(page_flags: u64) -> Option<u32> {
+    (page_flags >> 32 == SUM_FOLLOWS).then_some(page_flags as u32)
 }
 
 /// Size of [`PageDescriptor`].

@@ -137,20 +137,21 @@ impl KdumpWriter {
         }
         let run = self.runs.last_mut().expect("there is one now");
         for &state in &buffer.slots {
-            let (offset, size, flags) = match state {
+            let (offset, size, flags, sum) = match state {
                 State::Stored {
                     at: within,
                     size,
                     flags,
-                } => (at + u64::from(within), size, flags),
-                State::Zero => (self.layout.zero_page, PAGE_SIZE as u32, 0),
-                State::Unreadable => (0, 0, 0),
+                    sum,
+                } => (at + u64::from(within), size, flags, kdump::summed(sum)),
+                State::Zero => (self.layout.zero_page, PAGE_SIZE as u32, 0, 0),
+                State::Unreadable => (0, 0, 0, 0),
             };
             run.descriptors.push(PageDescriptor {
                 offset: U64::new(offset),
                 size: U32::new(size),
                 flags: U32::new(flags),
-                page_flags: U64::ZERO,
+                page_flags: U64::new(sum),
             });
         }
         self.pending.add(&buffer.slots);
@@ -250,9 +251,9 @@ impl FormatWriter for KdumpWriter {
         let manifest = self.manifest(output, length)?;
         output.with_sink("final name", |sink| sink.publish(manifest.as_deref()))
     }
-}
 
     fn mark_incomplete(&mut self, output: &mut Output) -> Result<(), Error> {
         self.header.status |= U32::new(kdump::INCOMPLETE);
         output.write("header", 0, self.header.as_bytes())
     }
+}

@@ -35,7 +35,7 @@ pub(super) trait Source {
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()>;
 }
 
-/// A file and the length it had when it was opened.
+/// A file or block device and the length it had when it was opened.
 pub(super) struct FileSource {
     pub(super) file: File,
     pub(super) length: u64,
@@ -83,6 +83,8 @@ pub(super) enum Stored {
         offset: u64,
         size: usize,
         flags: u32,
+        /// Checksum of what is there, if it is told.
+        sum: Option<u32>,
     },
 }
 
@@ -289,24 +291,33 @@ impl<S: Source> Reader<S> {
                 offset,
                 size,
                 flags,
+                sum: kdump::sum_in(found.page_flags.get()),
             },
         })
     }
 
-    /// The contents of a page; compressed ones are checked on the way. `None`
-    /// when it is lost.
+    /// The contents of a page, checked on the way. `None` when it is lost.
     pub(super) fn page(&self, stored: Stored) -> Result<Option<Page>, Flaw> {
-        let (offset, size, flags) = match stored {
+        let mut data = [0; PAGE_SIZE];
+        let (offset, size, flags, sum) = match stored {
             Stored::Lost => return Ok(None),
-            Stored::Zero => (self.layout.zero_page, PAGE_SIZE, 0),
+            Stored::Zero => {
+                let (offset, zero) = (self.layout.zero_page, crc32fast::hash(&data));
+                (offset, PAGE_SIZE, 0, Some(zero))
+            }
             Stored::At {
                 offset,
                 size,
                 flags,
-            } => (offset, size, flags),
+                sum,
+            } => (offset, size, flags, sum),
         };
-        let mut data = [0; PAGE_SIZE];
         fill(&self.source, "a page's data", offset, &mut data[..size])?;
+        if sum.is_some_and(|sum| sum != crc32fast::hash(&data[..size])) {
+            return Err(Flaw::Damaged(format!(
+                "the page at {offset:#x} has changed"
+            )));
+        }
         let mut page = [0; PAGE_SIZE];
         let length = match flags {
             kdump::COMPRESSED_ZLIB => libdeflater::Decompressor::new()

@@ -44,8 +44,8 @@ pub struct Report {
     pub lost_pages: u64,
     /// Length of the file or device in bytes.
     pub length: u64,
-    /// Whether a manifest was beside it to compare with. Without one every
-    /// compressed page is checked by itself, uncompressed ones are not.
+    /// Whether a manifest was beside it to compare with. Without one every page is
+    /// checked by itself, and nothing tells whether headers and tables have changed.
     pub with_manifest: bool,
 }
 

@@ -154,14 +154,17 @@ impl<P: Pages> Worker<P> {
                     bytes, used, sum, ..
                 } = &mut **lease;
                 *used += size as usize;
+                let mut page_sum = 0;
                 if self.shared.summed {
                     // Now, while the page is in the processor's cache.
                     sum.update(&bytes[at..*used]);
+                    page_sum = crc32fast::hash(&bytes[at..*used]);
                 }
                 State::Stored {
                     at: at as u32,
                     size,
                     flags,
+                    sum: page_sum,
                 }
             }
             other => other,
@@ -189,6 +192,7 @@ pub(super) fn store_compressed(
         at: 0,
         size: size as u32,
         flags,
+        sum: 0,
     }
 }
 
@@ -204,6 +208,7 @@ fn store_raw<E>(out: &mut [u8], copy: impl FnOnce(&mut Page) -> Result<(), E>) -
             at: 0,
             size: PAGE_SIZE as u32,
             flags: 0,
+            sum: 0,
         },
     }
 }

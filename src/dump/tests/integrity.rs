@@ -2,7 +2,7 @@
 
 use super::guest::{config, Guest, CHUNK};
 use super::recorder::{Call, Recorder};
-use crate::dump::reader::{FileSource, Reader};
+use crate::dump::reader::{FileSource, Flaw, Reader, Stored};
 use crate::dump::{
     mend, verify, Codec, EngineConfig, FileSink, FlatSink, Format, Sink, Summary, Verdict,
 };
@@ -153,6 +153,54 @@ proptest! {
         file.write_all_at(&[byte[0] ^ flip], at).unwrap();
         let report = verify(&path).unwrap();
         prop_assert_ne!(report.verdict, Verdict::Complete, "byte {:#x}", at);
+    }
+}
+
+#[test]
+fn any_bit_of_a_page_that_was_flipped_is_noticed_without_a_manifest() {
+    for codec in [
+        Codec::None,
+        Codec::Zlib { level: 1 },
+        Codec::Zstd { level: 1 },
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dump(dir.path(), codec);
+        std::fs::remove_file(format!("{}.sums", path.display())).unwrap();
+        let source = FileSource::open(&path, OpenOptions::new().read(true).write(true)).unwrap();
+        let file = source.file.try_clone().unwrap();
+        let reader = Reader::open(source).unwrap();
+        let places = reader.descriptors(0, 8).unwrap();
+        let places = places.into_iter().filter_map(|stored| match stored {
+            Stored::At { offset, size, .. } => Some((stored, offset..offset + size as u64)),
+            Stored::Zero => Some((stored, reader.tables_end()..reader.data_start())),
+            Stored::Lost => None,
+        });
+        let mut flipped = 0;
+        for (stored, mut place) in places {
+            let first = place.start;
+            for (at, bit) in place
+                .by_ref()
+                .flat_map(|at| (0..8).map(move |bit| (at, bit)))
+            {
+                // All of the start, where codecs have their headers.
+                if at > first + 32 && (at + bit) % 5 != 0 {
+                    continue;
+                }
+                let mut byte = [0];
+                file.read_exact_at(&mut byte, at).unwrap();
+                file.write_all_at(&[byte[0] ^ 1 << bit], at).unwrap();
+                let found = reader.page(stored);
+                assert!(matches!(found, Err(Flaw::Damaged(_))), "{codec:?}, {at:#x}");
+                if flipped == 0 {
+                    let verdict = verify(&path).unwrap().verdict;
+                    assert!(matches!(verdict, Verdict::Damaged(_)), "{verdict:?}");
+                }
+                file.write_all_at(&byte, at).unwrap();
+                flipped += 1;
+            }
+        }
+        assert!(flipped > 1000);
+        assert_eq!(verify(&path).unwrap().verdict, Verdict::Complete);
     }
 }
 
