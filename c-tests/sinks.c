@@ -101,12 +101,21 @@ static void to_a_file(void)
     verdict = verified();
     CHECK(verdict.state == VICOVER_DUMP_INCOMPLETE);
     CHECK(strstr(verdict.reason, "ends before"));
+    CHECK(verdict.wanted_pages == 2048 && verdict.lost_pages > 512);
+    CHECK(verdict.stored_pages + verdict.zero_pages + verdict.lost_pages == 2048);
+    uint64_t lost = verdict.lost_pages, cut_off;
+    CHECK(vicover_mend(path, &cut_off) == VICOVER_OK && cut_off == lost);
+    CHECK(vicover_mend(path, &cut_off) == VICOVER_OK && cut_off == 0);
+    CHECK(vicover_mend(path, NULL) == VICOVER_OK);
+    verdict = verified();
+    CHECK(verdict.state == VICOVER_DUMP_INCOMPLETE && verdict.lost_pages == lost);
 
     FILE *file = fopen(path, "wb");
     CHECK(file && fwrite(path, 1, sizeof(path), file) == sizeof(path));
     fclose(file);
     verdict = verified();
     CHECK(verdict.state == VICOVER_DUMP_DAMAGED && verdict.reason[0]);
+    REFUSED(vicover_mend(path, NULL), VICOVER_ERR_IO, "/dump: not a kdump");
 }
 
 static void to_a_pipe(void)
@@ -158,6 +167,11 @@ static void to_a_fifo(const char *dir)
     CHECK(pthread_join(reader, NULL) == 0);
     close(from);
     CHECK(verified().state == VICOVER_DUMP_COMPLETE);
+    /* Nobody is at its other end now: it is refused, not waited for. */
+    struct vicover_verdict verdict = { .struct_size = sizeof(verdict) };
+    REFUSED(vicover_verify(fifo, &verdict), VICOVER_ERR_IO,
+            "/fifo: neither a regular file nor a block device");
+    REFUSED(vicover_mend(fifo, NULL), VICOVER_ERR_IO, "/fifo: neither a regular");
     reset();
 }
 
@@ -292,6 +306,7 @@ static void misuse(void)
 
     REFUSED(vicover_verify(NULL, &verdict), VICOVER_ERR_NULL, "path");
     REFUSED(vicover_verify(path, NULL), VICOVER_ERR_NULL, "vicover_verdict");
+    REFUSED(vicover_mend(NULL, NULL), VICOVER_ERR_NULL, "path");
     REFUSED(vicover_verify("/nonexistent", &verdict), VICOVER_ERR_IO, "/nonexistent: No such file");
     verdict.struct_size = 8;
     REFUSED(vicover_verify(path, &verdict), VICOVER_ERR_STRUCT_SIZE, "is 8");

@@ -51,7 +51,7 @@ extern "C" {
 /* The ABI this header describes. The low 16 bits grow with every addition; a
  * library is usable when its high 16 bits are equal and its low ones are not
  * smaller. */
-#define VICOVER_ABI_VERSION 0x00000005u
+#define VICOVER_ABI_VERSION 0x00000006u
 
 /* Status codes: never reused, never renumbered. */
 typedef int32_t vicover_status;
@@ -340,6 +340,13 @@ vicover_status vicover_dump_path(vicover_job job, char *buffer, size_t size);
  * .sums beside it, cannot be read or is of another kind, such as a FIFO. Since 2. */
 vicover_status vicover_verify(const char *path,
                               struct vicover_verdict *verdict);
+
+/* Makes a kdump file that was cut off, as by a copy, safe to open: readers trust what
+ * it says of data that is gone. Pages of which data is missing become lost pages,
+ * and the dump is marked as incomplete; nothing changes where nothing is missing.
+ * cut_off, which may be NULL, is how many pages that were. ERR_IO when the file
+ * cannot be read or written, is no kdump file, or has no page left. Since 6. */
+vicover_status vicover_mend(const char *path, uint64_t *cut_off);
 
 /* Forgets a finished job; ERR_BUSY while it runs. The handle is invalid
  * afterwards, and using it again is answered by ERR_HANDLE. */

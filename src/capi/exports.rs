@@ -13,7 +13,7 @@ use super::input::{Start, Versioned};
 pub use super::preflight::vicover_check_domain;
 use super::status::{answer, last_error, status_of, Failure};
 use super::{abi, handles, input};
-use crate::dump::{verify, Report, Verdict};
+use crate::dump::{mend, verify, Report, Verdict};
 use crate::error::Error;
 use crate::host::images::{FileImage, Image, SyntheticImage};
 use crate::host::memory::{Faults, MemoryHost};
@@ -391,6 +391,30 @@ pub unsafe extern "C" fn vicover_verify(
             .map_err(|error| Failure::new(abi::VICOVER_ERR_IO, error.with_causes()))?;
         // SAFETY: the caller passes a struct as the header says.
         unsafe { input::write_struct(verdict, &verdict_of(&report)) }
+    })
+}
+
+/// Makes a dump that was cut off safe to open.
+///
+/// # Safety
+/// As the header says.
+#[no_mangle]
+pub unsafe extern "C" fn vicover_mend(
+    path: *const c_char,
+    cut_off: *mut u64,
+) -> abi::vicover_status {
+    answer(|| {
+        // SAFETY: the caller passes null or a terminated string.
+        let path = unsafe { input::text(path, "path")? };
+        let path =
+            path.ok_or_else(|| Failure::new(abi::VICOVER_ERR_NULL, "path must not be null"))?;
+        let pages = mend(path.as_ref())
+            .map_err(|error| Failure::new(abi::VICOVER_ERR_IO, error.with_causes()))?;
+        if !cut_off.is_null() {
+            // SAFETY: not null, and writable as the header says.
+            unsafe { input::write_out(cut_off, "cut_off", pages)? };
+        }
+        Ok(())
     })
 }
 
