@@ -222,7 +222,7 @@ struct vicover_verdict {
     uint64_t           stored_pages;  /* of those, with content of their own */
     uint64_t           zero_pages;    /* of those, of zeroes only */
     uint64_t           lost_pages;    /* of those, not there: never written, cut
-                                       * off, or unreadable */
+                                       * off, unreadable, or without room */
     uint64_t           length;        /* of the file or device, in bytes */
     char               reason[160];   /* why it is not complete, cut to fit;
                                        * empty when it is */

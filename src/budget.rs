@@ -1,34 +1,28 @@
-//! Making a dump fit: its size is forecast before anything is written. When
-//! there is not room enough, the dump level rises step by step, and when even
-//! that is not enough, the most useful pages are kept and the rest is not.
+//! Making a dump fit: how large its pages become is looked at before anything is
+//! written, and where there is not room for all, the least useful are left out.
 
-use crate::addr::{Gfn, GfnRange, Page, PAGE_SIZE};
-use crate::dump::{self, Forecast, Format, Sampler};
+use crate::addr::{Gfn, GfnRange, Page, Pfn, PAGE_SIZE};
+use crate::dump::{self, DumpSize, Format, Sizer};
 use crate::error::Error;
-use crate::guest::verdict::DumpLevel;
 use crate::host::{Access, CrashedDomain};
 use crate::job::Shared;
 use crate::joblog::job_log;
 use crate::understand::Understanding;
 use crate::units::Size;
 
-/// Pages looked at for one forecast: some milliseconds of mapping and
-/// compressing, and a standard error of some percent.
-const SAMPLE: u64 = 1024;
-/// Forecasts of a dump of fewer pages, each with pages of that dump.
-const CUTS: u32 = 8;
+/// Pages looked at at first: a tenth of a second of mapping and compressing. When
+/// these do not tell enough, more are.
+const FIRST_LOOK: u64 = 4096;
+const MORE: u64 = 4;
+const LONGEST_LOOK: u64 = 65_536;
+/// So many at least, of those that fit, before what they tell is believed.
+const LEAST_LOOK: u64 = 64;
+const MOST_LOOKS: usize = 5;
+/// The part of the room that may stay empty because not every page is looked at.
+/// The writer leaves out what does not fit after all.
+const UNCERTAIN: u64 = 50;
 
-/// What is left out beside what was asked for, one kind after the other: what
-/// nobody used, what is on the disk as well, and last what programs had. Pages
-/// of zeroes are no step: they take no space at any level.
-const STEPS: [u8; 4] = {
-    let free = DumpLevel::ZERO | DumpLevel::FREE;
-    let cache = free | DumpLevel::CACHE;
-    let private_cache = cache | DumpLevel::PRIVATE_CACHE;
-    [free, cache, private_cache, private_cache | DumpLevel::USER]
-};
-
-/// Changes what is dumped so that it is forecast to fit into `room` bytes.
+/// Changes what is dumped so that it fits into `room` bytes.
 pub(crate) fn fit(
     domain: &dyn CrashedDomain,
     known: &mut Understanding,
@@ -36,8 +30,10 @@ pub(crate) fn fit(
     room: u64,
     shared: &Shared,
 ) -> Result<(), Error> {
-    // Without a sample every page counts in full: mostly that is enough to know.
-    let most = forecast_of(Sampler::new(format), known)?.likely_most;
+    let size = DumpSize::new(format, &known.facts, &known.bitmaps).map_err(Error::DumpStart)?;
+    let wanted = known.bitmaps.wanted_total();
+    // Mostly it is enough to know how large pages can become.
+    let most = size.of(wanted, wanted * PAGE_SIZE as u64);
     if most <= room {
         job_log!(
             shared.log,
@@ -48,98 +44,205 @@ pub(crate) fn fit(
         );
         return Ok(());
     }
-    let mut now = sampled(domain, known, format)?;
-    let asked = known.plan.level();
-    for step in STEPS {
-        if now.likely_most <= room {
-            break;
-        }
-        let before = known.bitmaps.wanted_total();
-        known.raise_level(step)?;
-        if known.bitmaps.wanted_total() < before {
-            now = sampled(domain, known, format)?;
-        }
-    }
-    let level = known.plan.level();
-    if level != asked {
-        job_log!(
-            shared.log,
-            Warn,
-            "dump: no room for level {} in {}, level raised to {}",
-            asked.get(),
-            Size(room),
-            level.get()
-        );
-    }
-    let useful = known.bitmaps.wanted_total();
-    for _ in 0..CUTS {
-        if now.likely_most <= room {
-            break;
-        }
-        let wanted = u128::from(known.bitmaps.wanted_total());
-        let fewer = wanted * u128::from(room) / u128::from(now.likely_most);
-        known.keep_most_useful(fewer as u64)?;
-        now = sampled(domain, known, format)?;
-    }
-    if now.likely_most > room {
-        let least = now.tables;
+    let budget = Budget { size, room };
+    let mut look = Look::new(domain, known, format, shared)?;
+    let sample = look.until_certain(&budget)?;
+    let kept = sample.fitting(&budget);
+    if kept == 0 {
+        let least = budget
+            .size
+            .of(1, sample.sizes.first().map_or(0, |&size| size.into()));
         return Err(Error::DumpStart(dump::Error::NoRoom { least, room }));
     }
-    let kept = known.bitmaps.wanted_total();
-    if kept < useful {
+    let expected = budget.size.of(kept, sample.bytes(kept));
+    if kept < wanted {
+        known.keep_most_useful(kept)?;
         job_log!(
             shared.log,
             Warn,
-            "dump: no room for level {} in {}, the most useful {kept} of {useful} pages are kept",
-            level.get(),
+            "dump: no room for all in {}, the most useful {kept} of {wanted} pages are kept",
             Size(room)
         );
     }
     job_log!(
         shared.log,
         Info,
-        "dump: {} expected, hardly more than {}, {} free",
-        Size(now.expected),
-        Size(now.likely_most),
+        "dump: {} expected, {} free",
+        Size(expected),
         Size(room)
     );
     Ok(())
 }
 
-/// The forecast from pages spread evenly over those that are to be dumped.
-fn sampled(
-    domain: &dyn CrashedDomain,
-    known: &Understanding,
-    format: Format,
-) -> Result<Forecast, Error> {
-    let mut sampler = Sampler::new(format).map_err(Error::DumpStart)?;
-    let wanted = known.bitmaps.wanted();
-    let step = (known.bitmaps.wanted_total() / SAMPLE).max(1);
-    // How many pages to pass over before the next is taken.
-    let mut pass = step / 2;
-    let mut page: Page = [0; PAGE_SIZE];
-    for (start, end) in wanted.runs() {
-        let length = end.0 - start.0;
-        while pass < length {
-            let gfn = Gfn(start.0 + pass);
-            let one = GfnRange::new(gfn, Gfn(gfn.0 + 1));
-            if let Ok(mapping) = domain.map(one, Access::Read) {
-                if mapping.copy(0, &mut page) {
-                    sampler.add(&page);
-                }
-            }
-            pass += step;
-        }
-        pass -= length;
-    }
-    forecast_of(Ok(sampler), known)
+/// What a dump may take.
+struct Budget {
+    size: DumpSize,
+    room: u64,
 }
 
-fn forecast_of(
-    sampler: Result<Sampler, dump::Error>,
-    known: &Understanding,
-) -> Result<Forecast, Error> {
-    sampler
-        .and_then(|sampler| sampler.forecast(&known.facts, &known.bitmaps))
-        .map_err(Error::DumpStart)
+/// Sizes of pages: one of every `step` pages, the most useful first.
+struct Sample {
+    step: u64,
+    /// Pages that it stands for.
+    reach: u64,
+    sizes: Vec<u32>,
+    /// Bytes that all pages before each of `sizes` take, by the sample; one more.
+    bytes_before: Vec<u64>,
+    /// The square of the standard error of that.
+    variance_before: Vec<f64>,
+}
+
+impl Sample {
+    fn new(step: u64, reach: u64, sizes: Vec<u32>) -> Self {
+        let (mut bytes, mut variance) = (0, 0.0);
+        let (mut bytes_before, mut variance_before) = (vec![0], vec![0.0]);
+        let step_error = step as f64 * (step - 1) as f64;
+        for (index, &size) in sizes.iter().enumerate() {
+            // Neighbours differ as pages between them do: half of the square of
+            // their difference estimates the variance there.
+            let next = sizes.get(index + 1).or(sizes.get(index.wrapping_sub(1)));
+            let difference = f64::from(size) - f64::from(*next.unwrap_or(&size));
+            bytes += u64::from(size) * step;
+            variance += step_error * difference * difference / 2.0;
+            bytes_before.push(bytes);
+            variance_before.push(variance);
+        }
+        Self {
+            step,
+            reach,
+            sizes,
+            bytes_before,
+            variance_before,
+        }
+    }
+
+    /// Bytes that the first so many pages take.
+    fn bytes(&self, pages: u64) -> u64 {
+        let (whole, part) = ((pages / self.step) as usize, pages % self.step);
+        let size = self.sizes.get(whole).map_or(0, |&size| u64::from(size));
+        self.bytes_before[whole] + size * part
+    }
+
+    /// Three standard errors of that.
+    fn error(&self, pages: u64) -> u64 {
+        let variance = self.variance_before[pages.div_ceil(self.step) as usize];
+        (3.0 * variance.sqrt()) as u64
+    }
+
+    /// How many pages fit, of those that the sample stands for.
+    fn fitting(&self, budget: &Budget) -> u64 {
+        let fits = |pages: u64| {
+            let error = self.error(pages).min(budget.room / UNCERTAIN);
+            budget.size.of(pages, self.bytes(pages) + error) <= budget.room
+        };
+        let (mut fitting, mut too_many) = (0, self.reach + 1);
+        while fitting + 1 < too_many {
+            let middle = fitting + (too_many - fitting) / 2;
+            match fits(middle) {
+                true => fitting = middle,
+                false => too_many = middle,
+            }
+        }
+        fitting
+    }
+}
+
+/// Looks at pages that are to be dumped.
+struct Look<'a> {
+    domain: &'a dyn CrashedDomain,
+    known: &'a Understanding,
+    shared: &'a Shared,
+    sizer: Sizer,
+}
+
+impl<'a> Look<'a> {
+    fn new(
+        domain: &'a dyn CrashedDomain,
+        known: &'a Understanding,
+        format: Format,
+        shared: &'a Shared,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            domain,
+            known,
+            shared,
+            sizer: Sizer::new(format).map_err(Error::DumpStart)?,
+        })
+    }
+
+    /// Takes larger samples, of no more pages than may fit, until it is certain enough
+    /// how many do.
+    fn until_certain(&mut self, budget: &Budget) -> Result<Sample, Error> {
+        let wanted = self.known.bitmaps.wanted_total();
+        let (mut reach, mut pages) = (wanted, FIRST_LOOK);
+        let mut looks = 0;
+        loop {
+            let sample = self.sample(reach, reach.div_ceil(pages).max(1))?;
+            looks += 1;
+            let kept = sample.fitting(budget);
+            let within = kept < reach || reach == wanted;
+            let certain =
+                kept >= LEAST_LOOK * sample.step && sample.error(kept) <= budget.room / UNCERTAIN;
+            if within && (certain || sample.step == 1) || looks == MOST_LOOKS {
+                return Ok(sample);
+            }
+            reach = wanted.min(2 * (kept + sample.step));
+            pages = LONGEST_LOOK.min(pages * MORE);
+        }
+    }
+
+    /// The sizes of one page of every `step` of the `reach` most useful ones. Which
+    /// one is left to chance: much in memory is regular.
+    fn sample(&mut self, reach: u64, step: u64) -> Result<Sample, Error> {
+        let wanted = self.known.bitmaps.wanted();
+        let mut sizes = Vec::with_capacity(reach.div_ceil(step) as usize);
+        let mut seen = 0;
+        let mut next = chosen(0, step, reach);
+        for run in self.known.plan.by_usefulness() {
+            let (start, end) = (run.start.as_pfn(), run.end.as_pfn());
+            let count = wanted.count_range(start, end);
+            if seen + count <= next {
+                seen += count;
+                continue;
+            }
+            for pfn in wanted.iter_range(start, end) {
+                if seen == next {
+                    if self.shared.is_cancelled() {
+                        return Err(Error::Cancelled);
+                    }
+                    sizes.push(self.size_of(pfn));
+                    next = chosen(sizes.len() as u64, step, reach);
+                }
+                seen += 1;
+            }
+            if next >= reach {
+                break;
+            }
+        }
+        Ok(Sample::new(step, reach, sizes))
+    }
+
+    /// Bytes that a page takes; none when it cannot be read.
+    fn size_of(&mut self, pfn: Pfn) -> u32 {
+        let mut page: Page = [0; PAGE_SIZE];
+        let one = GfnRange::new(Gfn(pfn.0), Gfn(pfn.0 + 1));
+        match self.domain.map(one, Access::Read) {
+            Ok(mapping) if mapping.copy(0, &mut page) => self.sizer.size_of(&page),
+            _ => 0,
+        }
+    }
+}
+
+/// The page that is taken of the piece number `index`, of `step` pages each; no page
+/// below `reach` when there is none.
+fn chosen(index: u64, step: u64, reach: u64) -> u64 {
+    let first = index * step;
+    if first >= reach {
+        return u64::MAX;
+    }
+    // SplitMix64: the same pages every time.
+    let mut mixed = (index + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    first + (mixed ^ mixed >> 31) % step.min(reach - first)
 }

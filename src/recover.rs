@@ -461,6 +461,14 @@ fn report_dump(drained: Result<Summary, Error>, shared: &Shared) -> Result<(), E
         .dumped
         .store(summary.progress.pages, Relaxed);
     shared.counters.dump_bytes.store(summary.length, Relaxed);
+    if summary.progress.left_out_pages > 0 {
+        job_log!(
+            shared.log,
+            Warn,
+            "dump: no room for the last {} pages",
+            summary.progress.left_out_pages
+        );
+    }
     let path = summary.path.unwrap_or_default();
     let place = match path.as_os_str().is_empty() {
         true => "a stream".into(),

@@ -49,14 +49,15 @@ fn begin(
     target: &Target,
     known: &mut Understanding,
     sink: Box<dyn Sink>,
-    config: EngineConfig,
+    mut config: EngineConfig,
     shared: &Shared,
 ) -> Result<Dump, Error> {
     let limits = [
         sink.room(target.options.reserve_bytes),
         target.options.max_dump_bytes,
     ];
-    if let Some(room) = limits.into_iter().flatten().min() {
+    config.limit = limits.into_iter().flatten().min();
+    if let Some(room) = config.limit {
         budget::fit(domain, known, config.format, room, shared)?;
     }
     shared

@@ -47,32 +47,24 @@ impl Understanding {
             .count_range(range.start.as_pfn(), range.end.as_pfn())
     }
 
-    /// Leaves out what these parts of a dump level name as well.
-    pub(crate) fn raise_level(&mut self, parts: u8) -> Result<(), Error> {
-        self.plan.raise_level(parts);
-        self.facts.dump_level = u32::from(self.plan.level().get());
-        let mut wanted = self.bitmaps.wanted().clone();
-        for range in self.plan.excluded() {
-            wanted.clear_range(range.start.as_pfn(), range.end.as_pfn());
-        }
-        self.want(wanted)
-    }
-
-    /// Dumps no more than so many pages, those that come first.
+    /// Dumps no more than so many pages, the most useful ones. The dump's level says
+    /// what kinds of pages are not all in it.
     pub(crate) fn keep_most_useful(&mut self, pages: u64) -> Result<(), Error> {
         let before = self.bitmaps.wanted();
         let mut wanted = Bitmap::new(before.limit());
-        let in_order = self
-            .plan
-            .kept()
-            .flat_map(|range| before.iter_range(range.start.as_pfn(), range.end.as_pfn()));
-        let count = usize::try_from(pages).unwrap_or(usize::MAX);
-        in_order.take(count).for_each(|pfn| wanted.set(pfn));
-        self.want(wanted)
-    }
-
-    fn want(&mut self, wanted: Bitmap) -> Result<(), Error> {
+        let mut level = self.plan.level();
+        let mut left = usize::try_from(pages).unwrap_or(usize::MAX);
+        for range in self.plan.by_usefulness() {
+            let (start, end) = (range.start.as_pfn(), range.end.as_pfn());
+            let kept = before.iter_range(start, end).take(left);
+            let count = kept.map(|pfn| wanted.set(pfn)).count();
+            left -= count;
+            if before.count_range(start, end) > count as u64 {
+                level = level.with(self.plan.verdict(range.start).part().unwrap_or(0));
+            }
+        }
         let present = self.bitmaps.present().clone();
+        self.facts.dump_level = u32::from(level.get());
         self.bitmaps = Arc::new(Bitmaps::new(present, wanted).map_err(Error::DumpStart)?);
         Ok(())
     }

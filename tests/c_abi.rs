@@ -29,6 +29,11 @@ fn a_caller_hands_in_descriptors_and_verifies_dumps() {
 }
 
 #[test]
+fn there_is_a_dump_whenever_more_than_its_tables_fits() {
+    run("room", tempfile::tempdir().unwrap().path());
+}
+
+#[test]
 fn the_pace_of_a_running_job_changes() {
     run("pace", tempfile::tempdir().unwrap().path());
 }

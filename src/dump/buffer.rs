@@ -34,6 +34,8 @@ pub(super) enum State {
     Zero,
     /// It could not be read.
     Unreadable,
+    /// There was no room for it.
+    NoRoom,
 }
 
 /// A buffer's memory.
@@ -61,6 +63,31 @@ impl Buffer {
             first: Pfn(0),
             first_rank: 0,
         })
+    }
+
+    /// Leaves out the pages that do not fit into `room`, from the first of them on.
+    /// What is left of the room is none then: nothing smaller comes in their place.
+    pub(super) fn keep_within(&mut self, room: &mut u64) {
+        if self.used as u64 <= *room {
+            *room -= self.used as u64;
+            return;
+        }
+        let mut kept = 0;
+        for slot in &mut self.slots {
+            let &mut State::Stored { at, size, .. } = slot else {
+                continue;
+            };
+            let end = (at + size) as usize;
+            if end as u64 > *room {
+                *slot = State::NoRoom;
+                continue;
+            }
+            kept = end;
+        }
+        self.used = kept;
+        self.sum.reset();
+        self.sum.update(&self.bytes[..kept]);
+        *room = 0;
     }
 }
 
@@ -208,6 +235,36 @@ impl Drop for Lease {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_buffer_keeps_what_there_is_room_for() {
+        let mut buffer = Buffer::new(PAGE_SIZE).unwrap();
+        let stored = |at| State::Stored {
+            at,
+            size: 100,
+            flags: 0,
+            sum: 0,
+        };
+        buffer.bytes[..300].fill(7);
+        buffer.used = 300;
+        buffer.slots = vec![
+            State::Zero,
+            stored(0),
+            stored(100),
+            State::Zero,
+            stored(200),
+        ];
+        let mut room = 500;
+        buffer.keep_within(&mut room);
+        assert_eq!((buffer.used, room), (300, 200));
+        buffer.keep_within(&mut room);
+        assert_eq!((buffer.used, room), (200, 0));
+        assert_eq!(buffer.sum.clone().finalize(), crc32fast::hash(&[7; 200]));
+        buffer.keep_within(&mut room);
+        assert_eq!(buffer.used, 0);
+        let none = State::NoRoom;
+        assert_eq!(buffer.slots, [State::Zero, none, none, State::Zero, none]);
+    }
 
     #[test]
     fn all_buffers_together_stay_within_the_total() {

@@ -6,6 +6,7 @@ use super::codec::Codec;
 use super::elf_writer::ElfWriter;
 use super::error::{Error, Notice};
 use super::facts::Facts;
+use super::forecast::DumpSize;
 use super::format::{Format, FormatWriter};
 use super::kdump_writer::KdumpWriter;
 use super::sink::Sink;
@@ -110,13 +111,17 @@ pub struct EngineConfig {
     pub throttle: Option<Arc<dyn Throttle>>,
     /// Told at once what cannot wait for the end.
     pub notices: Option<Notices>,
+    /// Bytes that the dump may have, if there is a limit. The pages that it has no
+    /// room for, which are the last to be handed in, are left out.
+    pub limit: Option<u64>,
 }
 
 /// Hears what a dump has to say while it is being written, on the dump's threads.
 pub type Notices = Arc<dyn Fn(Notice) + Send + Sync>;
 
 impl Default for EngineConfig {
-    /// kdump with zlib level 1, half the online processors, 64 MiB, unthrottled.
+    /// kdump with zlib level 1, half the online processors, 64 MiB, unthrottled, and
+    /// as large as it gets.
     fn default() -> Self {
         let processors = std::thread::available_parallelism().map_or(1, |n| n.get());
         Self {
@@ -125,6 +130,7 @@ impl Default for EngineConfig {
             buffer_bytes: 64 << 20,
             throttle: None,
             notices: None,
+            limit: None,
         }
     }
 }
@@ -138,6 +144,8 @@ pub struct Progress {
     pub zero_pages: u64,
     /// Of these, pages that could not be read.
     pub unreadable_pages: u64,
+    /// Of these, pages that there was no room for.
+    pub left_out_pages: u64,
     /// Bytes that have gone to the sink, headers and tables included.
     pub bytes: u64,
 }
@@ -175,6 +183,8 @@ pub(super) struct Shared {
     pub(super) codec: Codec,
     /// Whether buffers are checksummed.
     pub(super) summed: bool,
+    /// Bytes that pages may take, if that is limited.
+    pub(super) room: Option<u64>,
     pub(super) pool: Arc<Pool>,
     pub(super) counters: Counters,
     /// Why nothing more is written, once that is so.
@@ -191,6 +201,7 @@ pub(super) struct Counters {
     pub(super) pages: AtomicU64,
     pub(super) zero_pages: AtomicU64,
     pub(super) unreadable_pages: AtomicU64,
+    pub(super) left_out_pages: AtomicU64,
     pub(super) bytes: AtomicU64,
 }
 
@@ -200,6 +211,7 @@ impl Counters {
             pages: self.pages.load(Ordering::Relaxed),
             zero_pages: self.zero_pages.load(Ordering::Relaxed),
             unreadable_pages: self.unreadable_pages.load(Ordering::Relaxed),
+            left_out_pages: self.left_out_pages.load(Ordering::Relaxed),
             bytes: self.bytes.load(Ordering::Relaxed),
         }
     }
@@ -233,10 +245,12 @@ impl<P: Pages + 'static> Engine<P> {
         let compressors = (0..threads)
             .map(|_| codec.compressor())
             .collect::<Result<Vec<_>, _>>()?;
+        let room = room_for_data(&config, facts, &bitmaps)?;
         let shared = Arc::new(Shared {
             bitmaps,
             codec,
             summed: config.format.has_manifest(),
+            room,
             pool: Pool::new(sizes)?,
             counters: Counters::default(),
             dead: OnceLock::new(),
@@ -333,6 +347,19 @@ impl<P: Pages + 'static> Drop for Engine<P> {
         self.shared.abandoned.store(true, Ordering::Relaxed);
         self.join();
     }
+}
+
+/// Bytes that the pages of a dump may take, if that is limited.
+fn room_for_data(
+    config: &EngineConfig,
+    facts: &Facts,
+    bitmaps: &Bitmaps,
+) -> Result<Option<u64>, Error> {
+    let Some(limit) = config.limit else {
+        return Ok(None);
+    };
+    let size = DumpSize::new(config.format, facts, bitmaps)?;
+    Ok(Some(size.data_within(bitmaps.wanted_total(), limit)))
 }
 
 fn begin(

@@ -93,12 +93,8 @@ pub enum Error {
         /// The format.
         format: &'static str,
     },
-    /// Not even headers and tables fit.
-    #[error(
-        "no room: the dump's tables alone take {}, there is room for {}",
-        Size(*least),
-        Size(*room)
-    )]
+    /// Not even headers, tables and one page fit.
+    #[error("no room: a dump takes at least {}, there is room for {}", Size(*least), Size(*room))]
     NoRoom {
         /// Bytes that a dump needs at least.
         least: u64,

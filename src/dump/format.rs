@@ -70,6 +70,7 @@ pub(super) struct Written {
     pub(super) pages: u64,
     zero: u64,
     unreadable: u64,
+    left_out: u64,
 }
 
 impl Written {
@@ -78,6 +79,7 @@ impl Written {
         self.pages += states.len() as u64;
         self.zero += count(State::Zero);
         self.unreadable += count(State::Unreadable);
+        self.left_out += count(State::NoRoom);
     }
 
     pub(super) fn count_into(self, counters: &Counters) {
@@ -86,5 +88,8 @@ impl Written {
         counters
             .unreadable_pages
             .fetch_add(self.unreadable, Ordering::Relaxed);
+        counters
+            .left_out_pages
+            .fetch_add(self.left_out, Ordering::Relaxed);
     }
 }

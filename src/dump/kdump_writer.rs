@@ -145,7 +145,7 @@ impl KdumpWriter {
                     sum,
                 } => (at + u64::from(within), size, flags, kdump::summed(sum)),
                 State::Zero => (self.layout.zero_page, PAGE_SIZE as u32, 0, 0),
-                State::Unreadable => (0, 0, 0, 0),
+                State::Unreadable | State::NoRoom => (0, 0, 0, 0),
             };
             run.descriptors.push(PageDescriptor {
                 offset: U64::new(offset),
@@ -183,6 +183,7 @@ impl KdumpWriter {
             pages: progress.pages,
             zero_pages: progress.zero_pages,
             unreadable_pages: progress.unreadable_pages,
+            left_out_pages: progress.left_out_pages,
             tables_bytes: self.layout.zero_page,
             tables_crc32: tables.take()[0],
             piece_bytes: self.sums.piece_bytes(),

@@ -26,6 +26,9 @@ pub struct Manifest {
     pub zero_pages: u64,
     /// Of these, pages that could not be read.
     pub unreadable_pages: u64,
+    /// Of these, pages that there was no room for.
+    #[serde(default)]
+    pub left_out_pages: u64,
     /// Bytes of headers and tables at the dump's start.
     pub tables_bytes: u64,
     /// Checksum of these.

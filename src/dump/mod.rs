@@ -56,7 +56,7 @@ pub use engine::{
 pub use error::{Error, Notice};
 pub use facts::{Facts, Utsname, VcpuRegisters};
 pub use flat::{FlatSink, PatientStream};
-pub use forecast::{Forecast, Sampler};
+pub use forecast::{DumpSize, Sizer};
 pub use format::Format;
 pub use manifest::Manifest;
 pub use mend::mend;

@@ -212,7 +212,9 @@ fn compare(reader: &Reader<impl Source>, manifest: &Manifest, report: &Report) -
     let stated = (
         manifest.pages,
         manifest.zero_pages,
-        manifest.unreadable_pages,
+        manifest
+            .unreadable_pages
+            .saturating_add(manifest.left_out_pages),
     );
     if counts != stated {
         return damaged(format!(

@@ -1,7 +1,7 @@
 //! The thread that writes: pages first, then their descriptors, then the
 //! chunks they came from are completed.
 
-use super::buffer::Buffer;
+use super::buffer::Lease;
 use super::engine::{Chunk, Completed, Failure, Notices, Outcome, Shared, Summary, Throttle};
 use super::error::{Error, Notice};
 use super::format::FormatWriter;
@@ -121,6 +121,8 @@ pub(super) struct Writer<P> {
     waiting: Vec<Waiting<P>>,
     completed: Sender<Completed<P>>,
     notices: Option<Notices>,
+    /// Bytes that more pages may take, if that is limited.
+    room: Option<u64>,
 }
 
 impl<P> Writer<P> {
@@ -134,6 +136,7 @@ impl<P> Writer<P> {
         Self {
             format,
             output,
+            room: shared.room,
             shared,
             waiting: Vec::new(),
             completed,
@@ -182,7 +185,7 @@ impl<P> Writer<P> {
                 }
             };
             match message {
-                Message::Pages(lease) => self.add(&lease),
+                Message::Pages(lease) => self.add(lease),
                 Message::End {
                     chunk,
                     last,
@@ -196,7 +199,7 @@ impl<P> Writer<P> {
                         failure,
                     });
                     if let Some(lease) = last {
-                        self.add(&lease);
+                        self.add(lease);
                     }
                 }
             }
@@ -207,9 +210,12 @@ impl<P> Writer<P> {
         self.flush();
     }
 
-    fn add(&mut self, buffer: &Buffer) {
+    fn add(&mut self, mut buffer: Lease) {
+        if let Some(room) = &mut self.room {
+            buffer.keep_within(room);
+        }
         if self.shared.dead.get().is_none() {
-            if let Err(error) = self.format.add(&mut self.output, buffer) {
+            if let Err(error) = self.format.add(&mut self.output, &buffer) {
                 self.die(error);
             }
         }

@@ -170,13 +170,32 @@ impl Plan {
         self.ram_runs(|level, verdict| level.excludes(verdict))
     }
 
-    /// Runs of RAM that are dumped, each page once, most useful first.
+    /// Runs of RAM that are dumped, each page once, in the order in which they are.
     pub fn kept(&self) -> impl Iterator<Item = GfnRange> + '_ {
         let first = self.first.iter().flat_map(|(_, ranges)| ranges).copied();
         let rest = self
             .ram_runs(|level, verdict| !level.excludes(verdict))
             .flat_map(|range| self.not_placed(range));
         first.chain(rest)
+    }
+
+    /// Runs of RAM that are dumped, each page once, most useful first: what is dumped
+    /// first, then what no level leaves out, then what programs had, page cache, and
+    /// free pages.
+    pub fn by_usefulness(&self) -> impl Iterator<Item = GfnRange> + '_ {
+        const PARTS: [Option<u8>; 5] = [
+            None,
+            Some(DumpLevel::USER),
+            Some(DumpLevel::PRIVATE_CACHE),
+            Some(DumpLevel::CACHE),
+            Some(DumpLevel::FREE),
+        ];
+        let first = self.first.iter().flat_map(|(_, ranges)| ranges).copied();
+        let of_part = |part: Option<u8>| {
+            self.ram_runs(move |level, verdict| !level.excludes(verdict) && verdict.part() == part)
+        };
+        let rest = PARTS.into_iter().flat_map(of_part);
+        first.chain(rest.flat_map(|range| self.not_placed(range)))
     }
 
     /// The parts that are dumped first, in their order.
@@ -188,24 +207,6 @@ impl Plan {
     pub fn bytes(&self) -> usize {
         let ranges = self.placed.capacity() * 2;
         self.map.bytes() + ranges * size_of::<GfnRange>()
-    }
-
-    /// Leaves out what `parts` name as well, as far as no doubt forbids it.
-    pub fn raise_level(&mut self, parts: u8) {
-        let distrusted = self.doubts.iter().fold(0, |all, d| all | d.distrusted());
-        self.asked = DumpLevel::new(self.asked.get() | parts).unwrap_or(self.asked);
-        self.level = self.asked.without(distrusted);
-        let (map, level) = (&self.map, self.level);
-        let kept = |&range: &GfnRange| {
-            map.runs(range)
-                .filter(move |&(_, verdict)| !level.excludes(verdict))
-                .map(|(run, _)| run)
-                .collect::<Vec<_>>()
-        };
-        for (_, ranges) in &mut self.first {
-            *ranges = ranges.iter().flat_map(kept).collect();
-        }
-        self.placed = self.placed.iter().flat_map(kept).collect();
     }
 
     fn ram_runs(

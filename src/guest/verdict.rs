@@ -49,6 +49,18 @@ impl Verdict {
         Self::NeverExclude,
     ];
 
+    /// The part of a dump level that leaves such pages out, those with the most useful
+    /// contents first; `None` of pages that every level keeps, or none.
+    pub fn part(self) -> Option<u8> {
+        match self {
+            Self::User | Self::Hugetlb => Some(DumpLevel::USER),
+            Self::PrivateCache => Some(DumpLevel::PRIVATE_CACHE),
+            Self::Cache => Some(DumpLevel::CACHE),
+            Self::Free | Self::Unaccepted => Some(DumpLevel::FREE),
+            _ => None,
+        }
+    }
+
     /// Name in reports.
     pub fn name(self) -> &'static str {
         match self {
@@ -98,6 +110,11 @@ impl DumpLevel {
     /// `None` above 31.
     pub fn new(level: u8) -> Option<Self> {
         (level <= Self::DEFAULT.0).then_some(Self(level))
+    }
+
+    /// The same with more parts.
+    pub fn with(self, parts: u8) -> Self {
+        Self(self.0 | parts & Self::DEFAULT.0)
     }
 
     /// The number.

@@ -95,7 +95,7 @@ pub const TABLE: &[OptionSpec] = &[
         key: "max_dump_size",
         allowed: "a size; 0: what there is room for",
         default: "0",
-        help: "A dump forecast to be larger leaves out more: first by level, then the least useful pages.",
+        help: "A dump that would be larger leaves out the least useful pages: free ones, then page cache, then what programs had, then the kernel's.",
         set: |options, value| {
             options.max_dump_bytes = Some(size(value)?).filter(|&bytes| bytes > 0);
             Some(())

@@ -5,7 +5,10 @@ use super::guest::{config, Guest, Memory, CHUNK};
 use super::recorder::Recorder;
 use crate::addr::Page;
 use crate::dump::reader::Reader;
-use crate::dump::{Chunk, Codec, Error, Failure, Outcome, Pages, Unreadable};
+use crate::dump::{
+    verify, Chunk, Codec, EngineConfig, Error, Failure, FileSink, Outcome, Pages, Unreadable,
+    Verdict,
+};
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
@@ -93,6 +96,43 @@ fn a_dump_that_is_not_known_to_be_on_disk_is_not_marked_complete() {
         assert_eq!(source.raw_os_error(), Some(libc::EIO));
         assert!(!Reader::open(sink.image()).unwrap().marked_complete());
         assert_eq!(guest.compare(sink.image()).unwrap(), guest.readable());
+    }
+}
+
+#[test]
+fn pages_that_there_is_no_room_for_are_left_out_and_counted() {
+    let guest = Guest {
+        frames: 2000,
+        seed: 5,
+    };
+    for codec in [Codec::None, Codec::Zlib { level: 1 }] {
+        let whole = Recorder::new(1);
+        run(guest, whole.clone(), codec, guest.chunks(CHUNK))
+            .2
+            .unwrap();
+        let whole = whole.length().unwrap();
+        for limit in [whole, whole - 1, whole / 2, whole / 4] {
+            let dir = tempfile::tempdir().unwrap();
+            let config = EngineConfig {
+                limit: Some(limit),
+                ..config(codec)
+            };
+            let sink = FileSink::create(dir.path(), "guest", 0, config.format).unwrap();
+            let (engine, _completed) = guest.start(sink, config);
+            for chunk in guest.chunks(CHUNK) {
+                engine.submit(chunk).unwrap();
+            }
+            let summary = engine.finish().unwrap();
+            assert!(summary.length <= limit && summary.length + 8192 > limit);
+            let report = verify(&summary.path.unwrap()).unwrap();
+            assert_eq!(report.verdict, Verdict::Complete);
+            let left_out = summary.progress.left_out_pages;
+            assert_eq!(left_out == 0, limit == whole);
+            assert_eq!(
+                report.lost_pages,
+                summary.progress.unreadable_pages + left_out
+            );
+        }
     }
 }
 
