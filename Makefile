@@ -5,6 +5,7 @@
 # make bench-dump-host   the same on the emulated host, against xl dump-core (RUNS=3)
 # make bench-plan   the speed of looking at page descriptors, against memory's, and
 #                   how long it takes to find the kernel of real guests
+# make bench-budget   dumps with every limit, of made-up and real guests (STEPS=200)
 # make bench-downtime   a database's downtime, against xl's own restart (RUNS=3)
 # make bench-pacing   disk I/O policies on a model, in thousands of scenarios
 # make bench-pacing-host   the same on the emulated host (RUNS=1, LOADS, POLICIES)
@@ -19,10 +20,12 @@ includedir ?= $(prefix)/include
 INSTALL ?= install
 built = $(or $(CARGO_TARGET_DIR),target)/release
 bench = $(or $(CARGO_TARGET_DIR),target)/bench
+GUESTS ?= linux-6.1 linux-6.12
 version = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 
-.PHONY: all demo test-emulator bench-dump bench-dump-host bench-plan bench-downtime bench-pacing \
-    bench-pacing-host compare-makedumpfile compare-drgn test check install clean
+.PHONY: all demo test-emulator bench-dump bench-dump-host bench-plan bench-budget \
+    bench-downtime bench-pacing bench-pacing-host compare-makedumpfile compare-drgn test \
+    check install clean
 
 all:
 	cargo build --release --locked
@@ -46,6 +49,14 @@ bench-dump-host:
 bench-plan:
 	@tests/install-deps busybox-static xz-utils
 	cargo bench --locked --no-default-features --bench plan
+
+# Curves as a picture also when a limit is not kept to.
+bench-budget:
+	@tests/install-deps busybox-static xz-utils
+	@images=$$(tests/images/build $(GUESTS)) || exit 1; status=0; \
+	IMAGES="$$(echo "$$images" | awk '{print $$2}')" \
+	cargo bench --locked --no-default-features --bench budget || status=1; \
+	python3 -B tests/bench/budget_picture.py $(bench)/budget.json $(bench)/budget.svg && exit $$status
 
 bench-downtime:
 	@tests/install-deps
