@@ -183,7 +183,8 @@ typedef int32_t vicover_phase;
 #define VICOVER_PHASE_RECOVER    40 /* building the recovery domain */
 #define VICOVER_PHASE_DRAIN      50 /* recovery runs, the dump goes on */
 #define VICOVER_PHASE_CLOSE      60 /* finishing file and domains */
-#define VICOVER_PHASE_DONE       70 /* no thread of the job is left */
+#define VICOVER_PHASE_DONE       70 /* no thread of the job is left, but for
+                                     * what vicover_cancel() says of disks */
 
 /* A snapshot of a job. */
 struct vicover_progress {
@@ -312,8 +313,13 @@ vicover_status vicover_wait(vicover_job job, vicover_until until,
                             int64_t timeout_ms);
 
 /* Asks the job to stop dumping. What was written stays readable and marked
- * incomplete; memory is still given back and recovery still completes. A dump of
- * a domain that is not recovered leaves no file when it had not begun. */
+ * incomplete; a dump that had not begun leaves no file. The job is over within a
+ * second, unless there is memory to give back and a recovery to complete, which
+ * are not cut short. A job that waits for an earlier one (on_recrash=queue) ends
+ * with the guest untouched. When the dump is on a disk that does not answer, the
+ * job ends all the same: the one thread that the kernel keeps waiting there is
+ * left behind, does nothing more to the dump, and ends when the disk answers. A
+ * process that exits meanwhile is kept by the kernel until then. */
 vicover_status vicover_cancel(vicover_job job);
 
 /* Changes the disk I/O policy of a running job: policy is what the option io

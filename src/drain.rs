@@ -7,26 +7,32 @@
 
 use std::cell::Cell;
 use std::convert::Infallible;
-use std::sync::atomic::Ordering::Relaxed;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::OnceLock;
 use std::thread;
 
 use log::Level;
 
 use crate::addr::{Gfn, GfnRange, Page};
-use crate::dump::{Chunk, Completed, Engine, Pages, Summary, Unreadable};
-use crate::error::{panic_text, Error};
+use crate::dump::{Chunk, Completed, Engine, Pages, Reason, Summary, Unreadable};
+use crate::error::{joined, panic_text, Error};
 use crate::guest::verdict::Verdict;
 use crate::handover::Handover;
+use crate::host::contained::contained;
 use crate::host::{Access, CrashedDomain, HostError, Mapping};
 use crate::job::Shared;
 use crate::joblog::job_log;
+use crate::os::thread::{start_in, Signals};
 use crate::progress::ProgressLog;
 use crate::understand::Understanding;
 
 /// A mapped chunk on its way through the dump engine.
 pub(crate) struct MappedChunk {
     mapping: Box<dyn Mapping>,
+    /// Why pages that are to be dumped are missing from the mapping.
+    failure: Option<HostError>,
     /// Gone when the chunk has been copied, or will not be.
     reading: Cell<Option<Reading>>,
 }
@@ -40,9 +46,14 @@ impl Pages for MappedChunk {
         copied.then_some(()).ok_or(Unreadable)
     }
 
+    fn failure(&self) -> Option<Reason> {
+        let failure = self.failure.clone();
+        failure.map(|error| Box::new(error) as Reason)
+    }
+
     fn finished(&self) {
-        self.mapping.rest();
         self.reading.set(None);
+        self.mapping.rest();
     }
 }
 
@@ -69,14 +80,22 @@ pub(crate) fn run(
     start: impl FnOnce(&mut Understanding) -> Result<Dump, Error>,
     shared: &Shared,
 ) -> Result<Summary, Error> {
-    if let Work::HandOver(handover) = work {
-        handover.wait_detached();
-    }
+    let _drained = match work {
+        Work::HandOver(handover) => {
+            handover.wait_detached();
+            Some(handover.drained_at_end())
+        }
+        Work::DumpOnly(_) => None,
+    };
     let planned = known.bitmaps.clone();
     Drain::new(domain, known, work, shared).release_unwanted(|_| true);
-    let dump = start(known);
+    let dump = match shared.is_cancelled() {
+        true => Err(Error::Cancelled),
+        false => catch_unwind(AssertUnwindSafe(|| start(known)))
+            .unwrap_or_else(|panic| Err(Error::Internal(panic_text(&*panic)))),
+    };
     let drain = Drain::new(domain, known, work, shared);
-    let result = match dump {
+    match dump {
         Ok((engine, completed)) => {
             // What did not fit into the dump either.
             drain.release_unwanted(|gfn| planned.wanted().get(gfn.as_pfn()));
@@ -84,15 +103,15 @@ pub(crate) fn run(
             result.inspect_err(|error| tell_incomplete(error, shared))
         }
         Err(error) => {
+            let error = match shared.is_cancelled() {
+                true => Error::Cancelled,
+                false => error,
+            };
             shared.tell_failure(Level::Error, format_args!("no dump: {}", error.chain()));
             drain.without_dump(&known.chunks);
             Err(error)
         }
-    };
-    if let Work::HandOver(handover) = work {
-        handover.end_drain();
     }
-    result
 }
 
 /// Says how a dump ended that was begun and is not complete: with the reason, unless
@@ -106,11 +125,18 @@ fn tell_incomplete(error: &Error, shared: &Shared) {
     shared.tell_failure(level, format_args!("dump incomplete: {why}"));
 }
 
+/// Ranges whose failure is told one by one; of the others, how many there are.
+const TOLD: u64 = 3;
+
 struct Drain<'a> {
     domain: &'a dyn CrashedDomain,
     known: &'a Understanding,
     work: Work<'a>,
     shared: &'a Shared,
+    /// The domain is losing its memory to somebody else: nothing more comes of it.
+    gone: OnceLock<HostError>,
+    /// Ranges that could not be mapped or released.
+    failures: AtomicU64,
 }
 
 impl<'a> Drain<'a> {
@@ -125,6 +151,8 @@ impl<'a> Drain<'a> {
             known,
             work,
             shared,
+            gone: OnceLock::new(),
+            failures: AtomicU64::new(0),
         }
     }
 
@@ -134,11 +162,19 @@ impl<'a> Drain<'a> {
         completed: Receiver<Completed<MappedChunk>>,
     ) -> Result<Summary, Error> {
         thread::scope(|scope| {
-            let releaser = scope.spawn(move || {
+            let take_back = move || {
                 for done in completed {
                     self.take_back(done);
                 }
-            });
+            };
+            let releaser = match start_in(scope, "vicover-release", Signals::ToOthers, take_back) {
+                Ok(releaser) => releaser,
+                Err(error) => {
+                    drop(engine);
+                    self.without_dump(&self.known.chunks);
+                    return Err(Error::thread(error));
+                }
+            };
             let (reading, all_read) = mpsc::channel();
             let unsaved = self.feed(&engine, reading);
             if let Work::DumpOnly(done_reading) = self.work {
@@ -148,29 +184,29 @@ impl<'a> Drain<'a> {
             }
             // Finishing ends the engine's threads and with them the releaser.
             let result = engine.finish();
-            let released = releaser.join();
+            let released = joined(releaser);
             self.without_dump(unsaved);
-            released.map_err(|panic| Error::Internal(panic_text(&*panic)))?;
+            released?;
             result.map_err(|failure| {
-                if self.shared.is_cancelled() {
-                    return Error::Cancelled;
-                }
                 self.shared
                     .counters
                     .dump_bytes
                     .store(failure.summary.length, Relaxed);
-                Error::Dump(failure)
+                match self.shared.is_cancelled() {
+                    true => Error::Cancelled,
+                    false => Error::Dump(failure),
+                }
             })
         })
     }
 
     /// Hands every chunk to the engine; returns the chunks that were left out
-    /// because the caller cancelled.
+    /// because the caller cancelled, or the domain is gone.
     fn feed(&self, engine: &Engine<MappedChunk>, reading: Reading) -> &[GfnRange] {
         let mut progress = ProgressLog::new(self.shared);
         for (index, range) in self.known.chunks.iter().enumerate() {
             self.wait_not_held();
-            if self.shared.is_cancelled() {
+            if self.shared.is_cancelled() || self.gone.get().is_some() {
                 return &self.known.chunks[index..];
             }
             // A chunk without any page to dump has been given back already.
@@ -186,28 +222,50 @@ impl<'a> Drain<'a> {
     }
 
     fn submit(&self, engine: &Engine<MappedChunk>, range: GfnRange, reading: Reading) {
-        let mapping = match self.domain.map(range, self.access()) {
-            Ok(mapping) => mapping,
-            Err(error) => {
-                // The engine counts pages of a chunk that cannot be read, which
-                // an empty mapping says of each of them.
-                self.warn(range, "read", &error);
-                Box::new(Unmapped(range.len() as usize))
-            }
-        };
+        let (mapping, failure) = self.map_to_dump(range);
+        if let Some(error) = &failure {
+            self.warn(range, "read", error);
+        }
         let chunk = Chunk {
             first: range.start.as_pfn(),
             count: range.len() as usize,
             pages: MappedChunk {
                 mapping,
+                failure,
                 reading: Cell::new(Some(reading)),
             },
         };
-        // Only a closed engine refuses, and ours is open until `finish`; the
-        // refused chunk is given back all the same.
+        // Only an engine that was cancelled refuses; the refused chunk is given back
+        // all the same.
         if let Err(chunk) = engine.submit(chunk) {
             self.give_back(range, chunk.pages.mapping, |_| true);
         }
+    }
+
+    /// Maps a chunk, and says why pages to be dumped are missing, unless it is only
+    /// that the guest does not have them.
+    fn map_to_dump(&self, range: GfnRange) -> (Box<dyn Mapping>, Option<HostError>) {
+        let (mapping, failure) = match self.domain.map(range, self.access()) {
+            Ok(mapping) => {
+                let failure = mapping.failure();
+                (mapping, failure)
+            }
+            Err(error) => {
+                let unmapped = Unmapped(range.len() as usize);
+                (Box::new(unmapped) as Box<dyn Mapping>, Some(error))
+            }
+        };
+        let wanted = self.known.bitmaps.wanted();
+        let is_missing =
+            |(index, gfn): (usize, Gfn)| wanted.get(gfn.as_pfn()) && !mapping.is_present(index);
+        if !range.iter().enumerate().any(is_missing) {
+            return (mapping, None);
+        }
+        let gone = self.domain.check().err();
+        if let Some(why) = &gone {
+            let _ = self.gone.set(why.clone());
+        }
+        (mapping, gone.or(failure))
     }
 
     fn access(&self) -> Access {
@@ -255,6 +313,9 @@ impl<'a> Drain<'a> {
             return;
         }
         for range in chunks {
+            if self.gone.get().is_some() {
+                return;
+            }
             self.map_and_give_back(*range, |_| true);
         }
     }
@@ -269,8 +330,10 @@ impl<'a> Drain<'a> {
     /// Says that pages `were` not read or given back.
     fn warn(&self, range: GfnRange, were: &str, error: &HostError) {
         let GfnRange { start, end } = range;
-        let log = &self.shared.log;
-        job_log!(log, Warn, "pages {start}..{end} were not {were}: {error}");
+        if self.failures.fetch_add(1, Relaxed) < TOLD {
+            let log = &self.shared.log;
+            job_log!(log, Warn, "pages {start}..{end} were not {were}: {error}");
+        }
     }
 
     /// Broken memory is left alone: writing to it may bring the host down.
@@ -285,15 +348,18 @@ impl<'a> Drain<'a> {
         let Work::HandOver(handover) = self.work else {
             return;
         };
-        let mut frames = Vec::with_capacity(mapping.len());
-        for (index, gfn) in range.iter().enumerate() {
-            if mapping.is_present(index) && which(gfn) && self.may_touch(gfn) {
-                mapping.scrub(index);
-                frames.push(gfn);
+        let released = contained("scrub", || {
+            let mut frames = Vec::with_capacity(mapping.len());
+            for (index, gfn) in range.iter().enumerate() {
+                if mapping.is_present(index) && which(gfn) && self.may_touch(gfn) {
+                    mapping.scrub(index);
+                    frames.push(gfn);
+                }
             }
-        }
-        drop(mapping);
-        match self.domain.release(&frames) {
+            drop(mapping);
+            self.domain.release(&frames)
+        });
+        match released {
             Ok(accepted) => {
                 self.shared.counters.released.fetch_add(accepted, Relaxed);
                 if accepted > 0 {
@@ -303,6 +369,16 @@ impl<'a> Drain<'a> {
                 handover.add_released(accepted);
             }
             Err(error) => self.warn(range, "given back", &error),
+        }
+    }
+}
+
+impl Drop for Drain<'_> {
+    /// Says how much was not told one by one.
+    fn drop(&mut self) {
+        let untold = self.failures.load(Relaxed).saturating_sub(TOLD);
+        if untold > 0 {
+            job_log!(self.shared.log, Warn, "the same of {untold} more ranges");
         }
     }
 }

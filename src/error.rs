@@ -51,6 +51,12 @@ impl Error {
         move |source| Self::Host { step, source }
     }
 
+    /// For `map_err`: a thread could not be started.
+    pub(crate) fn thread(source: std::io::Error) -> Self {
+        let doing = "cannot start a thread".into();
+        Self::Io { doing, source }
+    }
+
     /// The error and its causes in one line, outermost first.
     pub fn chain(&self) -> String {
         let mut text = self.to_string();
@@ -62,6 +68,12 @@ impl Error {
         }
         text
     }
+}
+
+/// What a thread came to, or that it panicked.
+pub(crate) fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> Result<T, Error> {
+    let panicked = |panic: Box<dyn std::any::Any + Send>| Error::Internal(panic_text(&*panic));
+    thread.join().map_err(panicked)
 }
 
 /// What a panic said, where it said it in words.

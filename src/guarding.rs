@@ -2,16 +2,22 @@
 //! while its populate-on-demand cache would run out, and the head start makes the
 //! dump rest while it boots.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::handover::Handover;
 use crate::host::{Backing, HostError, RecoveryDomain};
 use crate::joblog::{job_log, JobLog};
-use crate::pacing::guard::{look_again, Act, Guard};
+use crate::os::thread::{start_in, Signals};
+use crate::pacing::guard::{look_again, Guard};
 use crate::pacing::headstart::HeadStart;
 use crate::throttle::Pace;
 use crate::units::{Size, Span};
+
+/// How soon a domain is looked at again that could not be looked at.
+const TRY_AGAIN: Duration = Duration::from_millis(50);
 
 /// What the guard had to do.
 #[derive(Clone, Copy, Default, Debug)]
@@ -54,113 +60,280 @@ impl Guarded {
     }
 }
 
-/// Guards `recovery` until `stop` is set or it is gone. The dump rests during the
-/// head start and keeps its pace afterwards, but hurries while recovery is
-/// stopped, and when it is gone: what comes after it waits for the memory, too.
-pub(crate) fn watch(
-    recovery: &dyn RecoveryDomain,
-    stop: &AtomicBool,
-    pace: &Pace,
-    handover: &Handover<'_>,
-    log: &JobLog,
-) -> Guarded {
-    let began = Instant::now();
-    let mut head_start = Some(HeadStart::new(Duration::ZERO));
-    let mut guard = Guard::default();
-    let mut guarded = Guarded::default();
-    let mut paused_at = None;
-    pace.hurry(false);
-    while !stop.load(Relaxed) {
-        let looked = recovery.backing().and_then(|backing| {
-            // The cache of a domain that is destroyed is emptied: no guest in need.
-            // One that has crashed may still be there, waiting for its dump.
-            if !recovery.exists() {
-                return Err(HostError::new("watching", "it has ended"));
-            }
-            guarded.note(&backing);
-            give_head_start(recovery, &mut head_start, began, &backing, handover)?;
-            let act = guard.look(backing.cache, backing.missing());
-            match act {
-                Act::Pause => recovery.pause()?,
-                Act::Unpause => recovery.unpause()?,
-                Act::Leave => {}
-            }
-            Ok((act, look_again(backing.cache, backing.missing())))
-        });
-        match looked {
-            Ok((act, again)) => {
-                match act {
-                    Act::Pause => {
-                        paused_at = Some(Instant::now());
-                        pace.hurry(true);
-                        let domid = recovery.domid();
-                        job_log!(
-                            log,
-                            Info,
-                            "recovery domain {domid} is paused until memory is there"
-                        );
-                    }
-                    Act::Unpause => {
-                        guarded.end_pause(&mut paused_at);
-                        pace.hurry(false);
-                    }
-                    Act::Leave => {}
-                }
-                std::thread::sleep(again);
-            }
-            Err(error) => {
-                pace.hurry(true);
-                // It crashed or was destroyed: its own policy's turn.
-                job_log!(log, Info, "memory guard ends with its domain: {error}");
-                break;
-            }
-        }
+/// A recovery domain under guard, as its guard and the story see it.
+pub(crate) struct Watch {
+    recovery: Arc<dyn RecoveryDomain>,
+    ended: Mutex<bool>,
+    changed: Condvar,
+    /// The guard has stopped it.
+    paused: AtomicBool,
+}
+
+impl Watch {
+    /// Nobody watches yet.
+    pub(crate) fn over(recovery: Arc<dyn RecoveryDomain>) -> Arc<Self> {
+        Arc::new(Self {
+            recovery,
+            ended: Mutex::new(false),
+            changed: Condvar::new(),
+            paused: AtomicBool::new(false),
+        })
     }
-    handover.hold(false);
-    if stop.load(Relaxed) && guard.is_paused() {
-        if let Err(error) = recovery.unpause() {
-            job_log!(
+
+    fn ended(&self) -> MutexGuard<'_, bool> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends [`Watch::run`].
+    pub(crate) fn end(&self) {
+        *self.ended() = true;
+        self.changed.notify_all();
+    }
+
+    /// Blocks for `time`, or until the watch is ended, which it says.
+    fn wait_ended(&self, time: Duration) -> bool {
+        let waiting = |ended: &mut bool| !*ended;
+        let waited = self.changed.wait_timeout_while(self.ended(), time, waiting);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Lets the domain run if the guard left it stopped.
+    pub(crate) fn let_run(&self, log: &JobLog) {
+        if !self.paused.load(SeqCst) || !self.recovery.exists() {
+            return;
+        }
+        match self.recovery.unpause() {
+            Ok(()) => self.paused.store(false, SeqCst),
+            Err(error) => job_log!(
                 log,
                 Error,
                 "recovery domain {} stays paused: {error}: run `xl unpause {}`",
-                recovery.domid(),
+                self.recovery.domid(),
                 log.name()
-            );
+            ),
         }
     }
-    guarded.end_pause(&mut paused_at);
-    guarded.pauses = guard.pauses();
-    guarded
+
+    /// Guards the domain until the watch is ended, `until` says so, or it is gone.
+    /// The dump rests during the head start and keeps its pace afterwards, but
+    /// hurries while recovery is stopped, and when it is gone: what comes after it
+    /// waits for the memory, too.
+    pub(crate) fn run(
+        &self,
+        until: &dyn Fn() -> bool,
+        pace: &Pace,
+        handover: &Handover<'_>,
+        log: &JobLog,
+    ) -> Guarded {
+        let _let_go = LetGo {
+            watch: self,
+            pace,
+            handover,
+        };
+        let mut post = Post::new(self, pace, handover, log);
+        pace.hurry(false);
+        let mut again = Duration::ZERO;
+        while !self.wait_ended(again) && !until() {
+            match post.look() {
+                Ok(next) => again = next,
+                // It crashed or was destroyed: its own policy's turn.
+                Err(error) if !self.recovery.exists() => {
+                    pace.hurry(true);
+                    job_log!(log, Info, "memory guard ends with its domain: {error}");
+                    break;
+                }
+                Err(error) => {
+                    post.cannot_look(&error);
+                    again = TRY_AGAIN;
+                }
+            }
+        }
+        post.end()
+    }
 }
 
-/// Makes the drain rest while recovery boots, until that is over.
-fn give_head_start(
-    recovery: &dyn RecoveryDomain,
-    head_start: &mut Option<HeadStart>,
-    began: Instant,
-    backing: &Backing,
-    handover: &Handover<'_>,
-) -> Result<(), HostError> {
-    let Some(start) = head_start else {
-        return Ok(());
-    };
-    let (now, used) = (began.elapsed(), recovery.processor_time()?);
-    handover.hold(start.look(now, used, backing.cache, backing.missing()));
-    if start.is_over(now) {
-        *head_start = None;
+/// Whatever ends a guard, the drain is not held for the domain's sake any more; and
+/// hurries, unless the story has ended it.
+struct LetGo<'a> {
+    watch: &'a Watch,
+    pace: &'a Pace,
+    handover: &'a Handover<'a>,
+}
+
+impl Drop for LetGo<'_> {
+    fn drop(&mut self) {
+        self.handover.hold(false);
+        if std::thread::panicking() || self.watch.paused.load(SeqCst) {
+            self.pace.hurry(true);
+        }
     }
-    Ok(())
+}
+
+/// A guard at its post.
+struct Post<'a> {
+    watch: &'a Watch,
+    pace: &'a Pace,
+    handover: &'a Handover<'a>,
+    log: &'a JobLog,
+    began: Instant,
+    head_start: Option<HeadStart>,
+    guard: Guard,
+    guarded: Guarded,
+    paused_at: Option<Instant>,
+    /// That the domain cannot be looked at has been said.
+    complained: bool,
+}
+
+impl<'a> Post<'a> {
+    fn new(watch: &'a Watch, pace: &'a Pace, handover: &'a Handover<'_>, log: &'a JobLog) -> Self {
+        Self {
+            watch,
+            pace,
+            handover,
+            log,
+            began: Instant::now(),
+            head_start: Some(HeadStart::new(Duration::ZERO)),
+            guard: Guard::default(),
+            guarded: Guarded::default(),
+            paused_at: None,
+            complained: false,
+        }
+    }
+
+    /// Looks at the domain and does what has to be done; says when to look again.
+    fn look(&mut self) -> Result<Duration, HostError> {
+        let recovery = &*self.watch.recovery;
+        let backing = recovery.backing()?;
+        // The cache of a domain that is destroyed is emptied: no guest in need.
+        // One that has crashed may still be there, waiting for its dump.
+        if !recovery.exists() {
+            return Err(HostError::new("watching", "it has ended"));
+        }
+        self.guarded.note(&backing);
+        self.give_head_start(&backing)?;
+        self.guard.look(backing.cache, backing.missing());
+        // Also what could not be done at an earlier look.
+        match (self.guard.is_paused(), self.watch.paused.load(SeqCst)) {
+            (true, false) => {
+                recovery.pause()?;
+                self.watch.paused.store(true, SeqCst);
+                self.paused_at = Some(Instant::now());
+                let domid = recovery.domid();
+                job_log!(
+                    self.log,
+                    Info,
+                    "recovery domain {domid} is paused until memory is there"
+                );
+            }
+            (false, true) => {
+                recovery.unpause()?;
+                self.watch.paused.store(false, SeqCst);
+                self.guarded.end_pause(&mut self.paused_at);
+            }
+            _ => {}
+        }
+        self.pace.hurry(self.guard.is_paused());
+        Ok(look_again(backing.cache, backing.missing()))
+    }
+
+    /// Nobody knows how much memory the domain has left: it gets what there is.
+    fn cannot_look(&mut self, error: &HostError) {
+        self.pace.hurry(true);
+        self.handover.hold(false);
+        if !std::mem::replace(&mut self.complained, true) {
+            job_log!(self.log, Warn, "memory guard cannot look: {error}");
+        }
+    }
+
+    fn end(mut self) -> Guarded {
+        self.guarded.end_pause(&mut self.paused_at);
+        self.guarded.pauses = self.guard.pauses();
+        self.guarded
+    }
+
+    /// Makes the drain rest while recovery boots, until that is over.
+    fn give_head_start(&mut self, backing: &Backing) -> Result<(), HostError> {
+        let Some(start) = &mut self.head_start else {
+            return Ok(());
+        };
+        let (now, used) = (self.began.elapsed(), self.watch.recovery.processor_time()?);
+        self.handover
+            .hold(start.look(now, used, backing.cache, backing.missing()));
+        if start.is_over(now) {
+            self.head_start = None;
+        }
+        Ok(())
+    }
+}
+
+/// The guard of a recovery domain while its story goes on. Dropping it ends the
+/// watch, and lets the domain run.
+pub(crate) struct Guarding<'scope> {
+    watch: Arc<Watch>,
+    /// None when there cannot be one: then the story's own thread has to watch.
+    thread: Option<ScopedJoinHandle<'scope, Guarded>>,
+    pace: &'scope Pace,
+    handover: &'scope Handover<'scope>,
+    log: &'scope JobLog,
+}
+
+impl<'scope> Guarding<'scope> {
+    /// Starts to guard `recovery`.
+    pub(crate) fn start(
+        scope: &'scope Scope<'scope, '_>,
+        recovery: Arc<dyn RecoveryDomain>,
+        pace: &'scope Pace,
+        handover: &'scope Handover<'scope>,
+        log: &'scope JobLog,
+    ) -> Self {
+        let watch = Watch::over(recovery);
+        let watched = watch.clone();
+        let run = move || watched.run(&|| false, pace, handover, log);
+        let thread = start_in(scope, "vicover-guard", Signals::ToOthers, run)
+            .inspect_err(|error| {
+                handover.hold(false);
+                let does = "guards recovery's memory in the story's own thread";
+                job_log!(log, Warn, "cannot start a thread, {does}: {error}");
+            })
+            .ok();
+        Self {
+            watch,
+            thread,
+            pace,
+            handover,
+            log,
+        }
+    }
+
+    /// Where there is no thread for it, guards the domain here until the drain is over.
+    pub(crate) fn watch_here_if_must(&self) {
+        if self.thread.is_none() {
+            let until = || self.handover.is_drained();
+            let guarded = self.watch.run(&until, self.pace, self.handover, self.log);
+            guarded.tell(self.log);
+        }
+    }
+}
+
+impl Drop for Guarding<'_> {
+    fn drop(&mut self) {
+        self.watch.end();
+        if let Some(Ok(guarded)) = self.thread.take().map(ScopedJoinHandle::join) {
+            guarded.tell(self.log);
+        }
+        self.watch.let_run(self.log);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cancel::Cancel;
     use crate::dump::Throttle;
     use crate::host::images::SyntheticImage;
     use crate::host::memory::{Faults, MemoryHost};
     use crate::pacing::sample::Order;
     use std::collections::VecDeque;
-    use std::sync::{Arc, Mutex};
     use std::thread;
 
     const MIB: u64 = 256;
@@ -191,7 +364,7 @@ mod tests {
             7
         }
         fn exists(&self) -> bool {
-            !self.dying.load(Relaxed)
+            !self.dying.load(SeqCst)
         }
         fn processor_time(&self) -> Result<Duration, HostError> {
             Ok(Duration::ZERO)
@@ -223,7 +396,7 @@ mod tests {
     struct Story {
         domain: Arc<Scripted>,
         pace: Arc<Pace>,
-        stop: Arc<AtomicBool>,
+        watch: Arc<Watch>,
         log: Arc<Mutex<Vec<String>>>,
         guard: thread::JoinHandle<Guarded>,
     }
@@ -237,21 +410,23 @@ mod tests {
             limit: Some(1),
             ..Order::FREE
         });
-        let stop = Arc::new(AtomicBool::new(false));
+        let watch = Watch::over(domain.clone());
         let log = Arc::new(Mutex::new(Vec::new()));
-        let (guarded, paced, until) = (domain.clone(), pace.clone(), stop.clone());
+        let (watched, paced) = (watch.clone(), pace.clone());
         let lines = log.clone();
         let guard = thread::spawn(move || {
             let sink = Box::new(move |_, line: &str| lines.lock().unwrap().push(line.into()));
-            let log = JobLog::new("test", Some(sink));
+            let (log, cancel) = (JobLog::new("test", Some(sink)), Cancel::default());
             let crashed = MemoryHost::new(Arc::new(SyntheticImage::new(1)), 1, Faults::default());
-            let handover = Handover::new(&crashed, &log);
-            watch(&*guarded, &until, &paced, &handover, &log)
+            let handover = Handover::new(&crashed, &log, &cancel);
+            let guarded = watched.run(&|| false, &paced, &handover, &log);
+            watched.let_run(&log);
+            guarded
         });
         Story {
             domain,
             pace,
-            stop,
+            watch,
             log,
             guard,
         }
@@ -271,7 +446,7 @@ mod tests {
         while story.pace.hurries() {
             thread::yield_now();
         }
-        story.stop.store(true, Relaxed);
+        story.watch.end();
         let guarded = story.guard.join().unwrap();
         assert_eq!(guarded.pauses, 1);
         assert_eq!(guarded.lowest_cache, Some(MIB));
@@ -280,14 +455,19 @@ mod tests {
 
     #[test]
     fn a_domain_that_is_gone_ends_the_guard_and_lets_the_dump_hurry() {
-        let story = start(&[Some(MIB), None]);
+        let story = start(&[Some(MIB)]);
+        while story.domain.calls.lock().unwrap().is_empty() {
+            thread::yield_now();
+        }
+        story.domain.dying.store(true, SeqCst);
+        story.domain.push(None);
         let guarded = story.guard.join().unwrap();
         assert_eq!(guarded.pauses, 1);
         assert_eq!(*story.domain.calls.lock().unwrap(), ["pause"]);
         assert!(story.pace.hurries());
         let log = story.log.lock().unwrap();
         assert!(
-            log.iter().any(|line| line.contains("no such domain")),
+            log.iter().any(|line| line.contains("ends with its domain")),
             "{log:?}"
         );
     }
@@ -295,7 +475,7 @@ mod tests {
     #[test]
     fn a_dying_domain_is_not_taken_for_one_in_need() {
         let story = start(&[Some(200 * MIB)]);
-        story.domain.dying.store(true, Relaxed);
+        story.domain.dying.store(true, SeqCst);
         story.domain.push(Some(0));
         let guarded = story.guard.join().unwrap();
         assert_eq!(guarded.pauses, 0);
@@ -309,8 +489,28 @@ mod tests {
         while story.domain.calls.lock().unwrap().is_empty() {
             thread::yield_now();
         }
-        story.stop.store(true, Relaxed);
+        story.watch.end();
         story.guard.join().unwrap();
         assert_eq!(*story.domain.calls.lock().unwrap(), ["pause", "unpause"]);
+    }
+    #[test]
+    fn a_domain_that_cannot_be_looked_at_for_a_while_stays_guarded() {
+        let story = start(&[Some(MIB), None]);
+        while !story
+            .log
+            .lock()
+            .unwrap()
+            .iter()
+            .any(|line| line.contains("cannot look"))
+        {
+            thread::yield_now();
+        }
+        assert_eq!(*story.domain.calls.lock().unwrap(), ["pause"]);
+        story.domain.push(Some(200 * MIB));
+        while *story.domain.calls.lock().unwrap() != ["pause", "unpause"] {
+            thread::yield_now();
+        }
+        story.watch.end();
+        assert_eq!(story.guard.join().unwrap().pauses, 1);
     }
 }

@@ -5,12 +5,16 @@
 //! claimed, so that no other domain grabs it.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
 
+use crate::cancel::Cancel;
 use crate::host::{CrashedDomain, RecoveryDomain};
 use crate::joblog::{job_log, JobLog};
 
 /// Pages that are worth a call to the hypervisor: one superpage.
 const GROW_BATCH: u64 = 512;
+/// How often a drain that is held looks whether the caller has cancelled.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 #[derive(Default)]
 struct State {
@@ -27,6 +31,8 @@ struct State {
     /// The crashed domain has no device left.
     detached: bool,
     drained: bool,
+    /// Nobody is left who would let the drain go on.
+    free: bool,
 }
 
 impl State {
@@ -42,16 +48,19 @@ impl State {
 pub(crate) struct Handover<'a> {
     crashed: &'a dyn CrashedDomain,
     log: &'a JobLog,
+    cancel: &'a Cancel,
     state: Mutex<State>,
     changed: Condvar,
 }
 
 impl<'a> Handover<'a> {
-    /// The account of what `crashed` gives back.
-    pub(crate) fn new(crashed: &'a dyn CrashedDomain, log: &'a JobLog) -> Self {
+    /// The account of what `crashed` gives back. Once the caller has cancelled,
+    /// nothing holds that up.
+    pub(crate) fn new(crashed: &'a dyn CrashedDomain, log: &'a JobLog, cancel: &'a Cancel) -> Self {
         Self {
             crashed,
             log,
+            cancel,
             state: Mutex::default(),
             changed: Condvar::new(),
         }
@@ -120,9 +129,9 @@ impl<'a> Handover<'a> {
         self.changed.notify_all();
     }
 
-    /// Blocks until then.
+    /// Blocks until the crashed domain has lost its last device.
     pub(crate) fn wait_detached(&self) {
-        drop(self.wait_while(|state| !state.detached));
+        drop(self.wait_while(|state| !state.detached && !state.free));
     }
 
     /// Makes the drain wait (while recovery is being built or boots, processor
@@ -136,16 +145,27 @@ impl<'a> Handover<'a> {
 
     /// Blocks while the drain is held.
     pub(crate) fn wait_not_held(&self) {
-        drop(self.wait_while(|state| state.held));
+        let mut state = self.state();
+        while state.held && !state.free && !self.cancel.is_asked() {
+            let waited = self.changed.wait_timeout(state, LOOK_AGAIN);
+            state = waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
+        }
     }
 
-    /// Everything that could be released has been.
-    pub(crate) fn end_drain(&self) {
-        let mut state = self.state();
-        state.drained = true;
-        self.pass_on(&mut state, 1);
-        drop(state);
-        self.changed.notify_all();
+    /// Lets the drain go for good when it is dropped: whoever could have held it, or
+    /// have let it go, is no more.
+    pub(crate) fn freed_at_end(&self) -> FreedAtEnd<'_> {
+        FreedAtEnd(self)
+    }
+
+    /// Says when it is dropped that everything that could be released has been.
+    pub(crate) fn drained_at_end(&self) -> DrainedAtEnd<'_> {
+        DrainedAtEnd(self)
+    }
+
+    /// Whether everything that could be released has been.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.state().drained
     }
 
     /// Nothing is passed on any more: the claim is given up, while the crashed domain
@@ -207,6 +227,29 @@ impl Drop for Handover<'_> {
     }
 }
 
+/// See [`Handover::freed_at_end`].
+pub(crate) struct FreedAtEnd<'a>(&'a Handover<'a>);
+
+impl Drop for FreedAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.state().free = true;
+        self.0.changed.notify_all();
+    }
+}
+
+/// See [`Handover::drained_at_end`].
+pub(crate) struct DrainedAtEnd<'a>(&'a Handover<'a>);
+
+impl Drop for DrainedAtEnd<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.drained = true;
+        self.0.pass_on(&mut state, 1);
+        drop(state);
+        self.0.changed.notify_all();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,7 +261,8 @@ mod tests {
         let image = Arc::new(SyntheticImage::new(64));
         let host = MemoryHost::new(image, 1, Faults::default());
         let log = JobLog::new("test", Some(Box::new(|_, _| {})));
-        let handover = Handover::new(&host, &log);
+        let cancel = Cancel::default();
+        let handover = Handover::new(&host, &log, &cancel);
         let frames: Vec<_> = (0..8).map(crate::addr::Gfn).collect();
         handover.add_released(host.release(&frames).unwrap());
         assert_eq!(host.claimed_pages(), 8);

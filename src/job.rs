@@ -1,14 +1,17 @@
 //! A job as its caller sees it: where it is, how it ended, and how to stop it.
 
 use std::fmt;
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::cancel::Cancel;
 use crate::error::{panic_text, Error};
 use crate::joblog::{job_log, JobLog};
+use crate::os::thread::{start, Signals};
 use crate::pacing::policy::Policy;
 use crate::standby::Slot;
 use crate::steering::Steering;
@@ -115,7 +118,8 @@ impl State {
 pub struct Shared {
     state: Mutex<State>,
     changed: Condvar,
-    cancelled: AtomicBool,
+    /// Whether the dump is to stop.
+    pub(crate) cancel: Cancel,
     started: Instant,
     /// Progress in pages and bytes.
     pub counters: Counters,
@@ -159,7 +163,7 @@ impl Shared {
                 took: None,
             }),
             changed: Condvar::new(),
-            cancelled: AtomicBool::new(false),
+            cancel: Cancel::default(),
             started: Instant::now(),
             counters: Counters::default(),
             milestones: Milestones::default(),
@@ -227,8 +231,8 @@ impl Shared {
 
     /// Asks the dump to stop.
     pub fn cancel(&self) {
-        self.cancelled.store(true, Ordering::Relaxed);
         self.pace.cancel();
+        self.cancel.ask();
         self.standby.wake();
     }
 
@@ -239,7 +243,7 @@ impl Shared {
 
     /// Whether somebody asked to stop.
     pub fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Relaxed)
+        self.cancel.is_asked()
     }
 
     /// Time since the job was started, for its own threads.
@@ -306,22 +310,16 @@ impl Job {
     ) -> Result<Self, Error> {
         let shared = Arc::new(Shared::new(log));
         let inside = shared.clone();
-        let thread = std::thread::Builder::new()
-            .name("vicover-job".into())
-            .spawn(move || {
-                let result =
-                    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&inside)))
-                        .unwrap_or_else(|panic| Err(Error::Internal(panic_text(&*panic))));
-                if result.is_err() && inside.snapshot().phase > Phase::Understand {
-                    inside.decide(Outcome::Dirty, 0);
-                }
-                inside.decide(Outcome::Untouched, 0);
-                inside.finish(result);
-            })
-            .map_err(|source| Error::Io {
-                doing: "starting the job's thread".into(),
-                source,
-            })?;
+        // libxl forks in this thread.
+        let thread = start("vicover-job", Signals::AsTheProgram, move || {
+            let mut ending = Ending {
+                shared: &inside,
+                result: Err(Error::Internal("the job's thread ended".into())),
+            };
+            ending.result = catch_unwind(AssertUnwindSafe(|| work(&inside)))
+                .unwrap_or_else(|panic| Err(Error::Internal(panic_text(&*panic))));
+        })
+        .map_err(Error::thread)?;
         Ok(Self {
             shared,
             thread: Some(thread),
@@ -334,6 +332,23 @@ impl Job {
             // The thread catches its own panics: there is nothing to learn here.
             let _ = thread.join();
         }
+    }
+}
+
+/// Ends the job when it is dropped.
+struct Ending<'a> {
+    shared: &'a Shared,
+    result: Result<(), Error>,
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        let result = std::mem::replace(&mut self.result, Ok(()));
+        if result.is_err() && self.shared.snapshot().phase > Phase::Understand {
+            self.shared.decide(Outcome::Dirty, 0);
+        }
+        self.shared.decide(Outcome::Untouched, 0);
+        self.shared.finish(result);
     }
 }
 

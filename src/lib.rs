@@ -4,9 +4,12 @@
 
 pub mod addr;
 mod budget;
+pub mod cancel;
 mod capi;
 mod drain;
 pub mod dump;
+#[cfg(test)]
+mod endings;
 pub mod error;
 mod guarding;
 pub mod guest;

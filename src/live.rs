@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::host::contained::contained;
 use crate::host::{CrashedDomain, HostError, Pausable};
 use crate::job::Shared;
 use crate::joblog::job_log;
@@ -32,7 +33,8 @@ struct Paused<'a> {
 
 impl<'a> Paused<'a> {
     fn new(domain: &'a dyn Pausable, shared: &'a Shared) -> Result<Self, Error> {
-        domain.pause().map_err(Error::host("pausing the domain"))?;
+        let paused = contained("pause", || domain.pause());
+        paused.map_err(Error::host("pausing the domain"))?;
         job_log!(shared.log, Info, "paused");
         Ok(Self {
             domain,
@@ -48,7 +50,7 @@ impl<'a> Paused<'a> {
     }
 
     fn unpause(&self) -> Result<(), HostError> {
-        let unpaused = self.domain.unpause();
+        let unpaused = contained("unpause", || self.domain.unpause());
         let stood = (self.shared.elapsed() - self.since).as_secs_f64();
         match &unpaused {
             Ok(()) => job_log!(self.shared.log, Info, "runs again after {stood:.2} s"),

@@ -2,22 +2,26 @@
 //! life, told in order: understand, detach, seed, recover, drain, close.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
-use std::thread;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, Scope};
 use std::time::Duration;
 
 use log::Level;
 
 use crate::drain::{self, Work};
 use crate::dump::{Sink, Summary};
-use crate::error::{panic_text, Error};
-use crate::guarding;
+use crate::error::{joined, Error};
+use crate::guarding::Guarding;
 use crate::handover::Handover;
-use crate::host::{BuiltStandby, CrashedDomain, HostError, RecoveryDomain, Requirement, Toolstack};
+use crate::host::contained::{ContainedDomain, ContainedToolstack};
+use crate::host::{
+    BuiltStandby, CrashedDomain, HostError, RecoveryDomain, Requirement, Toolstack, VcpuState,
+};
 use crate::job::{Outcome, Phase, Shared};
 use crate::joblog::job_log;
 use crate::options::Options;
+use crate::os::thread::{start_in, Signals};
 use crate::standby::{say_if_kept, Slot};
 use crate::start_dump::start_dump;
 use crate::understand::{look, read_registers, understand, Awaited, Understanding};
@@ -43,6 +47,7 @@ pub fn dump_only(
     done_reading: &(dyn Fn() + Sync),
     shared: &Shared,
 ) -> Result<(), Error> {
+    let domain = &ContainedDomain::new(domain);
     // Whatever happens, there is no domain to restart.
     shared.decide(Outcome::Untouched, 0);
     shared.enter(Phase::Understand);
@@ -55,14 +60,10 @@ pub fn dump_only(
     let mut known = seen.decide(domain, &vcpus, shared)?;
     shared.enter(Phase::Drain);
     let drained = thread::scope(|scope| {
-        let steering = scope.spawn(|| shared.steering.steer(&shared.pace, None, &shared.log));
-        let until = shared.steering.until_dropped();
+        let (steering, pace) = (&shared.steering, &shared.pace);
+        let _steered = steering.start(scope, pace, None, &shared.log);
         let work = Work::DumpOnly(done_reading);
-        let drained = drain(domain, &mut known, work, target, shared);
-        drop(until);
-        // Without it the dump went on all the same.
-        let _ = steering.join();
-        drained
+        drain(domain, &mut known, work, target, shared)
     });
     shared.enter(Phase::Close);
     report_dump(drained, shared)
@@ -74,12 +75,14 @@ pub fn dump_only(
 /// outcome, and its reason in the log.
 pub fn recover(
     domain: &dyn CrashedDomain,
-    mut toolstack: Box<dyn Toolstack>,
+    toolstack: Box<dyn Toolstack>,
     keeper: Option<&Shared>,
     target: &Target,
     shared: &Shared,
 ) -> Result<(), Error> {
-    let toolstack = &mut *toolstack;
+    // From here on a panic in the host is a refusal.
+    let domain = &ContainedDomain::new(domain);
+    let toolstack = &mut ContainedToolstack(toolstack);
     // Until recovery runs it waits for the dump, and nothing holds that back.
     shared.pace.hurry(true);
     enter(toolstack, shared, Phase::Understand);
@@ -93,17 +96,8 @@ pub fn recover(
     // The point of no return. Reading memory changes nothing, so it is not
     // waited for: whatever it finds, the devices have to go.
     enter(toolstack, shared, Phase::Detach);
-    let awaited = Awaited::default();
-    let (detached, known) = thread::scope(|scope| {
-        let known = scope.spawn(|| understand(domain, &vcpus, &target.options, &awaited, shared));
-        let waits = awaited.when_dropped();
-        let detached = toolstack.detach(standby.as_ref());
-        drop(waits);
-        let known = known
-            .join()
-            .unwrap_or_else(|panic| Err(Error::Internal(panic_text(&*panic))));
-        (detached, known)
-    });
+    let (detached, known) =
+        detach_and_understand(domain, toolstack, &vcpus, standby.as_ref(), target, shared);
     if known.is_err() || detached.is_err() {
         forgo(toolstack, standby.as_ref(), shared);
     }
@@ -118,58 +112,133 @@ pub fn recover(
     );
 
     enter(toolstack, shared, Phase::Seed);
-    let handover = Handover::new(domain, &shared.log);
-    let (dumped, has_recovery) = thread::scope(|scope| {
-        let dumping = scope.spawn(|| {
-            // A dump that cannot be written is no reason to keep the service down.
-            let work = Work::HandOver(&handover);
-            report_dump(drain(domain, &mut known, work, target, shared), shared)
-        });
-        let recovery = bring_up(toolstack, &handover, requirement, standby.as_ref(), shared);
-        if let Err(error) = &recovery {
-            say_no_recovery(error, shared);
-        }
-        let stop_guard = Arc::new(AtomicBool::new(false));
-        let guard = recovery.as_ref().ok().map(|recovery| {
-            enter(toolstack, shared, Phase::Drain);
-            let (recovery, stop) = (recovery.clone(), stop_guard.clone());
-            let handover = &handover;
-            scope.spawn(move || {
-                guarding::watch(&*recovery, &stop, &shared.pace, handover, &shared.log)
-            })
-        });
-        let steering = recovery.as_ref().ok().map(|recovery| {
-            let (steering, recovery) = (&shared.steering, recovery.clone());
-            scope.spawn(move || steering.steer(&shared.pace, Some(&*recovery), &shared.log))
-        });
-        // As late as no page is released anyway: hotplug scripts take processors.
-        handover.wait_not_held();
-        detach_rest(toolstack, &handover, shared);
-        let until = shared.steering.until_dropped();
-        let dumped = dumping.join().unwrap_or_else(|panic| {
-            let error = Error::Internal(panic_text(&*panic));
-            shared.tell_failure(Level::Error, format_args!("dump incomplete: {error}"));
-            Err(error)
-        });
-        enter(toolstack, shared, Phase::Close);
-        handover.end();
-        if let Ok(recovery) = &recovery {
-            close(toolstack, &**recovery, shared);
-        }
-        stop_guard.store(true, Relaxed);
-        drop(until);
-        // Without it the dump went on all the same.
-        let _ = steering.map(|steering| steering.join());
-        if let Some(Ok(guarded)) = guard.map(|guard| guard.join()) {
-            guarded.tell(&shared.log);
-        }
-        (dumped, recovery.is_ok())
-    });
+    let crash = Crash {
+        domain,
+        known: Mutex::new(known),
+        handover: Handover::new(domain, &shared.log, &shared.cancel),
+        target,
+        shared,
+    };
+    let (dumped, has_recovery) =
+        thread::scope(|scope| crash.hand_over(scope, toolstack, requirement, standby.as_ref()));
     report_times(shared);
     if !has_recovery {
         shared.decide(Outcome::Dirty, 0);
     }
     dumped
+}
+
+/// Takes the devices while memory is read, in another thread if there can be one.
+fn detach_and_understand(
+    domain: &ContainedDomain<'_>,
+    toolstack: &mut dyn Toolstack,
+    vcpus: &[VcpuState],
+    standby: Option<&BuiltStandby>,
+    target: &Target,
+    shared: &Shared,
+) -> (Result<(), HostError>, Result<Understanding, Error>) {
+    let awaited = Awaited::default();
+    let look = || understand(domain, vcpus, &target.options, &awaited, shared);
+    thread::scope(|scope| {
+        let looking = start_in(scope, "vicover-look", Signals::ToOthers, look);
+        let waits = awaited.when_dropped();
+        let detached = toolstack.detach(standby);
+        drop(waits);
+        let known = match looking {
+            Ok(looking) => joined(looking).and_then(|known| known),
+            Err(error) => {
+                job_log!(
+                    shared.log,
+                    Warn,
+                    "cannot start a thread, memory is read after the devices have gone: {error}"
+                );
+                look()
+            }
+        };
+        (detached, known)
+    })
+}
+
+/// A crashed domain without devices, whose memory is about to go to its successor.
+struct Crash<'a> {
+    domain: &'a ContainedDomain<'a>,
+    known: Mutex<Understanding>,
+    handover: Handover<'a>,
+    target: &'a Target,
+    shared: &'a Shared,
+}
+
+impl Crash<'_> {
+    /// Builds the successor and lets it run while the domain is dumped. Returns what
+    /// became of the dump, and whether there is a successor. Whatever this thread
+    /// comes to, the others are let go: by values that are dropped, the last of which
+    /// is the first here.
+    fn hand_over<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        toolstack: &mut dyn Toolstack,
+        requirement: Requirement,
+        standby: Option<&BuiltStandby>,
+    ) -> (Result<(), Error>, bool) {
+        let (handover, shared) = (&self.handover, self.shared);
+        let (pace, log) = (&*shared.pace, &shared.log);
+        let _freed = handover.freed_at_end();
+        let dumping = start_in(scope, "vicover-drain", Signals::ToOthers, || self.dump());
+        let dumping = dumping.map_err(|error| {
+            detach_rest(toolstack, handover, shared);
+            self.do_without_dump(Error::thread(error))
+        });
+        let recovery = bring_up(toolstack, handover, requirement, standby, shared);
+        if let Err(error) = &recovery {
+            say_no_recovery(error, shared);
+        }
+        let guarding = recovery.as_ref().ok().map(|recovery| {
+            enter(toolstack, shared, Phase::Drain);
+            Guarding::start(scope, recovery.clone(), pace, handover, log)
+        });
+        let steered = recovery.as_ref().ok().map(|recovery| {
+            let steering = &shared.steering;
+            steering.start(scope, pace, Some(recovery.clone()), log)
+        });
+        // As late as no page is released anyway: hotplug scripts take processors.
+        handover.wait_not_held();
+        detach_rest(toolstack, handover, shared);
+        if let Some(guarding) = &guarding {
+            guarding.watch_here_if_must();
+        }
+        let dumped = match dumping {
+            Ok(dumping) => joined(dumping).unwrap_or_else(|error| {
+                shared.tell_failure(Level::Error, format_args!("dump incomplete: {error}"));
+                Err(error)
+            }),
+            Err(no_dump) => no_dump,
+        };
+        enter(toolstack, shared, Phase::Close);
+        handover.end();
+        if let Ok(recovery) = &recovery {
+            close(toolstack, &**recovery, shared);
+        }
+        drop((steered, guarding));
+        (dumped, recovery.is_ok())
+    }
+
+    /// Dumps the domain and gives its memory back. A dump that cannot be written is
+    /// no reason to keep the service down.
+    fn dump(&self) -> Result<(), Error> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let work = Work::HandOver(&self.handover);
+        let drained = drain(self.domain, &mut known, work, self.target, self.shared);
+        report_dump(drained, self.shared)
+    }
+
+    /// Gives the memory back when there cannot be a dump, for this reason.
+    fn do_without_dump(&self, why: Error) -> Result<(), Error> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let work = Work::HandOver(&self.handover);
+        let start = |_: &mut Understanding| Err(why);
+        let drained = drain::run(self.domain, &mut known, work, start, self.shared);
+        report_dump(drained, self.shared)
+    }
 }
 
 /// Drains the domain into the dump that `target` asks for.

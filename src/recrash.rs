@@ -75,15 +75,24 @@ fn is_done(job: &Shared) -> bool {
 
 /// Blocks until `earlier` is over. The service is down meanwhile: that is what
 /// the operator chose.
-pub(crate) fn wait_for(earlier: &Shared, shared: &Shared) {
-    if !is_done(earlier) {
-        job_log!(
-            shared.log,
-            Info,
-            "queued: the dump of an earlier crash comes first"
-        );
-        earlier.wait(None, |snapshot| snapshot.phase == Phase::Done);
+///
+/// # Errors
+/// When the caller cancels meanwhile: nothing has been done to the guest yet.
+pub(crate) fn wait_for(earlier: &Shared, shared: &Shared) -> Result<(), Error> {
+    if is_done(earlier) {
+        return Ok(());
     }
+    job_log!(
+        shared.log,
+        Info,
+        "queued: the dump of an earlier crash comes first"
+    );
+    while !earlier.wait(Some(LOOK_AGAIN), |now| now.phase == Phase::Done) {
+        if shared.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -152,6 +161,14 @@ mod tests {
         let waiting = std::thread::spawn(move || wait_for(&earlier, &later));
         assert!(!waiting.is_finished());
         first.finish(Err(Error::Cancelled));
-        waiting.join().unwrap();
+        waiting.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn waiting_ends_when_the_caller_cancels() {
+        let (first, second) = (job(), job());
+        second.cancel();
+        let waited = wait_for(&first, &second);
+        assert!(matches!(waited, Err(Error::Cancelled)), "{waited:?}");
     }
 }

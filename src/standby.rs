@@ -7,6 +7,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::host::contained::ContainedStandbyHost;
 use crate::host::{BuiltStandby, HostError, StandbyHost};
 use crate::job::Shared;
 use crate::joblog::job_log;
@@ -40,7 +41,7 @@ impl Slot {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn offer(&self, standby: BuiltStandby) {
+    pub(crate) fn offer(&self, standby: BuiltStandby) {
         *self.state() = State::Ready(standby);
     }
 
@@ -98,6 +99,7 @@ pub fn keep(
     often: Duration,
     shared: &Shared,
 ) -> Result<(), Error> {
+    let host = &mut ContainedStandbyHost(host);
     let slot = &shared.standby;
     while !shared.is_cancelled() {
         let standby = match host.build(boot, &|| shared.is_cancelled()) {

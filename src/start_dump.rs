@@ -121,6 +121,7 @@ fn config(options: &Options, shared: &Shared) -> EngineConfig {
         })),
         buffer_bytes: usize::try_from(options.buffer_bytes).unwrap_or(usize::MAX),
         throttle: Some(shared.pace.clone()),
+        cancel: shared.cancel.clone(),
         ..EngineConfig::default()
     };
     if let Some(threads) = options.threads {

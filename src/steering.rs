@@ -1,12 +1,13 @@
 //! The controller at work: looks at dump and recovery, and sets the dump's pace.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{Scope, ScopedJoinHandle};
 
 use crate::addr::PAGE_SIZE;
 use crate::host::{Backing, RecoveryDomain};
 use crate::joblog::{job_log, JobLog};
 use crate::os::processor;
-use crate::os::signal::block_all_in_this_thread;
+use crate::os::thread::{start_in, Signals};
 use crate::pacing::controller::{Controller, INTERVAL};
 use crate::pacing::guard::LOW_PAGES;
 use crate::pacing::policy::Policy;
@@ -47,16 +48,30 @@ impl Steering {
         self.changed.notify_all();
     }
 
-    /// Ends [`Steering::steer`] when it is dropped, by a panic, too.
-    pub(crate) fn until_dropped(&self) -> Until<'_> {
-        Until(self)
+    /// Sets `pace` by the policy, in a thread of its own, until what comes back is
+    /// dropped; then nothing holds the dump back. Without a recovery domain, as for
+    /// one that asks for nothing. Where there cannot be a thread, the pace is what
+    /// the policy says without having seen anything.
+    pub(crate) fn start<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        pace: &'scope Pace,
+        recovery: Option<Arc<dyn RecoveryDomain>>,
+        log: &'scope JobLog,
+    ) -> Steered<'scope> {
+        let steer = move || self.steer(pace, recovery.as_deref(), log);
+        let thread = start_in(scope, "vicover-pace", Signals::ToOthers, steer)
+            .inspect_err(|error| {
+                job_log!(log, Warn, "disk I/O control cannot start a thread: {error}");
+            })
+            .ok();
+        Steered {
+            steering: self,
+            thread,
+        }
     }
 
-    /// Sets `pace` by the policy until [`Steering::until_dropped`] says so; then
-    /// nothing holds the dump back. Without a recovery domain, as for one that
-    /// asks for nothing. Takes the calling thread's signals away.
-    pub(crate) fn steer(&self, pace: &Pace, recovery: Option<&dyn RecoveryDomain>, log: &JobLog) {
-        block_all_in_this_thread();
+    fn steer(&self, pace: &Pace, recovery: Option<&dyn RecoveryDomain>, log: &JobLog) {
         let _free = FreeAtEnd(pace);
         let (began, used_before, mut looks) = (pace.now(), processor::used_by_this_thread(), 0u64);
         let mut followed = Policy::Unlimited;
@@ -117,13 +132,18 @@ fn unseen(policy: Policy) -> Order {
     }
 }
 
-/// See [`Steering::until_dropped`].
-pub(crate) struct Until<'a>(&'a Steering);
+/// A dump whose pace follows the policy. Dropping it ends that.
+pub(crate) struct Steered<'scope> {
+    steering: &'scope Steering,
+    thread: Option<ScopedJoinHandle<'scope, ()>>,
+}
 
-impl Drop for Until<'_> {
+impl Drop for Steered<'_> {
     fn drop(&mut self) {
-        self.0.state().stopped = true;
-        self.0.changed.notify_all();
+        self.steering.state().stopped = true;
+        self.steering.changed.notify_all();
+        // Without it the dump went on all the same.
+        let _ = self.thread.take().map(ScopedJoinHandle::join);
     }
 }
 
@@ -216,11 +236,10 @@ mod tests {
     }
 
     /// Steers `pace` while `story` goes on.
-    fn steered(recovery: Option<&dyn RecoveryDomain>, story: impl FnOnce(&Steering, &Pace)) {
+    fn steered(recovery: Option<Arc<dyn RecoveryDomain>>, story: impl FnOnce(&Steering, &Pace)) {
         let (steering, pace, log) = (Steering::default(), Pace::default(), quiet());
         thread::scope(|scope| {
-            scope.spawn(|| steering.steer(&pace, recovery, &log));
-            let _until = steering.until_dropped();
+            let _steered = steering.start(scope, &pace, recovery, &log);
             story(&steering, &pace);
         });
         assert_eq!(pace.order(), Order::FREE, "nobody steers any more");
@@ -264,7 +283,7 @@ mod tests {
     #[test]
     fn the_dump_gives_way_to_a_busy_recovery_and_has_the_disk_of_an_idle_one() {
         for policy in [Policy::Adaptive, Policy::RecoveryFirst] {
-            steered(Some(&Busy::default()), |steering, pace| {
+            steered(Some(Arc::new(Busy::default())), |steering, pace| {
                 steering.choose(policy, pace);
                 wait_for(pace, |order| order.yields && order.limit.is_some());
             });

@@ -267,7 +267,7 @@ fn what_recovery_does_not_take_is_claimed_no_longer_than_there_is_a_crashed_doma
 }
 
 #[test]
-fn a_cancelled_dump_stays_incomplete_and_recovery_completes() {
+fn a_dump_that_was_cancelled_before_it_began_leaves_no_file_and_recovery_completes() {
     let directory = tempfile::tempdir().unwrap();
     let host = MemoryHost::new(Arc::new(SyntheticImage::new(FRAMES)), 1, Faults::default());
     let shared = Shared::new(JobLog::new("guest", Some(Box::new(|_, _| {}))));
@@ -283,8 +283,8 @@ fn a_cancelled_dump_stays_incomplete_and_recovery_completes() {
     assert_eq!(shared.snapshot().outcome, Outcome::Adopted);
     assert_eq!(host.released(), FRAMES);
     assert_eq!(host.violations(), Vec::<String>::new());
-    let path = shared.dump_path().unwrap();
-    assert_eq!(path.extension().unwrap(), "incomplete");
+    assert_eq!(shared.dump_path(), None);
+    assert_eq!(directory.path().read_dir().unwrap().count(), 0);
 }
 
 #[test]

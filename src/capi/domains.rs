@@ -177,7 +177,7 @@ mod xen {
             };
             let job = Job::start(log, move |shared: &Shared| {
                 let (domain, toolstack) = ready.or_else(|(earlier, prepare)| {
-                    recrash::wait_for(&earlier, shared);
+                    recrash::wait_for(&earlier, shared)?;
                     prepare()
                 })?;
                 story::recover(&domain, toolstack, keeper.as_deref(), &target, shared)

@@ -131,6 +131,8 @@ impl Sizes {
 
 struct Free {
     buffers: Vec<Buffer>,
+    /// None is lent any more.
+    closed: bool,
     /// How many there are, here or lent.
     made: usize,
     /// How often one was lent.
@@ -155,6 +157,7 @@ impl Pool {
             sizes,
             free: Mutex::new(Free {
                 buffers: vec![first],
+                closed: false,
                 made: 1,
                 loans: 0,
             }),
@@ -168,13 +171,16 @@ impl Pool {
     }
 
     /// An empty buffer. Waits for one to come back when all are lent; each
-    /// borrower must hold at most one while it waits.
-    pub(super) fn lend(self: &Arc<Self>) -> Lease {
+    /// borrower must hold at most one while it waits. `None` once the pool is closed.
+    pub(super) fn lend(self: &Arc<Self>) -> Option<Lease> {
         let mut free = self.lock();
         free.loans += 1;
         let many = self.sizes.soon + free.loans / LOANS_A_BUFFER;
         let mut most = self.sizes.count.min(many);
         let buffer = loop {
+            if free.closed {
+                return None;
+            }
             if let Some(mut buffer) = free.buffers.pop() {
                 buffer.used = 0;
                 buffer.sum.reset();
@@ -199,10 +205,16 @@ impl Pool {
                 .wait(free)
                 .unwrap_or_else(PoisonError::into_inner);
         };
-        Lease {
+        Some(Lease {
             pool: Arc::clone(self),
             buffer: Some(buffer),
-        }
+        })
+    }
+
+    /// Lends no more, and lets go whoever waits for a buffer.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.returned.notify_all();
     }
 }
 
@@ -290,18 +302,19 @@ mod tests {
         })
         .unwrap();
         let made = |pool: &Arc<Pool>| pool.lock().made;
-        let lease = pool.lend();
+        let lend = |pool: &Arc<Pool>| pool.lend().unwrap();
+        let lease = lend(&pool);
         while pool.lock().loans < LOANS_A_BUFFER - 1 {
             drop(pool.lend());
         }
         assert_eq!(made(&pool), 2);
-        let both = (lease, pool.lend(), pool.lend());
+        let both = (lease, lend(&pool), lend(&pool));
         assert_eq!(made(&pool), 3);
         drop(both);
         while pool.lock().loans < 10 * LOANS_A_BUFFER {
             drop(pool.lend());
         }
-        let all: Vec<_> = (0..4).map(|_| pool.lend()).collect();
+        let all: Vec<_> = (0..4).map(|_| lend(&pool)).collect();
         assert_eq!((made(&pool), all.len()), (4, 4));
         assert!(pool.lock().buffers.is_empty());
     }
@@ -314,13 +327,19 @@ mod tests {
             soon: 1,
         })
         .unwrap();
-        let mut first = pool.lend();
+        let mut first = pool.lend().unwrap();
         first.used = 7;
-        let waiting = std::thread::spawn({
+        let wait = || {
             let pool = Arc::clone(&pool);
-            move || pool.lend().used
-        });
+            std::thread::spawn(move || pool.lend().map(|lease| lease.used))
+        };
+        let waiting = wait();
         drop(first);
-        assert_eq!(waiting.join().unwrap(), 0);
+        assert_eq!(waiting.join().unwrap(), Some(0));
+        let first = pool.lend();
+        let waiting = wait();
+        pool.close();
+        assert_eq!(waiting.join().unwrap(), None);
+        drop(first);
     }
 }

@@ -7,7 +7,7 @@ use super::error::Error;
 use super::facts::Facts;
 use super::format::{FormatWriter, Written};
 use super::notes::{Notes, Status};
-use super::writer::Output;
+use super::output::Output;
 use crate::addr::PAGE_SIZE;
 use std::sync::Arc;
 
@@ -34,8 +34,9 @@ impl ElfWriter {
         let mut notes = Notes::new(facts);
         notes.set_status(Status::Incomplete);
         let layout = Layout::new(notes.bytes.len(), shared.bitmaps.present())?;
-        output.with_sink("space for the headers", |sink| {
-            sink.prepare(layout.notes + notes.bytes.len() as u64, layout.length)
+        let headers = layout.notes + notes.bytes.len() as u64;
+        output.step("space for the headers", |sink| {
+            sink.prepare(headers, layout.length)
         })?;
         output.write("notes", layout.notes, &notes.bytes)?;
         output.write("headers", 0, &layout.headers())?;
@@ -88,15 +89,11 @@ impl FormatWriter for ElfWriter {
     }
 
     fn complete(&mut self, output: &mut Output) -> Result<(), Error> {
-        output.with_sink("dump", |sink| {
-            sink.set_length(self.layout.length)?;
-            sink.sync()
-        })?;
+        output.step("dump", |sink| sink.set_length(self.layout.length))?;
+        output.step("dump", |sink| sink.sync())?;
         self.mark(output, Status::Complete)?;
-        output.with_sink("final name", |sink| {
-            sink.sync()?;
-            sink.publish(None)
-        })
+        output.step("final mark", |sink| sink.sync())?;
+        output.step("final name", |sink| sink.publish(None))
     }
 
     fn mark_incomplete(&mut self, output: &mut Output) -> Result<(), Error> {

@@ -2,6 +2,7 @@
 
 use super::bitmap::Bitmaps;
 use super::buffer::{Pool, Sizes};
+use super::chunk::{Chunk, Completed, Pages};
 use super::codec::Codec;
 use super::elf_writer::ElfWriter;
 use super::error::{Error, Notice};
@@ -9,82 +10,20 @@ use super::facts::Facts;
 use super::forecast::DumpSize;
 use super::format::{Format, FormatWriter};
 use super::kdump_writer::KdumpWriter;
+use super::line::Line;
+use super::output::Output;
 use super::sink::Sink;
-use super::worker::{self, Message, Worker};
-use super::writer::{Output, Writer};
-use crate::addr::{Page, Pfn};
-use crate::os::signal::block_all_in_this_thread;
+use super::worker::Worker;
+use super::writer::Writer;
+use crate::cancel::Cancel;
+use crate::os::thread::{start, Signals};
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, SyncSender};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-
-/// A page could not be read; the dump goes on without it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unreadable;
-
-/// One mapped chunk of guest memory, to be copied out page by page.
-pub trait Pages: Send {
-    /// Copies the page number `index` of the chunk, counted from 0.
-    ///
-    /// # Errors
-    /// When that page cannot be read; the dump counts it and goes on.
-    fn copy(&self, index: usize, into: &mut Page) -> Result<(), Unreadable>;
-
-    /// All of the chunk that was to be copied has been. It is kept until what
-    /// was copied is written; meanwhile it need not occupy memory.
-    fn finished(&self) {}
-}
-
-impl<T: Pages + ?Sized> Pages for Box<T> {
-    fn copy(&self, index: usize, into: &mut Page) -> Result<(), Unreadable> {
-        (**self).copy(index, into)
-    }
-
-    fn finished(&self) {
-        (**self).finished();
-    }
-}
-
-/// Consecutive page frames and where to copy them from. Those that the bitmap
-/// of wanted pages names are dumped. No frame may be handed in twice.
-pub struct Chunk<P> {
-    /// The first frame.
-    pub first: Pfn,
-    /// Number of frames.
-    pub count: usize,
-    /// Their contents.
-    pub pages: P,
-}
-
-impl<P> std::fmt::Debug for Chunk<P> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let end = self.first.0.saturating_add(self.count as u64);
-        write!(f, "Chunk({:#x}..{end:#x})", self.first.0)
-    }
-}
-
-/// What became of a chunk.
-#[derive(Clone, Debug)]
-pub enum Outcome {
-    /// Data and descriptors of its wanted pages have been written.
-    Saved {
-        /// Number of wanted pages in it.
-        pages: u64,
-    },
-    /// Not all of it could be written; it will not be.
-    Lost(Arc<Error>),
-}
-
-/// A chunk comes back: its memory is no longer looked at.
-#[derive(Debug)]
-pub struct Completed<P> {
-    /// What was handed in.
-    pub chunk: Chunk<P>,
-    /// What became of it.
-    pub outcome: Outcome,
-}
+use std::time::{Duration, Instant};
 
 /// Sets the pace of writing from outside.
 pub trait Throttle: Send + Sync {
@@ -114,6 +53,10 @@ pub struct EngineConfig {
     /// Bytes that the dump may have, if there is a limit. The pages that it has no
     /// room for, which are the last to be handed in, are left out.
     pub limit: Option<u64>,
+    /// Ends the dump where it is, within a second. A disk that does not answer by
+    /// then keeps the thread that writes to it, which does nothing more once it
+    /// does: the one case in which a thread outlives its engine.
+    pub cancel: Cancel,
 }
 
 /// Hears what a dump has to say while it is being written, on the dump's threads.
@@ -131,6 +74,7 @@ impl Default for EngineConfig {
             throttle: None,
             notices: None,
             limit: None,
+            cancel: Cancel::default(),
         }
     }
 }
@@ -193,6 +137,7 @@ pub(super) struct Shared {
     pub(super) fault: OnceLock<Arc<Error>>,
     /// The engine was dropped, not finished.
     pub(super) abandoned: AtomicBool,
+    pub(super) cancel: Cancel,
 }
 
 /// [`Progress`], to be read at any time by any thread.
@@ -218,12 +163,21 @@ impl Counters {
 }
 
 /// A dump being written. Dropping it without [`Engine::finish`] leaves the
-/// dump incomplete; either way its threads end first.
+/// dump incomplete; either way its threads end first, but for one that
+/// [`EngineConfig::cancel`] tells of.
 pub struct Engine<P: Pages + 'static> {
-    chunks: Option<SyncSender<Chunk<P>>>,
+    line: Arc<Line<P>>,
     workers: Vec<JoinHandle<()>>,
-    writer: Option<JoinHandle<Option<Result<Summary, Failure>>>>,
+    writer: Option<WriterThread>,
     shared: Arc<Shared>,
+    /// Where the dump is before it is complete.
+    path: Option<PathBuf>,
+}
+
+/// The thread that writes. What it sends last is that everything it had is gone.
+struct WriterThread {
+    thread: JoinHandle<()>,
+    ended: Receiver<Result<Summary, Failure>>,
 }
 
 impl<P: Pages + 'static> Engine<P> {
@@ -232,9 +186,10 @@ impl<P: Pages + 'static> Engine<P> {
     /// are through and the engine has been finished.
     ///
     /// # Errors
-    /// When the configuration makes no sense or the sink refuses the headers.
+    /// When the configuration makes no sense, a thread cannot be started, or the
+    /// sink refuses the headers.
     pub fn start(
-        sink: Box<dyn Sink>,
+        mut sink: Box<dyn Sink>,
         facts: &Facts,
         bitmaps: Arc<Bitmaps>,
         config: EngineConfig,
@@ -256,69 +211,94 @@ impl<P: Pages + 'static> Engine<P> {
             dead: OnceLock::new(),
             fault: OnceLock::new(),
             abandoned: AtomicBool::new(false),
+            cancel: config.cancel.clone(),
         });
-        let (chunks, chunks_in) = mpsc::sync_channel(threads);
-        let chunks_in = Arc::new(Mutex::new(chunks_in));
-        let (messages, messages_in) = mpsc::sync_channel::<Message<P>>(sizes.count);
-        let (completed, completed_in) = mpsc::channel();
+        let (line, completed) = Line::new(Arc::clone(&shared), threads, sizes.count);
+        let worker = |compressor| Worker::new(Arc::clone(&shared), compressor, &line);
+        let workers: Vec<_> = compressors.into_iter().map(worker).collect();
+        sink.heed(&config.cancel);
         let mut engine = Self {
-            chunks: Some(chunks),
+            path: sink.path(),
+            line,
             workers: Vec::new(),
             writer: None,
-            shared: Arc::clone(&shared),
+            shared,
         };
-        // Headers are written by the writing thread, too: there a pipe whose
-        // reader has gone raises no signal.
-        let (begun, begun_in) = mpsc::sync_channel(1);
-        let facts = facts.clone();
+        engine.heed(&config.cancel);
+        engine.start_writer(sink, facts, &config, sizes)?;
+        for worker in workers {
+            let thread = start("vicover-pack", Signals::ToOthers, move || worker.run());
+            engine.workers.push(thread.map_err(Error::Thread)?);
+        }
+        Ok((engine, completed))
+    }
+
+    /// Lets everybody go when the caller cancels.
+    fn heed(&self, cancel: &Cancel) {
+        let line = Arc::downgrade(&self.line);
+        cancel.when_asked(move || {
+            if let Some(line) = line.upgrade() {
+                line.stop(Error::Cancelled);
+            }
+        });
+    }
+
+    /// Headers are written by the writing thread, too: there a pipe whose reader has
+    /// gone raises no signal.
+    fn start_writer(
+        &mut self,
+        sink: Box<dyn Sink>,
+        facts: &Facts,
+        config: &EngineConfig,
+        sizes: Sizes,
+    ) -> Result<(), Error> {
+        let (begun, begun_in) = mpsc::channel();
+        let (end, ended) = mpsc::channel();
+        let (line, shared, facts) = (self.line.clone(), self.shared.clone(), facts.clone());
+        let (format, throttle) = (config.format, config.throttle.clone());
+        let notices = config.notices.clone();
         let write = move || {
-            let mut output = Output::new(sink, config.throttle, Arc::clone(&shared));
-            match begin(config.format, &mut output, &facts, &shared, sizes) {
+            let _writer = line.writer();
+            let mut output = Output::new(sink, throttle, Arc::clone(&shared));
+            let begin = || begin(format, &mut output, &facts, &shared, sizes);
+            let format = catch_unwind(AssertUnwindSafe(begin))
+                .unwrap_or_else(|panic| Err(Error::panicked("writing headers", panic)));
+            match format {
                 Ok(format) => {
-                    drop(begun);
-                    let notices = config.notices;
-                    let writer = Writer::new(format, output, shared, completed, notices);
-                    Some(writer.run(&messages_in))
+                    let _ = begun.send(Ok(()));
+                    let writer = Writer::new(format, output, shared, line, notices);
+                    let _ = end.send(writer.run());
                 }
                 Err(error) => {
-                    let _ = begun.send(error);
-                    None
+                    drop(output);
+                    let _ = begun.send(Err(error));
                 }
             }
         };
-        engine.writer = Some(spawn("vicover-write", write)?);
-        if let Ok(error) = begun_in.recv() {
-            return Err(error);
+        let thread = start("vicover-write", Signals::ToOthers, write).map_err(Error::Thread)?;
+        self.writer = Some(WriterThread { thread, ended });
+        match answer(&begun_in, &config.cancel) {
+            Ok(begun) => begun,
+            Err(NoAnswer::Ended) => Err(Error::Closed),
+            Err(NoAnswer::Cancelled) => {
+                self.writer = None;
+                Err(Error::Cancelled)
+            }
         }
-        for compressor in compressors {
-            let worker = Worker::new(Arc::clone(&engine.shared), compressor, messages.clone());
-            let chunks_in = Arc::clone(&chunks_in);
-            let work = move || worker.run(|| worker::next(&chunks_in));
-            engine.workers.push(spawn("vicover-pack", work)?);
-        }
-        Ok((engine, completed_in))
     }
 
     /// Hands a chunk in; waits while the engine has enough to do. After a write
     /// error chunks are still taken, and come back as lost.
     ///
     /// # Errors
-    /// The chunk itself, when the engine is closed.
+    /// The chunk itself, when the dump was cancelled.
     pub fn submit(&self, chunk: Chunk<P>) -> Result<(), Chunk<P>> {
-        match &self.chunks {
-            Some(chunks) => chunks.send(chunk).map_err(|refused| refused.0),
-            None => Err(chunk),
-        }
+        self.line.chunks.push(chunk)
     }
 
     /// How far the dump is.
     pub fn progress(&self) -> Progress {
         self.shared.counters.snapshot()
-    }
-
-    /// Why nothing more is written, when that is so.
-    pub fn error(&self) -> Option<Arc<Error>> {
-        self.shared.dead.get().cloned()
     }
 
     /// Waits until every chunk has been written and completed, then marks the
@@ -329,23 +309,90 @@ impl<P: Pages + 'static> Engine<P> {
     /// stays as it is, marked incomplete.
     pub fn finish(mut self) -> Result<Summary, Failure> {
         self.join()
-            .expect("the writer is there until finish or drop")
     }
 
-    fn join(&mut self) -> Option<Result<Summary, Failure>> {
-        self.chunks = None;
+    fn join(&mut self) -> Result<Summary, Failure> {
+        self.line.chunks.close();
         for worker in self.workers.drain(..) {
             // Its panics were caught; were one not, the writer sees the page missing.
             let _ = worker.join();
         }
-        self.writer.take()?.join().ok()?
+        self.line.messages.close();
+        let Some(writer) = self.writer.take() else {
+            return Err(self.unwritten(Error::Closed));
+        };
+        match answer(&writer.ended, &self.shared.cancel) {
+            Ok(result) => {
+                let _ = writer.thread.join();
+                result
+            }
+            Err(NoAnswer::Ended) => {
+                let why = match writer.thread.join() {
+                    Err(panic) => Error::panicked("writing", panic),
+                    Ok(()) => Error::Closed,
+                };
+                Err(self.unwritten(why))
+            }
+            Err(NoAnswer::Cancelled) => {
+                self.line.abandon();
+                Err(self.unwritten(Error::Cancelled))
+            }
+        }
+    }
+
+    /// Why the dump is incomplete, where the writing thread cannot say.
+    fn unwritten(&self, why: Error) -> Failure {
+        let progress = self.progress();
+        let summary = Summary {
+            progress,
+            wanted_pages: self.shared.bitmaps.wanted_total(),
+            length: progress.bytes,
+            path: self.path.clone(),
+        };
+        Failure {
+            summary,
+            cause: Arc::new(why),
+            told: false,
+        }
     }
 }
 
 impl<P: Pages + 'static> Drop for Engine<P> {
     fn drop(&mut self) {
-        self.shared.abandoned.store(true, Ordering::Relaxed);
-        self.join();
+        if self.writer.is_some() {
+            self.shared.abandoned.store(true, Ordering::Relaxed);
+            let _ = self.join();
+        }
+    }
+}
+
+/// How often somebody who waits for the writing thread looks whether he still must.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// How long a write may still take once the caller has cancelled.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// Why the writing thread does not say anything.
+enum NoAnswer {
+    /// It is no more.
+    Ended,
+    /// The caller cancelled, and it hangs in the operating system.
+    Cancelled,
+}
+
+/// Waits for a word of the writing thread.
+fn answer<T>(from: &Receiver<T>, cancel: &Cancel) -> Result<T, NoAnswer> {
+    let mut cancelled: Option<Instant> = None;
+    loop {
+        match from.recv_timeout(LOOK_AGAIN) {
+            Ok(word) => return Ok(word),
+            Err(RecvTimeoutError::Disconnected) => return Err(NoAnswer::Ended),
+            Err(RecvTimeoutError::Timeout) if cancel.is_asked() => {
+                if cancelled.get_or_insert_with(Instant::now).elapsed() >= GRACE {
+                    return Err(NoAnswer::Cancelled);
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+        }
     }
 }
 
@@ -369,21 +416,11 @@ fn begin(
     shared: &Arc<Shared>,
     sizes: Sizes,
 ) -> Result<Box<dyn FormatWriter>, Error> {
+    if shared.cancel.is_asked() {
+        return Err(Error::Cancelled);
+    }
     Ok(match format {
         Format::Kdump(_) => Box::new(KdumpWriter::begin(output, facts, shared, sizes.size)?),
         Format::Elf => Box::new(ElfWriter::begin(output, facts, shared)?),
     })
-}
-
-fn spawn<T: Send + 'static>(
-    name: &str,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<JoinHandle<T>, Error> {
-    std::thread::Builder::new()
-        .name(name.into())
-        .spawn(move || {
-            block_all_in_this_thread();
-            work()
-        })
-        .map_err(Error::Thread)
 }

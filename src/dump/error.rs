@@ -1,5 +1,6 @@
 //! What can go wrong with a dump.
 
+use super::chunk::Reason;
 use crate::addr::Pfn;
 use crate::units::Size;
 use std::fmt;
@@ -120,9 +121,23 @@ pub enum Error {
         /// Pages that the dump's bitmap promises.
         wanted: u64,
     },
+    /// Memory that the guest has, or had, could not be had.
+    #[error("pages {first} to {end} could not be read")]
+    Unread {
+        /// The first of them.
+        first: Pfn,
+        /// One past the last.
+        end: Pfn,
+        /// Why.
+        #[source]
+        reason: Reason,
+    },
     /// The engine takes no more chunks.
     #[error("the dump is closed")]
     Closed,
+    /// Somebody asked to stop.
+    #[error("cancelled by the caller")]
+    Cancelled,
 }
 
 impl Error {

@@ -6,12 +6,14 @@
 //! both numbers -1. `makedumpfile -R` turns it into an ordinary dump; crash and
 //! libkdumpfile 0.5.3 read it as it is. Later records replace earlier ones.
 
+use super::error::Error;
 use super::sink::Sink;
+use crate::cancel::Cancel;
 use crate::os::file::wait_writable;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use zerocopy::byteorder::big_endian::I64;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -39,6 +41,17 @@ pub(super) struct Record {
     pub(super) size: I64,
 }
 
+/// What a flattened stream goes to.
+pub trait Stream: Write + Send {
+    /// As [`Sink::heed`].
+    fn heed(&mut self, cancel: &Cancel) {
+        let _ = cancel;
+    }
+}
+
+impl Stream for File {}
+impl Stream for &mut Vec<u8> {}
+
 /// Writes a dump as a flattened stream.
 pub struct FlatSink<W> {
     stream: W,
@@ -48,7 +61,7 @@ pub struct FlatSink<W> {
     end: u64,
 }
 
-impl<W: Write + Send> FlatSink<W> {
+impl<W: Stream> FlatSink<W> {
     /// A stream that nothing has been written to yet.
     pub fn new(stream: W) -> Self {
         Self {
@@ -74,7 +87,7 @@ impl<W: Write + Send> FlatSink<W> {
     }
 }
 
-impl<W: Write + Send> Sink for FlatSink<W> {
+impl<W: Stream> Sink for FlatSink<W> {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         if bytes.is_empty() {
             return Ok(());
@@ -125,14 +138,22 @@ impl<W: Write + Send> Sink for FlatSink<W> {
     fn is_seekable(&self) -> bool {
         false
     }
+
+    fn heed(&mut self, cancel: &Cancel) {
+        self.stream.heed(cancel);
+    }
 }
 
 /// A pipe or socket whose reader may stall, which must not stall the dump's
-/// user for ever.
+/// user for ever, nor for an instant once the caller has cancelled.
 pub struct PatientStream {
     file: File,
-    patience_ms: i32,
+    patience: Duration,
+    cancel: Cancel,
 }
+
+/// How often a writer that waits for its reader looks whether it still must.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Bytes that a pipe takes without blocking once it is writable (`PIPE_BUF`,
 /// pipe(7)).
@@ -143,19 +164,42 @@ impl PatientStream {
     pub fn new(file: File, patience: Duration) -> Self {
         Self {
             file,
-            patience_ms: patience.as_millis().try_into().unwrap_or(i32::MAX),
+            patience,
+            cancel: Cancel::default(),
         }
+    }
+
+    /// Waits until the reader takes something.
+    fn wait(&self) -> io::Result<()> {
+        let since = Instant::now();
+        loop {
+            if self.cancel.is_asked() {
+                return Err(io::Error::other(Error::Cancelled));
+            }
+            let left = self.patience.saturating_sub(since.elapsed());
+            let step = left.min(LOOK_AGAIN).as_millis();
+            if wait_writable(&self.file, step as i32)? {
+                return Ok(());
+            }
+            if left.is_zero() {
+                return Err(io::Error::new(
+                    ErrorKind::TimedOut,
+                    format!("the reader took nothing for {:?}", self.patience),
+                ));
+            }
+        }
+    }
+}
+
+impl Stream for PatientStream {
+    fn heed(&mut self, cancel: &Cancel) {
+        self.cancel = cancel.clone();
     }
 }
 
 impl Write for PatientStream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if !wait_writable(&self.file, self.patience_ms)? {
-            return Err(io::Error::new(
-                ErrorKind::TimedOut,
-                format!("the reader took nothing for {} ms", self.patience_ms),
-            ));
-        }
+        self.wait()?;
         match self.file.write(&bytes[..bytes.len().min(PIPE_BUF)]) {
             // Of a descriptor that does not block: `write_all` tries again.
             Err(error) if error.kind() == ErrorKind::WouldBlock => {

@@ -4,7 +4,7 @@ use super::buffer::{Buffer, State};
 use super::codec::Codec;
 use super::engine::Counters;
 use super::error::Error;
-use super::writer::Output;
+use super::output::Output;
 use std::sync::atomic::Ordering;
 
 /// What a dump looks like.

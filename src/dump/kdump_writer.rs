@@ -8,7 +8,7 @@ use super::format::{FormatWriter, Written};
 use super::kdump::{self, Layout, MainHeader, PageDescriptor, BLOCK};
 use super::manifest::{self, Manifest, PieceSums};
 use super::notes::Notes;
-use super::writer::Output;
+use super::output::Output;
 use crate::addr::PAGE_SIZE;
 use crate::os::page_buffer::PageBuffer;
 use std::sync::atomic::Ordering;
@@ -62,9 +62,8 @@ impl KdumpWriter {
         let header = kdump::main_header(facts, bitmaps, &layout, shared.codec.flag())?;
         let sub = kdump::sub_header(facts, &notes, &layout, max_mapnr);
 
-        output.with_sink("space for the tables", |sink| {
-            sink.prepare(layout.pages, layout.pages)
-        })?;
+        let pages = layout.pages;
+        output.step("space for the tables", |sink| sink.prepare(pages, pages))?;
         output.write("sub header", BLOCK, sub.as_bytes())?;
         output.write("notes", layout.notes, &notes.bytes)?;
         let tables = [
@@ -168,7 +167,7 @@ impl KdumpWriter {
                 .len()
                 .min(left.try_into().unwrap_or(usize::MAX));
             let buffer = &mut self.gathered[..part];
-            match output.with_sink("manifest", |sink| sink.read_back(at, buffer))? {
+            match output.step("manifest", |sink| sink.read_back(at, buffer))? {
                 true => tables.append(buffer),
                 false => return Ok(None),
             }
@@ -236,10 +235,8 @@ impl FormatWriter for KdumpWriter {
     /// before the dump gets its final name.
     fn complete(&mut self, output: &mut Output) -> Result<(), Error> {
         let length = self.length();
-        output.with_sink("dump", |sink| {
-            sink.set_length(length)?;
-            sink.sync()
-        })?;
+        output.step("dump", |sink| sink.set_length(length))?;
+        output.step("dump", |sink| sink.sync())?;
         let pages = self.shared.counters.pages.load(Ordering::Relaxed);
         self.header.status &= U32::new(!kdump::INCOMPLETE);
         self.header.written_blocks = kdump::capped(pages);
@@ -248,9 +245,9 @@ impl FormatWriter for KdumpWriter {
             Err(_) => U32::ZERO,
         };
         output.write("header", 0, self.header.as_bytes())?;
-        output.with_sink("final mark", |sink| sink.sync())?;
+        output.step("final mark", |sink| sink.sync())?;
         let manifest = self.manifest(output, length)?;
-        output.with_sink("final name", |sink| sink.publish(manifest.as_deref()))
+        output.step("final name", |sink| sink.publish(manifest.as_deref()))
     }
 
     fn mark_incomplete(&mut self, output: &mut Output) -> Result<(), Error> {

@@ -14,13 +14,15 @@
 //!   at is there, says "incomplete" until the end, and a page's descriptor is
 //!   written after its data. A page that is not there yet reads as lost.
 //! - *Never in the way*: after a write error every chunk comes back as
-//!   [`Outcome::Lost`] without delay; a panic becomes an error; no thread
-//!   outlives the engine.
+//!   [`Outcome::Lost`] without delay; a panic becomes an error, and so does a
+//!   thread that cannot be started; no thread outlives the engine, but for the one
+//!   that [`EngineConfig::cancel`] tells of.
 //! - *Bounded memory*: buffers within [`EngineConfig::buffer_bytes`], and two
 //!   bits per page frame; nothing else grows with the guest.
 
 mod bitmap;
 mod buffer;
+mod chunk;
 mod codec;
 mod elf;
 mod elf_writer;
@@ -33,11 +35,14 @@ mod forecast;
 mod format;
 mod kdump;
 mod kdump_writer;
+mod line;
 mod manifest;
 mod mend;
 mod naming;
 mod notes;
+mod output;
 mod place;
+mod queue;
 mod reader;
 mod sink;
 mod verify;
@@ -48,11 +53,9 @@ mod writer;
 mod tests;
 
 pub use bitmap::{Bitmap, Bitmaps};
+pub use chunk::{Chunk, Completed, Outcome, Pages, Reason, Unreadable};
 pub use codec::Codec;
-pub use engine::{
-    Chunk, Completed, Engine, EngineConfig, Failure, Notices, Outcome, Pages, Progress, Summary,
-    Throttle, Unreadable,
-};
+pub use engine::{Engine, EngineConfig, Failure, Notices, Progress, Summary, Throttle};
 pub use error::{Error, Notice};
 pub use facts::{Facts, Utsname, VcpuRegisters};
 pub use flat::{FlatSink, PatientStream};

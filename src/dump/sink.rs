@@ -5,6 +5,7 @@ use super::flat::{FlatSink, PatientStream};
 use super::format::Format;
 use super::naming::DumpName;
 use crate::addr::PAGE_SIZE;
+use crate::cancel::Cancel;
 use crate::os::file::{self, is_unsupported};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek};
@@ -60,6 +61,12 @@ pub trait Sink: Send {
     /// Formats that need that refuse a sink that cannot.
     fn is_seekable(&self) -> bool {
         true
+    }
+
+    /// Called before anything else. Whoever waits longer than an instant for
+    /// somebody else than the disk gives up when the caller cancels.
+    fn heed(&mut self, cancel: &Cancel) {
+        let _ = cancel;
     }
 
     /// Bytes that a dump may have, where that is known, if `reserve` bytes of the

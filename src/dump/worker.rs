@@ -1,14 +1,15 @@
 //! Threads that copy pages out of chunks and compress them.
 
 use super::buffer::{Buffer, Lease, State, MAX_SLOTS};
+use super::chunk::{Chunk, Pages};
 use super::codec::{Codec, Compressor};
-use super::engine::{Chunk, Pages, Shared};
+use super::engine::Shared;
 use super::error::Error;
+use super::line::{Line, Taker};
 use crate::addr::{Page, Pfn, PAGE_SIZE};
 use std::any::Any;
 use std::panic::{catch_unwind, AssertUnwindSafe};
-use std::sync::mpsc::{Receiver, SyncSender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// From a worker to the writer. Everything of a chunk comes before its end.
 pub(super) enum Message<P> {
@@ -26,108 +27,96 @@ pub(super) enum Message<P> {
     },
 }
 
-/// The next chunk for whichever worker asks first; `None` when no more come.
-pub(super) fn next<P>(chunks: &Mutex<Receiver<Chunk<P>>>) -> Option<Chunk<P>> {
-    chunks
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .recv()
-        .ok()
-}
-
-/// The writer is gone, which only its own bug could bring about.
-struct WriterGone;
-
 pub(super) struct Worker<P> {
     shared: Arc<Shared>,
     compressor: Compressor,
-    messages: SyncSender<Message<P>>,
+    line: Arc<Line<P>>,
+    /// Says that this thread takes no more chunks.
+    _taker: Taker<P>,
 }
 
 impl<P: Pages> Worker<P> {
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        compressor: Compressor,
-        messages: SyncSender<Message<P>>,
-    ) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, compressor: Compressor, line: &Arc<Line<P>>) -> Self {
         Self {
             shared,
             compressor,
-            messages,
+            line: Arc::clone(line),
+            _taker: line.taker(),
         }
     }
 
-    /// Works until `next` has no more chunks.
-    pub(super) fn run(mut self, next: impl Fn() -> Option<Chunk<P>>) {
-        while let Some(chunk) = next() {
+    /// Works until there are no more chunks.
+    pub(super) fn run(mut self) {
+        while let Some(chunk) = self.line.chunks.pop() {
             let mut pages = 0;
-            let stored = catch_unwind(AssertUnwindSafe(|| self.store(&chunk, &mut pages)));
+            let stored = catch_unwind(AssertUnwindSafe(|| {
+                let last = self.store(&chunk, &mut pages);
+                (last, chunk.pages.failure())
+            }));
             let (last, failure) = match stored {
-                Ok(Ok(last)) => (last, None),
-                Ok(Err(WriterGone)) => return,
+                Ok((last, None)) => (last, None),
+                Ok((last, Some(reason))) => {
+                    let (first, end) = (chunk.first, chunk.end());
+                    (last, Some(Error::Unread { first, end, reason }))
+                }
                 Err(panic) => {
-                    let error = Error::panicked("reading pages", panic);
-                    (None, Some(Arc::new(error)))
+                    // What the compressor was doing when it panicked is unknown.
+                    if let Ok(compressor) = self.shared.codec.compressor() {
+                        self.compressor = compressor;
+                    }
+                    (None, Some(Error::panicked("reading pages", panic)))
                 }
             };
+            let failure = failure.map(Arc::new);
             if let Some(error) = &failure {
-                // What the compressor was doing when it panicked is unknown.
-                if let Ok(compressor) = self.shared.codec.compressor() {
-                    self.compressor = compressor;
-                }
                 let _ = self.shared.fault.set(Arc::clone(error));
             }
-            chunk.pages.finished();
+            // It only spares memory: what a panic in it leaves undone harms nobody.
+            let _ = catch_unwind(AssertUnwindSafe(|| chunk.pages.finished()));
             let end = Message::End {
                 chunk,
                 last,
                 pages,
                 failure,
             };
-            if self.messages.send(end).is_err() {
-                return;
+            if let Err(Message::End { chunk, .. }) = self.line.messages.push(end) {
+                self.line.lose(chunk);
             }
         }
     }
 
     /// Sends the wanted pages of a chunk; counts them, and returns the last ones.
-    fn store(&mut self, chunk: &Chunk<P>, pages: &mut u64) -> Result<Option<Lease>, WriterGone> {
+    /// Stops as soon as nothing more is written.
+    fn store(&mut self, chunk: &Chunk<P>, pages: &mut u64) -> Option<Lease> {
         let shared = Arc::clone(&self.shared);
-        let end = Pfn(chunk.first.0.saturating_add(chunk.count as u64));
         let mut filling: Option<Lease> = None;
-        for pfn in shared.bitmaps.wanted().iter_range(chunk.first, end) {
+        for pfn in shared.bitmaps.wanted().iter_range(chunk.first, chunk.end()) {
             let full = |lease: &Lease| {
                 lease.bytes.len() - lease.used < PAGE_SIZE || lease.slots.len() == MAX_SLOTS
             };
             let mut lease = match filling.take() {
                 Some(lease) if full(&lease) => {
-                    self.send(lease)?;
-                    self.lend(pfn)
+                    self.line.messages.push(Message::Pages(lease)).ok()?;
+                    self.lend(pfn)?
                 }
                 Some(lease) => lease,
-                None => self.lend(pfn),
+                None => self.lend(pfn)?,
             };
             if shared.dead.get().is_some() {
-                return Ok(None);
+                return None;
             }
             self.add(&mut lease, chunk, pfn);
             *pages += 1;
             filling = Some(lease);
         }
-        Ok(filling)
+        filling
     }
 
-    fn lend(&self, first: Pfn) -> Lease {
-        let mut lease = self.shared.pool.lend();
+    fn lend(&self, first: Pfn) -> Option<Lease> {
+        let mut lease = self.shared.pool.lend()?;
         lease.first = first;
         lease.first_rank = self.shared.bitmaps.rank(first);
-        lease
-    }
-
-    fn send(&self, lease: Lease) -> Result<(), WriterGone> {
-        self.messages
-            .send(Message::Pages(lease))
-            .map_err(|_| WriterGone)
+        Some(lease)
     }
 
     fn add(&mut self, lease: &mut Lease, chunk: &Chunk<P>, pfn: Pfn) {

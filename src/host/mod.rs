@@ -13,6 +13,7 @@ use std::time::Duration;
 use crate::addr::{Gfn, GfnRange, Page};
 use crate::pacing::sample::DiskTotals;
 
+pub(crate) mod contained;
 pub mod disk_statistics;
 pub mod images;
 pub mod memory;
@@ -106,6 +107,13 @@ pub trait CrashedDomain: Send + Sync {
     /// Keeps so many of the pages given back from every other domain, in place of
     /// what was kept before. Nothing is kept when the domain is gone.
     fn claim(&self, pages: u64) -> Result<(), HostError>;
+
+    /// Whether the domain still has all memory that was not given back through
+    /// [`CrashedDomain::release`]. Asked where frames are missing from a mapping: an
+    /// error says who or what took them, and that the rest will go as well.
+    fn check(&self) -> Result<(), HostError> {
+        Ok(())
+    }
 }
 
 /// A domain whose processors can be stopped for a while.
@@ -131,6 +139,11 @@ pub trait Mapping: Send + Sync {
 
     /// Whether frame `index` is there.
     fn is_present(&self, index: usize) -> bool;
+
+    /// Why frames that the domain has are absent all the same, if any are.
+    fn failure(&self) -> Option<HostError> {
+        None
+    }
 
     /// Copies part of frame `index` out; false when it is not there.
     fn read(&self, index: usize, offset: usize, into: &mut [u8]) -> bool;

@@ -9,4 +9,5 @@ mod mmap;
 pub(crate) mod page_buffer;
 pub(crate) mod priority;
 pub(crate) mod processor;
-pub(crate) mod signal;
+mod signal;
+pub(crate) mod thread;

@@ -3,25 +3,21 @@
 
 use std::thread::JoinHandle;
 
+use super::no_thread;
 use crate::error::panic_text;
 use crate::host::HostError;
+use crate::os::thread::{start, Signals};
 
 /// A call under way.
 pub(super) struct Call(JoinHandle<Result<(), HostError>>);
 
 impl Call {
     /// Starts a call.
-    ///
-    /// Its thread takes signals like the program's own: the children that libxl
-    /// forks there inherit what it blocks.
     pub(super) fn start(
         call: impl FnOnce() -> Result<(), HostError> + Send + 'static,
     ) -> Result<Self, HostError> {
-        std::thread::Builder::new()
-            .name("vicover-libxl".into())
-            .spawn(call)
-            .map(Self)
-            .map_err(|error| HostError::new("pthread_create", error.to_string()))
+        let call = start("vicover-libxl", Signals::AsTheProgram, call);
+        call.map(Self).map_err(no_thread)
     }
 
     /// Whether it is over.

@@ -13,9 +13,10 @@ use std::sync::mpsc::{channel, RecvTimeoutError};
 use std::time::Duration;
 
 use super::config::{libxl_answer, LibxlContext};
-use super::sys;
+use super::{no_thread, sys};
 use crate::error::panic_text;
 use crate::host::HostError;
+use crate::os::thread::{start_in, Signals};
 
 /// The child only makes one hypercall, which takes about 40 ms for each GiB that
 /// the domain still has.
@@ -37,7 +38,7 @@ pub(super) fn destroy(ctx: LibxlContext, domid: u32) -> Result<(), HostError> {
 fn destroy_once(ctx: LibxlContext, domid: u32) -> Result<(), HostError> {
     std::thread::scope(|scope| {
         let (tell, told) = channel();
-        let call = scope.spawn(move || {
+        let call = move || {
             // The kernel lists children by the thread that forked them.
             // SAFETY: no arguments, cannot fail.
             tell.send(unsafe { libc::gettid() }).ok();
@@ -46,7 +47,9 @@ fn destroy_once(ctx: LibxlContext, domid: u32) -> Result<(), HostError> {
             // Dropping `tell` says that the call is over.
             drop(tell);
             rc
-        });
+        };
+        let call = start_in(scope, "vicover-libxl", Signals::AsTheProgram, call);
+        let call = call.map_err(no_thread)?;
         if let Ok(thread) = told.recv() {
             while told.recv_timeout(CHILD_DEADLINE) == Err(RecvTimeoutError::Timeout) {
                 end_children(thread);

@@ -54,6 +54,15 @@ pub use linked::{other_libxl, BUILT_FOR};
 pub use standby::XenStandbyHost;
 pub use toolstack::XenToolstack;
 
+/// A thread that libxl was to be called in could not be started.
+fn no_thread(error: std::io::Error) -> HostError {
+    HostError {
+        call: "pthread_create",
+        errno: error.raw_os_error().unwrap_or(0),
+        what: error.to_string(),
+    }
+}
+
 /// What a thread came to that did `step`; its panic is a failure of that step.
 fn joined<T>(
     step: &'static str,

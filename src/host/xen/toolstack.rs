@@ -11,8 +11,9 @@ use super::config::{libxl_answer, CrashConfig, LibxlContext, KIB_PER_PAGE};
 use super::control::Control;
 use super::recovery::XenRecovery;
 use super::store::Store;
-use super::{attach, build, destroy, detach, joined, standby, sys};
+use super::{attach, build, destroy, detach, joined, no_thread, standby, sys};
 use crate::host::{BuiltStandby, HostError, RecoveryDomain, Requirement, Toolstack};
+use crate::os::thread::{start_in, Signals};
 
 /// How long memory of a destroyed domain may take to come back.
 const SETTLE_DEADLINE: Duration = Duration::from_secs(3);
@@ -139,11 +140,12 @@ impl Toolstack for XenToolstack {
         self.has_interfaces = config.nics_can_be_twice();
         let with_nics = !self.has_interfaces;
         let (detached, identity) = thread::scope(|scope| {
-            let detached =
-                scope.spawn(move || detach::detach(ctx, &own, crashed, &copy, with_nics));
+            let detach = move || detach::detach(ctx, &own, crashed, &copy, with_nics);
+            let detached = start_in(scope, "vicover-detach", Signals::AsTheProgram, detach);
             let (store, control) = (&self.store, &self.control);
             let identity = standby::take_identity(ctx, store, control, config, standby.domid);
-            (joined("detach", detached), identity)
+            let detached = detached.map_err(no_thread);
+            (detached.and_then(|call| joined("detach", call)), identity)
         });
         self.identity = Some(identity);
         self.leaving = detached?;

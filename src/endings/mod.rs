@@ -1,0 +1,105 @@
+//! However a step fails, the job ends, as its outcome says, and so does everybody who
+//! waited for it.
+
+mod cancelled;
+mod panics;
+mod refused_threads;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::dump::Sink;
+use crate::error::Error;
+use crate::host::images::SyntheticImage;
+use crate::host::memory::{Faults, MemoryHost};
+use crate::job::{Job, Outcome, Phase, Shared};
+use crate::joblog::JobLog;
+use crate::options::Options;
+use crate::recover::Target;
+
+/// Pages of the guests here.
+const FRAMES: u64 = 16 * 512;
+/// Longer than any job here takes on a busy machine.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A guest in memory.
+fn guest(faults: Faults) -> MemoryHost {
+    MemoryHost::new(Arc::new(SyntheticImage::new(FRAMES)), 2, faults)
+}
+
+/// A log that is kept.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<String>>>);
+
+impl Lines {
+    fn log(&self) -> JobLog {
+        let lines = self.0.clone();
+        let sink = Box::new(move |_, line: &str| lines.lock().unwrap().push(line.into()));
+        JobLog::new("guest", Some(sink))
+    }
+
+    fn text(&self) -> String {
+        self.0.lock().unwrap().join("\n")
+    }
+}
+
+/// How a job ended.
+struct Ended {
+    what: String,
+    error: Option<String>,
+    outcome: Outcome,
+    log: String,
+}
+
+impl Ended {
+    fn check(&self, is_right: bool, what: &str) {
+        let Self { error, outcome, .. } = self;
+        assert!(
+            is_right,
+            "{}: {what}; {outcome:?}, {error:?}; log:\n{}",
+            self.what, self.log
+        );
+    }
+}
+
+/// Waits until a job has ended.
+fn ended(what: &str, job: Job, lines: &Lines) -> Ended {
+    let done = job
+        .shared
+        .wait(Some(DEADLINE), |now| now.phase == Phase::Done);
+    let ended = Ended {
+        what: what.into(),
+        error: job.shared.with_failure(|failure| failure.map(Error::chain)),
+        outcome: job.shared.snapshot().outcome,
+        log: lines.text(),
+    };
+    ended.check(done, "the job does not end");
+    job.join();
+    ended
+}
+
+/// Where dumps go here, with two threads to make them.
+fn target(directory: &tempfile::TempDir, sink: Option<Box<dyn Sink>>) -> Target {
+    Target {
+        options: Options::parse("threads=2,compress=none,dump_level=0").unwrap(),
+        name: "guest".into(),
+        dump_dir: directory.path().into(),
+        sink: Mutex::new(sink),
+    }
+}
+
+/// Names of the files in a directory.
+fn files(directory: &tempfile::TempDir) -> Vec<String> {
+    let entries = directory.path().read_dir().unwrap();
+    let name = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name();
+    let mut names: Vec<String> = entries
+        .map(|entry| name(entry).into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// Starts a job that must start.
+fn start(lines: &Lines, work: impl FnOnce(&Shared) -> Result<(), Error> + Send + 'static) -> Job {
+    Job::start(lines.log(), work).unwrap()
+}
