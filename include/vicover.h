@@ -132,8 +132,10 @@ struct vicover_image {
                                  * "registers", if there is one, the processors'
                                  * registers as QEMU's monitor prints them for
                                  * `info registers -a` */
-    uint64_t    memory_bytes;   /* size of a synthetic guest; unused for a file */
-    uint32_t    vcpus;          /* 0: one; "registers" says it by itself */
+    uint64_t    memory_bytes;   /* size of a synthetic guest, at most 16 TiB;
+                                 * unused for a file */
+    uint32_t    vcpus;          /* 0: one; at most 4096; "registers" says it by
+                                 * itself */
     uint32_t    reserved;       /* zero */
 };
 

@@ -4,13 +4,11 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::handover::Handover;
 use crate::host::{Backing, HostError, RecoveryDomain};
 use crate::joblog::{job_log, JobLog};
-use crate::os::thread::{start_in, Signals};
 use crate::pacing::guard::{look_again, Guard};
 use crate::pacing::headstart::HeadStart;
 use crate::throttle::Pace;
@@ -263,65 +261,6 @@ impl<'a> Post<'a> {
             self.head_start = None;
         }
         Ok(())
-    }
-}
-
-/// The guard of a recovery domain while its story goes on. Dropping it ends the
-/// watch, and lets the domain run.
-pub(crate) struct Guarding<'scope> {
-    watch: Arc<Watch>,
-    /// None when there cannot be one: then the story's own thread has to watch.
-    thread: Option<ScopedJoinHandle<'scope, Guarded>>,
-    pace: &'scope Pace,
-    handover: &'scope Handover<'scope>,
-    log: &'scope JobLog,
-}
-
-impl<'scope> Guarding<'scope> {
-    /// Starts to guard `recovery`.
-    pub(crate) fn start(
-        scope: &'scope Scope<'scope, '_>,
-        recovery: Arc<dyn RecoveryDomain>,
-        pace: &'scope Pace,
-        handover: &'scope Handover<'scope>,
-        log: &'scope JobLog,
-    ) -> Self {
-        let watch = Watch::over(recovery);
-        let watched = watch.clone();
-        let run = move || watched.run(&|| false, pace, handover, log);
-        let thread = start_in(scope, "vicover-guard", Signals::ToOthers, run)
-            .inspect_err(|error| {
-                handover.hold(false);
-                let does = "guards recovery's memory in the story's own thread";
-                job_log!(log, Warn, "cannot start a thread, {does}: {error}");
-            })
-            .ok();
-        Self {
-            watch,
-            thread,
-            pace,
-            handover,
-            log,
-        }
-    }
-
-    /// Where there is no thread for it, guards the domain here until the drain is over.
-    pub(crate) fn watch_here_if_must(&self) {
-        if self.thread.is_none() {
-            let until = || self.handover.is_drained();
-            let guarded = self.watch.run(&until, self.pace, self.handover, self.log);
-            guarded.tell(self.log);
-        }
-    }
-}
-
-impl Drop for Guarding<'_> {
-    fn drop(&mut self) {
-        self.watch.end();
-        if let Some(Ok(guarded)) = self.thread.take().map(ScopedJoinHandle::join) {
-            guarded.tell(self.log);
-        }
-        self.watch.let_run(self.log);
     }
 }
 

@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::cancel::Cancel;
+use crate::dump::Place;
 use crate::error::{panic_text, Error};
 use crate::joblog::{job_log, JobLog};
 use crate::os::thread::{start, Signals};
@@ -98,7 +99,7 @@ struct State {
     failure: Option<Error>,
     /// The failure is in the log already.
     told: bool,
-    dump_path: Option<PathBuf>,
+    place: Place,
     /// How long the job took, once it is over.
     took: Option<Duration>,
 }
@@ -159,7 +160,7 @@ impl Shared {
                 recovery_domid: 0,
                 failure: None,
                 told: false,
-                dump_path: None,
+                place: Place::default(),
                 took: None,
             }),
             changed: Condvar::new(),
@@ -202,9 +203,9 @@ impl Shared {
         });
     }
 
-    /// Names the dump.
-    pub fn set_dump_path(&self, path: PathBuf) {
-        self.update(|state| state.dump_path = Some(path));
+    /// Says where the dump is.
+    pub(crate) fn set_place(&self, place: Place) {
+        self.update(|state| state.place = place);
     }
 
     /// Says in the log, when it happens, why the job will have failed. It is not
@@ -256,9 +257,10 @@ impl Shared {
         self.state().snapshot(self.started)
     }
 
-    /// Path of the dump, once there is one.
+    /// Path of the dump, while there is one.
     pub fn dump_path(&self) -> Option<PathBuf> {
-        self.state().dump_path.clone()
+        let place = self.state().place.clone();
+        place.path()
     }
 
     /// Looks at the failure of a finished job.

@@ -1,8 +1,11 @@
 //! Dump a crashed Xen guest while its replacement already boots on the memory
 //! that the dump gives back.
 #![deny(unsafe_code)]
+// What the library itself must not call, for which tests have no other way.
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
 pub mod addr;
+pub mod bounded;
 mod budget;
 pub mod cancel;
 mod capi;
@@ -11,6 +14,7 @@ pub mod dump;
 #[cfg(test)]
 mod endings;
 pub mod error;
+mod guard_thread;
 mod guarding;
 pub mod guest;
 mod handover;

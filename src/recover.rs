@@ -12,19 +12,17 @@ use log::Level;
 use crate::drain::{self, Work};
 use crate::dump::{Sink, Summary};
 use crate::error::{joined, Error};
-use crate::guarding::Guarding;
+use crate::guard_thread::Guarding;
 use crate::handover::Handover;
 use crate::host::contained::{ContainedDomain, ContainedToolstack};
-use crate::host::{
-    BuiltStandby, CrashedDomain, HostError, RecoveryDomain, Requirement, Toolstack, VcpuState,
-};
+use crate::host::{BuiltStandby, CrashedDomain, HostError, RecoveryDomain, Requirement, Toolstack};
 use crate::job::{Outcome, Phase, Shared};
 use crate::joblog::job_log;
 use crate::options::Options;
 use crate::os::thread::{start_in, Signals};
 use crate::standby::{say_if_kept, Slot};
 use crate::start_dump::start_dump;
-use crate::understand::{look, read_registers, understand, Awaited, Understanding};
+use crate::understand::{look, read_registers, understand_beside, Awaited, Understanding};
 use crate::units::{Size, Span};
 
 /// Where the dump goes and how it is made.
@@ -96,8 +94,9 @@ pub fn recover(
     // The point of no return. Reading memory changes nothing, so it is not
     // waited for: whatever it finds, the devices have to go.
     enter(toolstack, shared, Phase::Detach);
-    let (detached, known) =
-        detach_and_understand(domain, toolstack, &vcpus, standby.as_ref(), target, shared);
+    let (known, detached) = understand_beside(domain, &vcpus, &target.options, shared, || {
+        toolstack.detach(standby.as_ref())
+    });
     if known.is_err() || detached.is_err() {
         forgo(toolstack, standby.as_ref(), shared);
     }
@@ -126,37 +125,6 @@ pub fn recover(
         shared.decide(Outcome::Dirty, 0);
     }
     dumped
-}
-
-/// Takes the devices while memory is read, in another thread if there can be one.
-fn detach_and_understand(
-    domain: &ContainedDomain<'_>,
-    toolstack: &mut dyn Toolstack,
-    vcpus: &[VcpuState],
-    standby: Option<&BuiltStandby>,
-    target: &Target,
-    shared: &Shared,
-) -> (Result<(), HostError>, Result<Understanding, Error>) {
-    let awaited = Awaited::default();
-    let look = || understand(domain, vcpus, &target.options, &awaited, shared);
-    thread::scope(|scope| {
-        let looking = start_in(scope, "vicover-look", Signals::ToOthers, look);
-        let waits = awaited.when_dropped();
-        let detached = toolstack.detach(standby);
-        drop(waits);
-        let known = match looking {
-            Ok(looking) => joined(looking).and_then(|known| known),
-            Err(error) => {
-                job_log!(
-                    shared.log,
-                    Warn,
-                    "cannot start a thread, memory is read after the devices have gone: {error}"
-                );
-                look()
-            }
-        };
-        (detached, known)
-    })
 }
 
 /// A crashed domain without devices, whose memory is about to go to its successor.
@@ -524,12 +492,17 @@ fn report_times(shared: &Shared) {
 
 /// Says that the dump is complete; what else became of it has been told.
 fn report_dump(drained: Result<Summary, Error>, shared: &Shared) -> Result<(), Error> {
-    let summary = drained?;
+    let summary = drained.inspect_err(|error| {
+        if let Error::Dump(failure) = error {
+            say_if_in_doubt(&failure.summary, shared);
+        }
+    })?;
     shared
         .counters
         .dumped
         .store(summary.progress.pages, Relaxed);
     shared.counters.dump_bytes.store(summary.length, Relaxed);
+    say_if_in_doubt(&summary, shared);
     if summary.progress.left_out_pages > 0 {
         job_log!(
             shared.log,
@@ -552,6 +525,17 @@ fn report_dump(drained: Result<Summary, Error>, shared: &Shared) -> Result<(), E
         summary.progress.unreadable_pages,
         Size(summary.length)
     );
-    shared.set_dump_path(path);
     Ok(())
+}
+
+/// Says so in the log when nobody knows whether all of a dump is on the disk.
+fn say_if_in_doubt(summary: &Summary, shared: &Shared) {
+    if let Some(doubt) = &summary.doubt {
+        job_log!(
+            shared.log,
+            Warn,
+            "what was dumped may not outlast a power cut: {}",
+            doubt.with_causes()
+        );
+    }
 }

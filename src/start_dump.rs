@@ -31,12 +31,10 @@ pub(crate) fn start_dump(
     let sink = open_sink(target, known.facts.timestamp_s, config.format, shared)?;
     let path = sink.path();
     match &path {
-        Some(path) => {
-            job_log!(shared.log, Info, "dumping to {}", path.display());
-            shared.set_dump_path(path.clone());
-        }
+        Some(path) => job_log!(shared.log, Info, "dumping to {}", path.display()),
         None => job_log!(shared.log, Info, "dumping to the descriptor handed in"),
     }
+    shared.set_place(sink.place());
     begin(domain, target, known, sink, config, shared).map_err(|error| match error {
         Error::DumpStart(source) => Error::DumpStart(source.at(path.as_deref())),
         other => other,

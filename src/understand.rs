@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::addr::{Gfn, GfnRange, GuestVirt};
 use crate::dump::{Bitmap, Bitmaps, Facts, Utsname, VcpuRegisters};
-use crate::error::{panic_text, Error};
+use crate::error::{joined, panic_text, Error};
 use crate::guest::doubt::Doubt;
 use crate::guest::identity::Processor;
 use crate::guest::kernel::Kernel;
@@ -21,6 +21,7 @@ use crate::job::Shared;
 use crate::joblog::job_log;
 use crate::mapped::MappedMemory;
 use crate::options::Options;
+use crate::os::thread::{start_in, Signals};
 use crate::units::Size;
 
 /// Frames of a chunk: 2 MiB. A mapping cannot be released in part, so this is
@@ -51,7 +52,7 @@ impl Understanding {
     /// what kinds of pages are not all in it.
     pub(crate) fn keep_most_useful(&mut self, pages: u64) -> Result<(), Error> {
         let before = self.bitmaps.wanted();
-        let mut wanted = Bitmap::new(before.limit());
+        let mut wanted = Bitmap::new(before.limit()).map_err(Error::DumpStart)?;
         let mut level = self.plan.level();
         let mut left = usize::try_from(pages).unwrap_or(usize::MAX);
         for range in self.plan.by_usefulness() {
@@ -167,7 +168,7 @@ impl Seen {
         let Self { kernel, plan } = self;
         let ram = domain.ram();
         let end = ram.last().map_or(Gfn(0), |range| range.end);
-        let mut present = Bitmap::new(end.as_pfn());
+        let mut present = Bitmap::new(end.as_pfn()).map_err(Error::DumpStart)?;
         for range in ram {
             present.set_range(range.start.as_pfn(), range.end.as_pfn());
         }
@@ -184,6 +185,37 @@ impl Seen {
             plan,
         })
     }
+}
+
+/// As [`understand`], in a thread of its own while `meanwhile` is done; where there
+/// cannot be one, afterwards.
+pub(crate) fn understand_beside<T>(
+    domain: &dyn CrashedDomain,
+    vcpus: &[VcpuState],
+    options: &Options,
+    shared: &Shared,
+    meanwhile: impl FnOnce() -> T,
+) -> (Result<Understanding, Error>, T) {
+    let awaited = Awaited::default();
+    let look = || understand(domain, vcpus, options, &awaited, shared);
+    std::thread::scope(|scope| {
+        let looking = start_in(scope, "vicover-look", Signals::ToOthers, look);
+        let waits = awaited.when_dropped();
+        let done = meanwhile();
+        drop(waits);
+        let known = match looking {
+            Ok(looking) => joined(looking).and_then(|known| known),
+            Err(error) => {
+                job_log!(
+                    shared.log,
+                    Warn,
+                    "cannot start a thread, memory is read after the devices have gone: {error}"
+                );
+                look()
+            }
+        };
+        (known, done)
+    })
 }
 
 /// Finds the guest's kernel and gives every page its verdict. Any doubt makes

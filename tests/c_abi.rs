@@ -39,6 +39,26 @@ fn the_pace_of_a_running_job_changes() {
 }
 
 #[test]
+fn a_thread_that_cannot_be_started_is_an_error_and_nobody_waits() {
+    run("threads", tempfile::tempdir().unwrap().path());
+}
+
+#[test]
+fn numbers_that_cannot_be_are_refused_before_memory_is_taken() {
+    run("sizes", tempfile::tempdir().unwrap().path());
+}
+
+#[test]
+fn no_descriptor_takes_the_number_of_a_standard_stream() {
+    run("descriptors", tempfile::tempdir().unwrap().path());
+}
+
+#[test]
+fn path_name_and_verdict_agree_however_a_dump_ends() {
+    run("ends", tempfile::tempdir().unwrap().path());
+}
+
+#[test]
 fn a_c_program_dumps_a_guest() {
     let directory = tempfile::tempdir().unwrap();
     let path = run("dump_image", directory.path());

@@ -71,7 +71,7 @@ fn dump(ram: Arc<File>, dir: &Path, format: Format) -> PathBuf {
         timestamp_s: 1_700_000_000,
         dump_level: 0,
     };
-    let mut all = Bitmap::new(Pfn(pages));
+    let mut all = Bitmap::new(Pfn(pages)).unwrap();
     all.set_range(Pfn(0), Pfn(pages));
     let bitmaps = Arc::new(Bitmaps::new(all.clone(), all).unwrap());
     let sink = FileSink::create(dir, "real", 1_700_000_000, format).unwrap();

@@ -13,6 +13,7 @@ use super::input::{Start, Versioned};
 pub use super::preflight::vicover_check_domain;
 use super::status::{answer, last_error, status_of, Failure};
 use super::{abi, handles, input};
+use crate::bounded::{MOST_FRAMES, MOST_VCPUS};
 use crate::dump::{mend, verify, Report, Verdict};
 use crate::error::Error;
 use crate::host::images::{FileImage, Image, SyntheticImage};
@@ -117,6 +118,15 @@ pub unsafe extern "C" fn vicover_dump_image(
                 "vicover_image.reserved must be zero",
             ));
         }
+        if image.vcpus > MOST_VCPUS {
+            return Err(Failure::new(
+                abi::VICOVER_ERR_OPTION,
+                format!(
+                    "vicover_image.vcpus is {}; allowed: 0 (for one) to {MOST_VCPUS}",
+                    image.vcpus
+                ),
+            ));
+        }
         // SAFETY: null or a terminated string.
         let path = unsafe { input::text(image.path, "path")? };
         let pages: Arc<dyn Image> = match path {
@@ -139,10 +149,14 @@ pub unsafe extern "C" fn vicover_dump_image(
 
 fn synthetic(bytes: u64) -> Result<SyntheticImage, Failure> {
     let page = PAGE_SIZE as u64;
-    if bytes < page || bytes > 64 << 40 {
+    let most = MOST_FRAMES * page;
+    if bytes < page || bytes > most {
         return Err(Failure::new(
             abi::VICOVER_ERR_OPTION,
-            format!("vicover_image.memory_bytes is {bytes}; allowed: 4096 to 64 TiB"),
+            format!(
+                "vicover_image.memory_bytes is {bytes}; allowed: {page} to {most} ({} TiB)",
+                most >> 40
+            ),
         ));
     }
     Ok(SyntheticImage::new(bytes / page))

@@ -13,7 +13,7 @@ use crate::dump::{FileSink, OpenSink, Sink};
 use crate::error::Error;
 use crate::joblog::{JobLog, Sink as LogSink};
 use crate::options::Options;
-use crate::os::file::duplicate;
+use crate::os::fd::duplicate;
 use crate::recover::Target;
 
 /// A struct of the ABI: plain data whose first member is its size.

@@ -3,6 +3,7 @@
 
 use super::error::Error;
 use crate::addr::Pfn;
+use crate::bounded::{within, zeroes, MOST_FRAMES};
 
 /// Bits covered by one entry of the table of cumulative counts.
 const BLOCK_BITS: u64 = 64 * 1024;
@@ -17,12 +18,15 @@ pub struct Bitmap {
 
 impl Bitmap {
     /// All clear, for the frames `0..limit`.
-    pub fn new(limit: Pfn) -> Self {
-        let words = usize::try_from(limit.0.div_ceil(64)).expect("a bitmap larger than memory");
-        Self {
-            words: vec![0; words],
-            limit: limit.0,
-        }
+    ///
+    /// # Errors
+    /// When no guest has so many frames, or there is no memory for so many bits.
+    pub fn new(limit: Pfn) -> Result<Self, Error> {
+        let limit = within("page frames", limit.0, MOST_FRAMES)?;
+        Ok(Self {
+            words: zeroes("page frames", limit, limit.div_ceil(64))?,
+            limit,
+        })
     }
 
     /// One past the last frame that has a bit (`max_mapnr`).
@@ -216,7 +220,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn bitmap(limit: u64, set: &[u64]) -> Bitmap {
-        let mut bitmap = Bitmap::new(Pfn(limit));
+        let mut bitmap = Bitmap::new(Pfn(limit)).unwrap();
         set.iter().for_each(|&pfn| bitmap.set(Pfn(pfn)));
         bitmap
     }
@@ -244,7 +248,7 @@ mod tests {
 
         #[test]
         fn a_range_is_its_bits(start in 0u64..300, length in 0u64..300) {
-            let mut range = Bitmap::new(Pfn(600));
+            let mut range = Bitmap::new(Pfn(600)).unwrap();
             range.set_range(Pfn(start), Pfn(start + length));
             let set: Vec<_> = (start..start + length).collect();
             prop_assert!(range == bitmap(600, &set));
@@ -255,6 +259,16 @@ mod tests {
     fn bytes_hold_the_lowest_frame_in_their_lowest_bit() {
         let bytes: Vec<u8> = bitmap(72, &[0, 9, 71]).parts().flatten().collect();
         assert_eq!(bytes[..9], [1, 2, 0, 0, 0, 0, 0, 0, 0x80]);
+    }
+
+    #[test]
+    fn no_bitmap_is_larger_than_any_guest() {
+        let limit = Pfn(1 << 51);
+        let error = Bitmap::new(limit).err().unwrap().to_string();
+        assert_eq!(
+            error,
+            "2251799813685248 page frames cannot be: 4294967296 are allowed"
+        );
     }
 
     #[test]

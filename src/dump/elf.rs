@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn every_page_of_ram_has_a_place_of_its_own() {
-        let mut present = Bitmap::new(Pfn(1000));
+        let mut present = Bitmap::new(Pfn(1000)).unwrap();
         present.set_range(Pfn(0), Pfn(10));
         present.set_range(Pfn(500), Pfn(600));
         let layout = Layout::new(5000, &present).unwrap();
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn more_runs_than_segments_are_refused() {
-        let mut present = Bitmap::new(Pfn(200_000));
+        let mut present = Bitmap::new(Pfn(200_000)).unwrap();
         (0..200_000)
             .step_by(2)
             .for_each(|pfn| present.set(Pfn(pfn)));

@@ -105,12 +105,21 @@ pub struct Summary {
     pub length: u64,
     /// Where it is, under its last name, when it is a file.
     pub path: Option<PathBuf>,
+    /// Why what was written may not outlast a power cut, if that is so.
+    pub doubt: Option<Arc<Error>>,
+}
+
+impl Summary {
+    /// Pages that are in the dump.
+    fn read_pages(&self) -> u64 {
+        self.progress.pages - self.progress.unreadable_pages
+    }
 }
 
 /// A dump that ended incomplete. What was written opens in readers and is
 /// marked as incomplete.
 #[derive(Debug, thiserror::Error)]
-#[error("{} of {} pages written", .summary.progress.pages, .summary.wanted_pages)]
+#[error("{} of {} pages written", .summary.read_pages(), .summary.wanted_pages)]
 pub struct Failure {
     /// What was written.
     pub summary: Summary,
@@ -348,6 +357,7 @@ impl<P: Pages + 'static> Engine<P> {
             wanted_pages: self.shared.bitmaps.wanted_total(),
             length: progress.bytes,
             path: self.path.clone(),
+            doubt: None,
         };
         Failure {
             summary,

@@ -2,6 +2,7 @@
 
 use super::chunk::Reason;
 use crate::addr::Pfn;
+use crate::bounded::TooMany;
 use crate::units::Size;
 use std::fmt;
 use std::io;
@@ -56,6 +57,9 @@ pub enum Error {
         /// Compression threads asked for.
         threads: usize,
     },
+    /// There is no memory for something that the guest has too much of.
+    #[error(transparent)]
+    TooMany(#[from] TooMany),
     /// There is no memory for buffers.
     #[error("no memory for buffers")]
     Memory(#[source] io::Error),
@@ -131,6 +135,12 @@ pub enum Error {
         /// Why.
         #[source]
         reason: Reason,
+    },
+    /// Not one page could be read.
+    #[error("none of {wanted} pages could be read")]
+    Nothing {
+        /// Pages that the dump's bitmap promises.
+        wanted: u64,
     },
     /// The engine takes no more chunks.
     #[error("the dump is closed")]

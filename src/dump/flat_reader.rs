@@ -2,9 +2,13 @@
 
 use super::flat::{Record, StreamHeader, END, HEADER_SIZE, SIGNATURE, TYPE_AND_VERSION};
 use super::reader::{fill, parse, Flaw, Source};
+use crate::bounded::within;
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
+
+/// Records of a stream that are still remembered: those of a dump of more than 1 TiB.
+const MOST_RECORDS: u64 = 16 << 20;
 
 /// Where in the stream a part of the dump is.
 struct Part {
@@ -97,6 +101,8 @@ impl<S: Source> FlatSource<S> {
         if overlaps_before || overlaps_after {
             return Err(Flaw::Damaged(format!("records overlap at {offset:#x}")));
         }
+        let parts = self.parts.len() as u64 + 1;
+        within("records", parts, MOST_RECORDS).map_err(|error| Flaw::Damaged(error.to_string()))?;
         self.parts.insert(offset, part);
         Ok(())
     }

@@ -318,7 +318,7 @@ mod tests {
             },
             ..Default::default()
         };
-        let bits = Bitmap::new(Pfn(100));
+        let bits = Bitmap::new(Pfn(100)).unwrap();
         let bitmaps = Bitmaps::new(bits.clone(), bits).unwrap();
         let layout = Layout::new(0, 100, 0);
         let header = main_header(&facts, &bitmaps, &layout, COMPRESSED_ZSTD).unwrap();

@@ -1,6 +1,7 @@
 //! Names of dump files: never one that is taken.
 
 use super::error::Error;
+use crate::os::fd::{open, open_to_read};
 use crate::os::file::{is_unsupported, rename_no_replace};
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -52,7 +53,9 @@ impl DumpName {
             number: 1,
             suffix,
         };
-        std::fs::read_dir(dir).map_err(at(dir))?;
+        if !dir.metadata().map_err(at(dir))?.is_dir() {
+            return Err(at(dir)(ErrorKind::NotADirectory.into()));
+        }
         loop {
             let incomplete = this.incomplete();
             let taken = is_taken(&this.complete());
@@ -134,15 +137,16 @@ impl DumpName {
         loop {
             match self.publish_as(&from, &self.complete(), manifest) {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists && self.take_next() => {}
-                result => {
-                    return result.and_then(|()| {
-                        let path = self.complete();
-                        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-                        File::open(dir.unwrap_or(Path::new(".")))?.sync_all()
-                    })
-                }
+                result => return result,
             }
         }
+    }
+
+    /// Returns when the name, too, is on the disk.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        let path = self.complete();
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+        open_to_read(dir.unwrap_or(Path::new(".")))?.sync_all()
     }
 
     fn publish_as(&self, from: &Path, to: &Path, manifest: Option<&str>) -> io::Result<()> {
@@ -156,8 +160,8 @@ impl DumpName {
             .and_then(|()| file.sync_all())
             .and_then(|()| move_to(from, to));
         if result.is_err() {
-            // It describes no dump of that name.
-            std::fs::remove_file(&beside)?;
+            // It describes no dump of that name. Why there is none is what matters.
+            let _ = std::fs::remove_file(&beside);
         }
         result
     }
@@ -176,12 +180,13 @@ fn is_taken(path: &Path) -> bool {
 }
 
 fn create_private(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
+    let options = OpenOptions::new()
         .read(true)
         .write(true)
         .create_new(true)
         .mode(0o600)
-        .open(path)
+        .to_owned();
+    open(path, &options)
 }
 
 fn move_to(from: &Path, to: &Path) -> io::Result<()> {
@@ -194,7 +199,9 @@ fn unless_unsupported(renamed: io::Result<()>, from: &Path, to: &Path) -> io::Re
     match renamed {
         Err(error) if is_unsupported(&error) => {
             std::fs::hard_link(from, to)?;
-            std::fs::remove_file(from)
+            // With both names it is still a dump that has its final one.
+            let _ = std::fs::remove_file(from);
+            Ok(())
         }
         result => result,
     }

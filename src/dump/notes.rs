@@ -100,7 +100,8 @@ impl Notes {
         }
     }
 
-    /// What the note about completeness in `notes` says, if it is there.
+    /// What the note about completeness in `notes`, the last of them, says, if it is
+    /// there.
     pub(super) fn find_status(notes: &[u8]) -> Option<Status> {
         let mut note = Vec::new();
         let desc = push(&mut note, STATUS_NAME, STATUS_TYPE, &[0; 4]);
@@ -206,5 +207,8 @@ mod tests {
             assert_eq!(Notes::find_status(&notes.bytes), Some(status));
         }
         assert_eq!(Notes::find_status(&notes.bytes[..20]), None);
+        let last = notes.bytes.len() - STATUS_NOTE;
+        let found = Notes::find_status(&notes.bytes[last..]);
+        assert_eq!(found, Some(Status::Complete));
     }
 }

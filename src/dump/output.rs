@@ -109,6 +109,11 @@ impl Output {
         self.sink.path()
     }
 
+    /// Why what was written may not outlast a power cut, if the sink knows.
+    pub(super) fn doubt(&mut self) -> Option<io::Error> {
+        self.sink.doubt()
+    }
+
     /// What the pages' places have to be multiples of.
     pub(super) fn block(&self) -> usize {
         self.sink.block()

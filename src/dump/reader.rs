@@ -3,6 +3,7 @@
 
 use super::kdump::{self, Layout, MainHeader, PageDescriptor, SubHeader, BLOCK, DESCRIPTOR_SIZE};
 use crate::addr::{Page, PAGE_SIZE};
+use crate::os::fd::open;
 use std::fs::{File, FileType, OpenOptions};
 use std::io::{self, Seek};
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
@@ -54,7 +55,7 @@ impl FileSource {
         };
         holds_dumps(path.metadata()?.file_type())?;
         // It may be another one by now.
-        let file = how.custom_flags(libc::O_NONBLOCK).open(path)?;
+        let file = open(path, how.custom_flags(libc::O_NONBLOCK))?;
         holds_dumps(file.metadata()?.file_type())?;
         // A device's metadata has no length.
         let length = (&file).seek(io::SeekFrom::End(0))?;

@@ -4,8 +4,10 @@ use super::error::Error;
 use super::flat::{FlatSink, PatientStream};
 use super::format::Format;
 use super::naming::DumpName;
+use super::place::Place;
 use crate::addr::PAGE_SIZE;
 use crate::cancel::Cancel;
+use crate::os::fd::open;
 use crate::os::file::{self, is_unsupported};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek};
@@ -56,6 +58,17 @@ pub trait Sink: Send {
 
     /// Where the dump is at this moment, if it has a name.
     fn path(&self) -> Option<PathBuf>;
+
+    /// The same for whoever asks later.
+    fn place(&self) -> Place {
+        Place::new(self.path())
+    }
+
+    /// Why a dump that was published may not outlast a power cut, if that is so. Asked
+    /// once, last.
+    fn doubt(&mut self) -> Option<io::Error> {
+        None
+    }
 
     /// Whether what was written stays where it can be written again in place.
     /// Formats that need that refuse a sink that cannot.
@@ -157,10 +170,12 @@ impl Seekable {
 /// The file once more, with a description of its own: O_DIRECT belongs to the
 /// description, and tables are written without it.
 fn open_direct(file: &File) -> io::Result<File> {
-    OpenOptions::new()
+    let options = OpenOptions::new()
         .write(true)
         .custom_flags(libc::O_DIRECT)
-        .open(format!("/proc/self/fd/{}", file.as_raw_fd()))
+        .to_owned();
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    open(path.as_ref(), &options)
 }
 
 /// A dump file of its own: `NAME-UTCTIME.kdump` in a directory (or `.elf`), or
@@ -171,14 +186,15 @@ pub struct FileSink {
     seekable: Seekable,
     /// Whether anything of a dump may be in it.
     begun: bool,
-    published: bool,
+    place: Place,
+    doubt: Option<io::Error>,
 }
 
 impl Drop for FileSink {
     /// A file that no dump was begun in is of no use to anybody.
     fn drop(&mut self) {
-        if !self.begun {
-            let _ = std::fs::remove_file(self.name.incomplete());
+        if !self.begun && std::fs::remove_file(self.name.incomplete()).is_ok() {
+            self.place.set(None);
         }
     }
 }
@@ -204,10 +220,11 @@ impl FileSink {
 
     fn of(name: DumpName, file: File) -> Self {
         Self {
+            place: Place::new(Some(name.incomplete())),
             name,
             seekable: Seekable::new(file),
             begun: false,
-            published: false,
+            doubt: None,
         }
     }
 }
@@ -245,16 +262,22 @@ impl Sink for FileSink {
 
     fn publish(&mut self, manifest: Option<&str>) -> io::Result<()> {
         self.name.publish(manifest)?;
-        self.published = true;
+        // It has that name, whatever comes of the rest.
+        self.place.set(Some(self.name.complete()));
+        self.doubt = self.name.sync().err();
         Ok(())
     }
 
     fn path(&self) -> Option<PathBuf> {
-        Some(if self.published {
-            self.name.complete()
-        } else {
-            self.name.incomplete()
-        })
+        self.place.path()
+    }
+
+    fn place(&self) -> Place {
+        self.place.clone()
+    }
+
+    fn doubt(&mut self) -> Option<io::Error> {
+        self.doubt.take()
     }
 
     fn room(&self, reserve: u64) -> Option<u64> {
@@ -337,11 +360,12 @@ impl OpenSink {
         } else {
             return Err(Error::not_a_sink(path));
         };
-        OpenOptions::new()
+        let options = OpenOptions::new()
             .read(read)
             .write(true)
             .custom_flags(flags | libc::O_CLOEXEC)
-            .open(path)
+            .to_owned();
+        open(path, &options)
             .and_then(|file| Self::from_file(file, Some(path.into())))
             .map_err(failed)
     }

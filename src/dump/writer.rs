@@ -55,6 +55,7 @@ impl<P> Writer<P> {
             wanted_pages: self.shared.bitmaps.wanted_total(),
             length: self.format.length(),
             path: self.output.path(),
+            doubt: self.doubt(),
         };
         match closed {
             Ok(()) => Ok(summary),
@@ -174,6 +175,14 @@ impl<P> Writer<P> {
         Err(why_not)
     }
 
+    /// Why what was written may not outlast a power cut, if that is so.
+    fn doubt(&mut self) -> Option<Arc<Error>> {
+        let doubt = self.output.doubt()?;
+        Some(Arc::new(
+            self.output.failed("everything to the disk", doubt),
+        ))
+    }
+
     fn why_incomplete(&self) -> Option<Arc<Error>> {
         let shared = &self.shared;
         let known = shared.dead.get().or(shared.fault.get());
@@ -185,6 +194,11 @@ impl<P> Writer<P> {
         }
         let wanted = shared.bitmaps.wanted_total();
         let missing = wanted - shared.counters.pages.load(Ordering::Relaxed);
-        (missing > 0).then(|| Arc::new(Error::Unsubmitted { missing, wanted }))
+        if missing > 0 {
+            return Some(Arc::new(Error::Unsubmitted { missing, wanted }));
+        }
+        let unreadable = shared.counters.unreadable_pages.load(Ordering::Relaxed);
+        let nothing = wanted > 0 && unreadable == wanted;
+        nothing.then(|| Arc::new(Error::Nothing { wanted }))
     }
 }

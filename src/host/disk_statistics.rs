@@ -11,7 +11,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::os::fd::{entries, read_text};
 use crate::pacing::sample::DiskTotals;
+
+/// Bytes of a file of sysfs.
+const MOST: u64 = 4096;
 
 /// The disks of one domain. A disk counts from when it was first seen.
 pub struct DiskStatistics {
@@ -39,7 +43,7 @@ impl DiskStatistics {
         if self.devices.is_empty() {
             self.find();
         }
-        let read = |stat: &PathBuf| parse(&std::fs::read_to_string(stat).ok()?);
+        let read = |stat: &PathBuf| parse(&read_text(stat, MOST).ok()?);
         let all: Vec<DiskTotals> = self.devices.iter().filter_map(read).collect();
         let sent: Vec<u64> = self.backends.iter().filter_map(|path| sent(path)).collect();
         if all.len() < self.devices.len() || sent.len() < self.backends.len() {
@@ -63,20 +67,20 @@ impl DiskStatistics {
 
     fn find(&mut self) {
         let bus = self.sysfs.join("bus/xen-backend/devices");
-        let Ok(entries) = std::fs::read_dir(bus) else {
+        let Ok(entries) = entries(&bus) else {
             return;
         };
-        for entry in entries.flatten() {
-            let name = entry.file_name();
+        for entry in entries {
+            let name = entry.file_name().unwrap_or_default();
             if !name.to_string_lossy().starts_with(&self.prefix) {
                 continue;
             }
-            let numbers = std::fs::read_to_string(entry.path().join("physical_device"));
+            let numbers = read_text(&entry.join("physical_device"), MOST);
             let numbers = numbers.ok().and_then(|text| block_numbers(text.trim()));
             if let Some((major, minor)) = numbers {
                 let device = format!("dev/block/{major}:{minor}/stat");
                 self.devices.push(self.sysfs.join(device));
-                self.backends.push(entry.path().join("statistics"));
+                self.backends.push(entry.join("statistics"));
             }
         }
         self.devices.sort();
@@ -97,7 +101,7 @@ fn sent(statistics: &Path) -> Option<u64> {
     ["rd_req", "wr_req", "f_req", "ds_req"]
         .iter()
         .map(|kind| {
-            let text = std::fs::read_to_string(statistics.join(kind)).ok()?;
+            let text = read_text(&statistics.join(kind), MOST).ok()?;
             text.trim().parse::<u64>().ok()
         })
         .try_fold(0, |sum: u64, count| Some(sum.saturating_add(count?)))

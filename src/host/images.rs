@@ -1,12 +1,15 @@
 //! Memory images: where the pages of an in-memory guest come from.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::qemu_registers::{parse, MAX_TEXT};
 use super::VcpuState;
 use crate::addr::{Gfn, GfnRange, Page, PAGE_SIZE};
+use crate::bounded::{within, MOST_FRAMES};
+use crate::os::fd::{open, open_to_read, read_text};
 use crate::os::map::FileMap;
 
 /// Where the pages of an in-memory guest come from.
@@ -33,6 +36,11 @@ pub trait View: Send + Sync {
     /// Nobody reads for a while.
     fn rest(&self) {}
 }
+
+/// Ranges of an image; a PVH guest has two.
+const MOST_RANGES: u64 = 1024;
+/// Bytes of a file that names so many.
+const MOST_RANGES_BYTES: u64 = 128 * MOST_RANGES;
 
 /// Guest frames and where in a file their bytes are.
 #[derive(Clone, Copy)]
@@ -62,13 +70,14 @@ impl FileImage {
     /// When that is not what is there, or holds no page at all.
     pub fn open(path: &Path) -> io::Result<Self> {
         if path.is_dir() {
-            let file = File::open(path.join("ram"))?;
-            let text = std::fs::read_to_string(path.join("ranges"))?;
-            let stretches = parse_ranges(&text, file.metadata()?.len())?;
+            let (file, length) = open_ram(&path.join("ram"))?;
+            let text = read_text(&path.join("ranges"), MOST_RANGES_BYTES)
+                .map_err(|error| io::Error::new(error.kind(), format!("ranges: {error}")))?;
+            let stretches = parse_ranges(&text, length)?;
             return Self::of(file, stretches, read_registers(path)?);
         }
-        let file = File::open(path)?;
-        let frames = file.metadata()?.len() / PAGE_SIZE as u64;
+        let (file, length) = open_ram(path)?;
+        let frames = length / PAGE_SIZE as u64;
         let all = Stretch {
             frames: GfnRange::new(Gfn(0), Gfn(frames)),
             offset: 0,
@@ -81,6 +90,8 @@ impl FileImage {
         if ram.iter().all(GfnRange::is_empty) {
             return Err(invalid("shorter than one page"));
         }
+        let end = ram.last().map_or(0, |range| range.end.0);
+        within("page frames", end, MOST_FRAMES).map_err(|error| invalid(error.to_string()))?;
         Ok(Self {
             file,
             ram,
@@ -92,7 +103,7 @@ impl FileImage {
 
 /// The registers in an image's directory; none when there is no such file.
 fn read_registers(dir: &Path) -> io::Result<Vec<VcpuState>> {
-    let file = match File::open(dir.join("registers")) {
+    let file = match open_to_read(&dir.join("registers")) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),
@@ -109,9 +120,27 @@ fn invalid(what: impl Into<String>) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, what.into())
 }
 
+/// Opens what holds a guest's memory; says how long it is.
+fn open_ram(path: &Path) -> io::Result<(File, u64)> {
+    // A FIFO is refused, not waited for.
+    let options = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .to_owned();
+    let file = open(path, &options)?;
+    let found = file.metadata()?;
+    match found.is_file() {
+        true => Ok((file, found.len())),
+        false => Err(invalid("not a regular file")),
+    }
+}
+
 fn parse_ranges(text: &str, length: u64) -> io::Result<Vec<Stretch>> {
     let page = PAGE_SIZE as u64;
     let mut stretches: Vec<Stretch> = Vec::new();
+    let lines = text.lines().count();
+    within("lines", lines as u64, MOST_RANGES)
+        .map_err(|error| invalid(format!("ranges: {error}")))?;
     for line in text.lines() {
         let numbers: Option<Vec<u64>> = line.split(' ').map(|word| word.parse().ok()).collect();
         let Some(&[start, offset, bytes]) = numbers.as_deref() else {
@@ -266,6 +295,10 @@ mod tests {
         assert_eq!(error.to_string(), "registers: CPU#0 has no EBP");
         std::fs::remove_file(dir.path().join("registers")).unwrap();
         for wrong in [
+            // Beyond any guest's memory.
+            "9223372036854771712 0 4096\n",
+            "17592186044416 0 4096\n",
+            &"0 0 0\n".repeat(1025),
             "0 0\n",
             "0 0 4095\n",
             "0 8192 12288\n",
@@ -275,5 +308,22 @@ mod tests {
             ranges(wrong);
             assert!(FileImage::open(dir.path()).is_err(), "{wrong:?}");
         }
+        std::fs::remove_file(dir.path().join("ranges")).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", dir.path().join("ranges")).unwrap();
+        let error = FileImage::open(dir.path()).err().unwrap().to_string();
+        assert_eq!(error, "ranges: more than 131072 bytes");
+    }
+
+    #[test]
+    fn an_image_larger_than_any_guest_is_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let most = MOST_FRAMES * PAGE_SIZE as u64;
+        // Not every file system has files of that size.
+        if file.as_file().set_len(most + PAGE_SIZE as u64).is_ok() {
+            let error = FileImage::open(file.path()).err().unwrap().to_string();
+            assert!(error.contains("4294967296 are allowed"), "{error}");
+        }
+        let error = FileImage::open(Path::new("/dev/null")).err().unwrap();
+        assert_eq!(error.to_string(), "not a regular file");
     }
 }

@@ -6,12 +6,12 @@
 //! every page that is released twice, released while mapped, or released with
 //! the guest's bytes still in it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use super::{
     images::{Image, View},
+    marks::Marks,
     Access, Backing, BuiltStandby, CrashedDomain, HostError, Mapping, RecoveryDomain, Requirement,
     Toolstack, VcpuState,
 };
@@ -41,6 +41,10 @@ pub struct Faults {
     pub recovery_lost: bool,
     /// The recovery domain gets no memory while the crashed one is there.
     pub growth: bool,
+    /// Every so many mappings one fails.
+    pub map_every: Option<u64>,
+    /// After so many mappings of one kind somebody else destroys the crashed domain.
+    pub destroyed_after: Option<(Access, u64)>,
     /// Every frame whose number is a multiple of this is not there.
     pub absent_every: Option<u64>,
     /// Another domain takes every free page that is not claimed, whenever the
@@ -75,33 +79,6 @@ pub enum Event {
     Destroyed,
 }
 
-/// One bit for each frame, set once, by any thread, without a lock: pages are
-/// read too often for one.
-struct Marks(Vec<AtomicU64>);
-
-impl Marks {
-    fn new(end: Gfn) -> Self {
-        Self((0..end.0.div_ceil(64)).map(|_| AtomicU64::new(0)).collect())
-    }
-
-    fn get(&self, gfn: Gfn) -> bool {
-        let word = self.0.get((gfn.0 / 64) as usize);
-        word.is_some_and(|word| word.load(Ordering::Acquire) >> (gfn.0 % 64) & 1 == 1)
-    }
-
-    /// Sets a mark; false when it was set, or there is no such frame.
-    fn set(&self, gfn: Gfn) -> bool {
-        let bit = 1 << (gfn.0 % 64);
-        let word = self.0.get((gfn.0 / 64) as usize);
-        word.is_some_and(|word| word.fetch_or(bit, Ordering::AcqRel) & bit == 0)
-    }
-
-    fn count(&self) -> u64 {
-        let ones = |word: &AtomicU64| u64::from(word.load(Ordering::Acquire).count_ones());
-        self.0.iter().map(ones).sum()
-    }
-}
-
 #[derive(Default)]
 struct World {
     mappings: Vec<(GfnRange, Weak<()>)>,
@@ -111,6 +88,10 @@ struct World {
     claimed_pages: u64,
     backing: Backing,
     recovery_is_gone: bool,
+    maps: u64,
+    /// Of these, mappings to scrub.
+    scrub_maps: u64,
+    crashed_is_gone: bool,
     has_interfaces: bool,
     faults: Faults,
 }
@@ -185,6 +166,11 @@ impl MemoryHost {
         self.world().violations.clone()
     }
 
+    /// How often anything was mapped.
+    pub fn mappings(&self) -> u64 {
+        self.world().maps
+    }
+
     /// Pages that were released.
     pub fn released(&self) -> u64 {
         self.released.count()
@@ -201,6 +187,8 @@ struct MemoryMapping {
     view: Box<dyn View>,
     frames: GfnRange,
     access: Access,
+    /// The domain was gone when it was made.
+    is_empty: bool,
     /// Tells the host that this mapping is alive.
     _mapped: Arc<()>,
 }
@@ -208,7 +196,8 @@ struct MemoryMapping {
 impl MemoryMapping {
     fn gfn(&self, index: usize) -> Option<Gfn> {
         let gfn = self.frames.start.checked_add(index as u64)?;
-        self.frames.contains(gfn).then_some(gfn)
+        let is_there = !self.is_empty && self.frames.contains(gfn);
+        is_there.then_some(gfn)
     }
 }
 
@@ -269,17 +258,30 @@ impl CrashedDomain for MemoryHost {
     fn map(&self, frames: GfnRange, access: Access) -> Result<Box<dyn Mapping>, HostError> {
         let mapped = Arc::new(());
         let view = self.image.view(frames);
-        let mapping = Box::new(MemoryMapping {
-            host: self.clone(),
-            view: view.map_err(|error| HostError::new("map", error.to_string()))?,
-            frames,
-            access,
-            _mapped: mapped.clone(),
-        });
+        let view = view.map_err(|error| HostError::new("map", error.to_string()))?;
         let mut world = self.world();
-        if world.faults.map {
+        world.maps += 1;
+        world.scrub_maps += u64::from(access == Access::Scrub);
+        let of_this_kind = match access {
+            Access::Read => world.maps - world.scrub_maps,
+            Access::Scrub => world.scrub_maps,
+        };
+        let fails = |every: u64| world.maps % every == 0;
+        if world.faults.map || world.faults.map_every.is_some_and(fails) {
             return Err(HostError::new("map", "refused as asked for"));
         }
+        if world.faults.destroyed_after == Some((access, of_this_kind)) {
+            world.crashed_is_gone = true;
+            world.free_pages += self.pages - self.released.count();
+        }
+        let mapping = Box::new(MemoryMapping {
+            host: self.clone(),
+            view,
+            frames,
+            access,
+            is_empty: world.crashed_is_gone,
+            _mapped: mapped.clone(),
+        });
         world
             .mappings
             .retain(|(_, mapping)| mapping.strong_count() > 0);
@@ -289,6 +291,9 @@ impl CrashedDomain for MemoryHost {
 
     fn release(&self, frames: &[Gfn]) -> Result<u64, HostError> {
         let mut world = self.world();
+        if world.crashed_is_gone {
+            return Ok(0);
+        }
         world
             .mappings
             .retain(|(_, mapping)| mapping.strong_count() > 0);
@@ -334,6 +339,13 @@ impl CrashedDomain for MemoryHost {
         }
         world.claimed_pages = pages;
         Ok(())
+    }
+
+    fn check(&self) -> Result<(), HostError> {
+        match self.world().crashed_is_gone {
+            true => Err(HostError::new("check", "the crashed domain is gone")),
+            false => Ok(()),
+        }
     }
 }
 
@@ -432,6 +444,9 @@ impl Toolstack for MemoryHost {
         let mut world = self.world();
         if world.faults.destruction {
             return Err(HostError::new("destroy", "it does not go"));
+        }
+        if world.crashed_is_gone {
+            return Err(HostError::new("destroy", "the crashed domain is gone"));
         }
         world.free_pages += self.pages - self.released.count();
         world.events.push(Event::Destroyed);

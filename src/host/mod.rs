@@ -16,6 +16,7 @@ use crate::pacing::sample::DiskTotals;
 pub(crate) mod contained;
 pub mod disk_statistics;
 pub mod images;
+mod marks;
 pub mod memory;
 pub mod qemu_registers;
 #[cfg(feature = "xen")]

@@ -5,7 +5,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -85,19 +85,6 @@ pub(crate) fn lock(file: &File) -> io::Result<()> {
         match check(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) }) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             result => return result,
-        }
-    }
-}
-
-/// A descriptor of our own for what a number stands for that somebody handed in
-/// (F_DUPFD_CLOEXEC): it stays open whatever they do with theirs.
-pub(crate) fn duplicate(fd: RawFd) -> io::Result<File> {
-    // SAFETY: a number that is not an open descriptor is an error of fcntl, and
-    // what it returns is a new descriptor that nobody else has.
-    unsafe {
-        match libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) {
-            -1 => Err(io::Error::last_os_error()),
-            new => Ok(File::from_raw_fd(new)),
         }
     }
 }

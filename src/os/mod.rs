@@ -1,6 +1,7 @@
 //! Calls of the operating system that the standard library does not offer,
 //! each as one safe function.
 
+pub(crate) mod fd;
 pub(crate) mod file;
 #[cfg(feature = "xen")]
 pub(crate) mod fork;

@@ -18,6 +18,7 @@ pub(crate) enum Signals {
 }
 
 /// Starts a thread.
+#[allow(clippy::disallowed_methods)] // here is the place
 pub(crate) fn start<T: Send + 'static>(
     name: &str,
     signals: Signals,
@@ -28,6 +29,7 @@ pub(crate) fn start<T: Send + 'static>(
 }
 
 /// Starts a thread that ends within `scope`.
+#[allow(clippy::disallowed_methods)] // here is the place
 pub(crate) fn start_in<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     name: &str,

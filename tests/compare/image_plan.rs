@@ -220,7 +220,8 @@ fn dump(image: &Arc<Image>, level: DumpLevel, dir: &Path) {
     let located = find(image);
     let plan = plan(image, &located, level);
     let end = image.end().as_pfn();
-    let (mut present, mut wanted) = (Bitmap::new(end), Bitmap::new(end));
+    let mut present = Bitmap::new(end).unwrap();
+    let mut wanted = present.clone();
     for range in image.ram() {
         present.set_range(range.start.as_pfn(), range.end.as_pfn());
         wanted.set_range(range.start.as_pfn(), range.end.as_pfn());

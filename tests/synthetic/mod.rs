@@ -134,8 +134,8 @@ pub(crate) fn facts() -> Facts {
 }
 
 pub(crate) fn bitmaps() -> Arc<Bitmaps> {
-    let mut ram = Bitmap::new(Pfn(FRAMES));
-    let mut dump = Bitmap::new(Pfn(FRAMES));
+    let mut ram = Bitmap::new(Pfn(FRAMES)).unwrap();
+    let mut dump = Bitmap::new(Pfn(FRAMES)).unwrap();
     for pfn in 0..FRAMES {
         if present(pfn) {
             ram.set(Pfn(pfn));

@@ -60,9 +60,9 @@ impl Guest {
     }
 
     pub(in crate::dump) fn bitmaps(self) -> Arc<Bitmaps> {
-        let mut present = Bitmap::new(Pfn(self.frames));
+        let mut present = Bitmap::new(Pfn(self.frames)).unwrap();
         present.set_range(Pfn(0), Pfn(self.frames));
-        let mut wanted = Bitmap::new(Pfn(self.frames));
+        let mut wanted = Bitmap::new(Pfn(self.frames)).unwrap();
         (0..self.frames)
             .filter(|&pfn| self.wanted(pfn))
             .for_each(|pfn| wanted.set(Pfn(pfn)));

@@ -16,6 +16,7 @@ use super::config::{libxl_answer, LibxlContext};
 use super::{no_thread, sys};
 use crate::error::panic_text;
 use crate::host::HostError;
+use crate::os::fd::read_text;
 use crate::os::thread::{start_in, Signals};
 
 /// The child only makes one hypercall, which takes about 40 ms for each GiB that
@@ -65,7 +66,7 @@ fn destroy_once(ctx: LibxlContext, domid: u32) -> Result<(), HostError> {
 /// Ends the children that a thread of ours has forked.
 fn end_children(thread: libc::pid_t) {
     let list = format!("/proc/self/task/{thread}/children");
-    let children = std::fs::read_to_string(list).unwrap_or_default();
+    let children = read_text(list.as_ref(), 1 << 20).unwrap_or_default();
     for child in children
         .split_whitespace()
         .filter_map(|pid| pid.parse().ok())

@@ -19,6 +19,7 @@ use super::devices::{Disk, Nic};
 use super::store::Store;
 use crate::host::disk_statistics::block_numbers;
 use crate::host::HostError;
+use crate::os::fd::read_text;
 
 /// How long backends may take to let go before recovery is given up.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -180,7 +181,7 @@ fn wait_gone(trace: &Trace) -> Result<(), HostError> {
         let in_flight = trace
             .inflight
             .as_ref()
-            .and_then(|path| std::fs::read_to_string(path).ok())
+            .and_then(|path| read_text(path, 4096).ok())
             .filter(|text| !is_idle(text));
         if !is_there && in_flight.is_none() {
             return Ok(());

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::Arc;
 
 use xenctrl_sys as xc;
@@ -38,6 +39,10 @@ pub struct XenDomain {
     ram: Vec<GfnRange>,
     control: Control,
     foreign: Arc<ForeignMemory>,
+    /// Pages that the domain had when nothing was changed any more.
+    pages: AtomicU64,
+    /// Pages that were given back, or are about to be.
+    released: AtomicU64,
 }
 
 impl XenDomain {
@@ -68,7 +73,7 @@ impl XenDomain {
     /// (Xen 4.17, `xen/arch/x86/mm/p2m-pod.c`, `p2m_pod_demand_populate`).
     pub fn open(domid: u32, config: &CrashConfig) -> Result<Self, HostError> {
         let control = Control::open()?;
-        control.domain_info(domid)?;
+        let pages = control.domain_info(domid)?.tot_pages;
         let missing = control.backing(domid)?.missing();
         if missing > 0 {
             return Err(HostError::new(
@@ -84,6 +89,8 @@ impl XenDomain {
             ram: config.ram(),
             control,
             foreign: Arc::new(ForeignMemory(foreign)),
+            pages: AtomicU64::new(pages),
+            released: AtomicU64::new(0),
         })
     }
 }
@@ -120,6 +127,7 @@ impl CrashedDomain for XenDomain {
         Ok(Box::new(ForeignMapping {
             foreign: self.foreign.clone(),
             start,
+            failure: failure(&errors),
             present: errors.iter().map(|error| *error == 0).collect(),
             writable: access == Access::Scrub,
         }))
@@ -128,6 +136,7 @@ impl CrashedDomain for XenDomain {
     fn release(&self, frames: &[Gfn]) -> Result<u64, HostError> {
         let mut accepted = 0;
         for batch in frames.chunks(RELEASE_BATCH) {
+            self.released.fetch_add(batch.len() as u64, SeqCst);
             let mut rest = batch;
             while !rest.is_empty() {
                 let done = self.control.decrease_reservation(self.domid, rest);
@@ -142,6 +151,21 @@ impl CrashedDomain for XenDomain {
 
     fn claim(&self, pages: u64) -> Result<(), HostError> {
         claim_above_total(self, pages)
+    }
+
+    fn check(&self) -> Result<(), HostError> {
+        let info = self.control.domain_info(self.domid)?;
+        // Xen says "dying" only when all is over (4.17, `xen/common/domctl.c`,
+        // `getdomaininfo`); before that, pages are missing that we did not take.
+        let released = self.released.load(SeqCst);
+        let left = self.pages.load(SeqCst).saturating_sub(released);
+        match info.flags & xc::XEN_DOMINF_dying != 0 || info.tot_pages < left {
+            true => Err(HostError::new(
+                "xc_domain_getinfolist",
+                format!("domain {} is being destroyed", self.domid),
+            )),
+            false => Ok(()),
+        }
     }
 }
 
@@ -181,11 +205,32 @@ impl Claimed for XenDomain {
     }
 }
 
+/// Why frames that a domain may have could not be mapped, from the errors of each:
+/// that there is no such frame (EINVAL), or that it is paged out (ENOENT), is no
+/// failure (Linux 6.1, `drivers/xen/privcmd.c`, `mmap_batch_fn`).
+fn failure(errors: &[libc::c_int]) -> Option<HostError> {
+    let failed = |error: &&libc::c_int| !matches!(-**error, 0 | libc::EINVAL | libc::ENOENT);
+    let first = -*errors.iter().find(failed)?;
+    let count = errors.iter().filter(failed).count();
+    let text = std::io::Error::from_raw_os_error(first);
+    Some(HostError {
+        call: "xenforeignmemory_map",
+        what: format!("{count} of {} pages: {text}", errors.len()),
+        errno: first,
+    })
+}
+
 /// Xen counts: an administrator's pause outlasts ours, and ours theirs (4.17,
 /// `domain_pause_by_systemcontroller`).
 impl Pausable for XenDomain {
     fn pause(&self) -> Result<(), HostError> {
-        self.control.pause(self.domid)
+        self.control.pause(self.domid)?;
+        // Until now it may have given memory back by itself.
+        let info = self.control.domain_info(self.domid);
+        if let Ok(info) = info {
+            self.pages.store(info.tot_pages, SeqCst);
+        }
+        Ok(())
     }
 
     fn unpause(&self) -> Result<(), HostError> {
@@ -198,6 +243,7 @@ struct ForeignMapping {
     foreign: Arc<ForeignMemory>,
     start: NonNull<u8>,
     present: Vec<bool>,
+    failure: Option<HostError>,
     writable: bool,
 }
 
@@ -225,6 +271,10 @@ impl Mapping for ForeignMapping {
 
     fn is_present(&self, index: usize) -> bool {
         self.present.get(index) == Some(&true)
+    }
+
+    fn failure(&self) -> Option<HostError> {
+        self.failure.clone()
     }
 
     fn read(&self, index: usize, offset: usize, into: &mut [u8]) -> bool {
@@ -261,5 +311,18 @@ impl Drop for ForeignMapping {
                 self.present.len(),
             )
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hole_is_no_failure_and_anything_else_is() {
+        let error = |errors: &[i32]| failure(errors).map(|error| error.to_string());
+        assert_eq!(error(&[0, -libc::EINVAL, -libc::ENOENT]), None);
+        let text = error(&[0, -libc::EINVAL, -libc::ENOMEM, -libc::ENOMEM]).unwrap();
+        assert!(text.starts_with("xenforeignmemory_map: 2 of 4 pages: Cannot allocate"));
     }
 }

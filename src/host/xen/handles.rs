@@ -9,6 +9,7 @@
 use std::ptr::NonNull;
 
 use crate::host::HostError;
+use crate::os::fd::Making;
 use crate::os::fork;
 
 /// Opens a handle: what `open` returns, null being a failure of `call`.
@@ -18,6 +19,8 @@ pub(super) fn opened<T>(
 ) -> Result<NonNull<T>, HostError> {
     let _no_fork =
         fork::hold().map_err(|error| HostError::new("pthread_atfork", error.to_string()))?;
+    let _making =
+        Making::begin().map_err(|error| HostError::new("epoll_create1", error.to_string()))?;
     NonNull::new(open()).ok_or_else(|| HostError::last_os_error(call))
 }
 

@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::host::HostError;
-use crate::os::file;
+use crate::os::{fd, file};
 
 /// `XEN_RUN_DIR` of the scripts.
 const DIRECTORY: &str = "/var/run/xen-hotplug";
@@ -33,12 +33,13 @@ impl HotplugLock {
         fs::create_dir_all(directory)?;
         let path = directory.join(name);
         loop {
-            let file = OpenOptions::new()
+            let options = OpenOptions::new()
                 .read(true)
                 .write(true)
                 .create(true)
                 .truncate(false)
-                .open(&path)?;
+                .to_owned();
+            let file = fd::open(&path, &options)?;
             file::lock(&file)?;
             let held = file.metadata()?;
             // Whoever held it before may have removed it.

@@ -4,11 +4,12 @@
 use xenctrl_sys as xc;
 
 use super::control::Control;
+use crate::bounded::MOST_VCPUS;
 use crate::host::{HostError, VcpuState};
 
 /// Registers of every virtual processor that was ever started.
 pub(super) fn read_all(control: &Control, domid: u32) -> Result<Vec<VcpuState>, HostError> {
-    let highest = control.domain_info(domid)?.max_vcpu_id;
+    let highest = control.domain_info(domid)?.max_vcpu_id.min(MOST_VCPUS - 1);
     let states: Vec<VcpuState> = (0..=highest)
         .filter_map(|vcpu| read(control, domid, vcpu))
         .collect();

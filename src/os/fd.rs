@@ -1,0 +1,151 @@
+//! Descriptors: every one of the library's is made here, and none is below 3. A
+//! program may have closed its standard input, output or error; what it prints must
+//! not go into whatever of ours would get that number.
+#![allow(unsafe_code)]
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The first number that is not a standard stream's.
+const FIRST: RawFd = 3;
+
+/// What stands in the numbers below that are free, while somebody makes a descriptor.
+#[derive(Default)]
+struct Standing {
+    makers: usize,
+    fillers: Vec<OwnedFd>,
+}
+
+static STANDING: Mutex<Standing> = Mutex::new(Standing {
+    makers: 0,
+    fillers: Vec::new(),
+});
+
+fn standing() -> MutexGuard<'static, Standing> {
+    STANDING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// While this lives, no descriptor that is made gets a number below [`FIRST`]. It is
+/// for an instant: what the program prints meanwhile is as lost as before.
+pub(crate) struct Making(());
+
+impl Making {
+    /// Fills the free numbers below [`FIRST`].
+    ///
+    /// # Errors
+    /// When no more descriptors can be had.
+    pub(crate) fn begin() -> io::Result<Self> {
+        let mut standing = standing();
+        if standing.makers == 0 {
+            standing.fillers = fillers()?;
+        }
+        standing.makers += 1;
+        Ok(Self(()))
+    }
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        let mut standing = standing();
+        standing.makers -= 1;
+        if standing.makers == 0 {
+            standing.fillers.clear();
+        }
+    }
+}
+
+/// One descriptor for each free number below [`FIRST`], of something that can neither
+/// be read nor written (epoll_create(2)) and needs no file system.
+fn fillers() -> io::Result<Vec<OwnedFd>> {
+    let mut fillers = Vec::new();
+    loop {
+        // SAFETY: epoll_create1 takes no pointer, and what it returns is a new
+        // descriptor that nobody else has.
+        let filler = unsafe {
+            match libc::epoll_create1(libc::EPOLL_CLOEXEC) {
+                -1 => return Err(io::Error::last_os_error()),
+                new => OwnedFd::from_raw_fd(new),
+            }
+        };
+        if filler.as_raw_fd() >= FIRST {
+            return Ok(fillers);
+        }
+        fillers.push(filler);
+    }
+}
+
+/// Opens a file.
+#[allow(clippy::disallowed_methods)] // here it is raised
+pub(crate) fn open(path: &Path, options: &OpenOptions) -> io::Result<File> {
+    let _making = Making::begin()?;
+    let file = options.open(path)?;
+    match file.as_raw_fd() < FIRST {
+        // The program closed that number after it had been looked at.
+        true => duplicate(file.as_raw_fd()),
+        false => Ok(file),
+    }
+}
+
+/// Opens a file to be read.
+pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
+    open(path, OpenOptions::new().read(true))
+}
+
+/// What a file says that is at most `most` bytes long.
+///
+/// # Errors
+/// When it cannot be read, is longer, or is not UTF-8.
+pub(crate) fn read_text(path: &Path, most: u64) -> io::Result<String> {
+    let mut text = String::new();
+    let file = open_to_read(path)?;
+    file.take(most.saturating_add(1))
+        .read_to_string(&mut text)?;
+    match text.len() as u64 > most {
+        true => Err(io::Error::new(
+            ErrorKind::FileTooLarge,
+            format!("more than {most} bytes"),
+        )),
+        false => Ok(text),
+    }
+}
+
+/// The paths of what is in a directory.
+#[allow(clippy::disallowed_methods)] // nothing is ever written to it
+pub(crate) fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let _making = Making::begin()?;
+    let entries = std::fs::read_dir(directory)?;
+    entries.map(|entry| Ok(entry?.path())).collect()
+}
+
+/// A descriptor of our own for what a number stands for that somebody handed in
+/// (F_DUPFD_CLOEXEC): it stays open whatever they do with theirs.
+pub(crate) fn duplicate(fd: RawFd) -> io::Result<File> {
+    // SAFETY: a number that is not an open descriptor is an error of fcntl, and
+    // what it returns is a new descriptor that nobody else has.
+    unsafe {
+        match libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, FIRST) {
+            -1 => Err(io::Error::last_os_error()),
+            new => Ok(File::from_raw_fd(new)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_is_too_long_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("text");
+        std::fs::write(&path, "12345").unwrap();
+        assert_eq!(read_text(&path, 5).unwrap(), "12345");
+        let error = read_text(&path, 4).unwrap_err();
+        assert_eq!(error.to_string(), "more than 4 bytes");
+        // It would never end.
+        assert!(read_text(Path::new("/dev/zero"), 4096).is_err());
+    }
+}

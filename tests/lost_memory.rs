@@ -1,0 +1,188 @@
+//! Memory that could not be had: the dump is what there is of it, and nobody is told
+//! that it is complete.
+#![allow(missing_docs)]
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use vicover::dump::{verify, Report, Verdict};
+use vicover::error::Error;
+use vicover::host::images::SyntheticImage;
+use vicover::host::memory::{Faults, MemoryHost};
+use vicover::host::Access;
+use vicover::job::{Outcome, Shared};
+use vicover::joblog::JobLog;
+use vicover::options::Options;
+use vicover::recover::{dump_only, recover, Target};
+
+const FRAMES: u64 = 64 * 512;
+
+struct Told {
+    host: MemoryHost,
+    outcome: Outcome,
+    error: Option<String>,
+    log: String,
+    path: PathBuf,
+    report: Report,
+    _directory: tempfile::TempDir,
+}
+
+impl Told {
+    fn check(&self, is_right: bool, what: &str) {
+        let Self { error, log, .. } = self;
+        assert!(
+            is_right,
+            "{what}: {error:?}, {:?}; log:\n{log}",
+            self.report
+        );
+    }
+
+    /// The dump ended incomplete, and everybody says so, briefly, and why.
+    fn is_incomplete(&self, why: &str) {
+        let said = self.error.as_ref().is_some_and(|error| error.contains(why));
+        self.check(said, "the job's error");
+        self.check(self.log.contains("dump incomplete:"), "the log");
+        self.check(!self.log.contains("dump complete:"), "the log");
+        self.check(self.log.contains(why), "the log says why");
+        self.check(self.log.lines().count() < 40, "the log is long");
+        let named = self.path.extension().is_some_and(|end| end == "incomplete");
+        self.check(named, "the name");
+        let unfinished = Verdict::Incomplete("was not finished".into());
+        self.check(self.report.verdict == unfinished, "the verdict");
+    }
+}
+
+type Work = fn(&MemoryHost, &Target, &Shared) -> Result<(), Error>;
+
+fn recovered(host: &MemoryHost, target: &Target, shared: &Shared) -> Result<(), Error> {
+    recover(host, Box::new(host.clone()), None, target, shared)
+}
+
+fn dumped(host: &MemoryHost, target: &Target, shared: &Shared) -> Result<(), Error> {
+    dump_only(host, target, &|| (), shared)
+}
+
+fn tell(work: Work, options: &str, faults: Faults) -> Told {
+    let directory = tempfile::tempdir().unwrap();
+    let host = MemoryHost::new(Arc::new(SyntheticImage::new(FRAMES)), 1, faults);
+    let lines = Arc::new(Mutex::new(Vec::<String>::new()));
+    let sink = lines.clone();
+    let sink = Box::new(move |_, line: &str| sink.lock().unwrap().push(line.into()));
+    let shared = Shared::new(JobLog::new("guest", Some(sink)));
+    let target = Target {
+        options: Options::parse(&format!("dump_level=0,{options}")).unwrap(),
+        name: "guest".into(),
+        dump_dir: directory.path().into(),
+        sink: Mutex::default(),
+    };
+    let result = work(&host, &target, &shared);
+    let path = shared.dump_path().unwrap_or_default();
+    let log = lines.lock().unwrap().join("\n");
+    let report = verify(&path).unwrap_or_else(|error| panic!("{error}; log:\n{log}"));
+    Told {
+        host,
+        outcome: shared.snapshot().outcome,
+        error: result.err().map(|error| error.chain()),
+        log,
+        path,
+        report,
+        _directory: directory,
+    }
+}
+
+/// Mappings until the plan of a dump alone is made, all only to read. In a recovery the
+/// search ends with the devices; what is dumped is mapped to be scrubbed.
+fn maps_to_understand() -> u64 {
+    let faults = Faults::default();
+    let host = MemoryHost::new(Arc::new(SyntheticImage::new(FRAMES)), 1, faults);
+    let directory = tempfile::tempdir().unwrap();
+    let shared = Shared::new(JobLog::new("guest", Some(Box::new(|_, _| {}))));
+    let target = Target {
+        options: Options::parse("dump_level=0").unwrap(),
+        name: "guest".into(),
+        dump_dir: directory.path().join("missing/dumps"),
+        sink: Mutex::default(),
+    };
+    dump_only(&host, &target, &|| (), &shared).unwrap_err();
+    host.mappings()
+}
+
+#[test]
+fn a_domain_that_is_destroyed_meanwhile_leaves_an_incomplete_dump() {
+    let before = maps_to_understand();
+    for (work, options, access, before) in [
+        (recovered as Work, "", Access::Scrub, 0),
+        (dumped, "", Access::Read, before),
+        (dumped, "format=elf", Access::Read, before),
+        (dumped, "compress=none", Access::Read, before),
+    ] {
+        for after in [1, 20] {
+            let faults = Faults {
+                destroyed_after: Some((access, before + after)),
+                ..Faults::default()
+            };
+            let told = tell(work, options, faults);
+            told.is_incomplete("the crashed domain is gone");
+            assert_eq!(told.host.violations(), Vec::<String>::new());
+            let in_it = told.report.stored_pages + told.report.zero_pages;
+            // An ELF dump does not say.
+            let all_before = options.contains("elf") || in_it == (after - 1) * 512;
+            told.check(all_before, "pages that were there");
+        }
+    }
+}
+
+#[test]
+fn recovery_runs_on_when_the_crashed_domain_is_destroyed() {
+    let faults = Faults {
+        destroyed_after: Some((Access::Scrub, 40)),
+        ..Faults::default()
+    };
+    let told = tell(recovered, "", faults);
+    told.check(told.outcome == Outcome::Adopted, "outcome");
+    told.is_incomplete("the crashed domain is gone");
+    let backing = vicover::host::RecoveryDomain::backing(&told.host).unwrap();
+    assert_eq!(backing.total, FRAMES, "recovery has its full memory");
+}
+
+#[test]
+fn mappings_that_fail_leave_an_incomplete_dump_with_all_the_rest() {
+    for work in [recovered as Work, dumped] {
+        let faults = Faults {
+            map_every: Some(3),
+            ..Faults::default()
+        };
+        let told = tell(work, "", faults);
+        told.is_incomplete("refused as asked for");
+        let in_it = told.report.stored_pages + told.report.zero_pages;
+        told.check(in_it > FRAMES / 2, "pages that were there");
+        told.check(told.log.contains("more ranges"), "how many is said");
+    }
+}
+
+#[test]
+fn pages_that_the_guest_does_not_have_are_stated_in_a_complete_dump() {
+    let faults = Faults {
+        absent_every: Some(7),
+        ..Faults::default()
+    };
+    let told = tell(dumped, "", faults);
+    let absent = FRAMES.div_ceil(7);
+    told.check(told.error.is_none(), "no error");
+    told.check(
+        told.log.contains(&format!("{absent} unreadable")),
+        "the log",
+    );
+    told.check(told.report.verdict == Verdict::Complete, "the verdict");
+    assert_eq!(told.report.lost_pages, absent);
+}
+
+#[test]
+fn a_dump_without_a_page_is_not_complete() {
+    let faults = Faults {
+        absent_every: Some(1),
+        ..Faults::default()
+    };
+    let told = tell(dumped, "", faults);
+    told.is_incomplete(&format!("none of {FRAMES} pages could be read"));
+}
