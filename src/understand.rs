@@ -83,8 +83,9 @@ pub(crate) fn read_registers(
     job_log!(
         shared.log,
         Info,
-        "guest: {} vCPUs, {} of memory",
+        "guest: {} vCPU{}, {} of memory",
         vcpus.len(),
+        if vcpus.len() == 1 { "" } else { "s" },
         Size::of_pages(total)
     );
     Ok(vcpus)

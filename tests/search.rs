@@ -273,5 +273,5 @@ fn registers_beside_an_image_lead_to_its_kernel() {
     let told = |part: &str| assert!(lines.find(part).is_some(), "no '{part}': {:?}", lines.0);
     told(&format!("guest runs Linux {RELEASE}"));
     told("found by the processors in 514 pages");
-    told("guest: 1 vCPUs"); // the image's own
+    told("guest: 1 vCPU,"); // the image's own
 }

@@ -191,7 +191,7 @@ fn figures_are_written_for_people() {
     let dir = tempfile::tempdir().unwrap();
     let (lines, _) = crash(Faults::default(), dir.path(), None);
     let has = |text: &str| assert!(!with(&lines, text).is_empty(), "no {text:?} in {lines:#?}");
-    has("guest: 1 vCPUs, 32 MiB of memory");
+    has("guest: 1 vCPU, 32 MiB of memory");
     has("INFO dump: at most 32 MiB, ");
     has("settled: recovery has its full memory, 8192 pages (32 MiB) released");
     has("DEBUG verdicts: ");

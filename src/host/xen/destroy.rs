@@ -24,7 +24,8 @@ use crate::os::thread::{start_in, Signals};
 const CHILD_DEADLINE: Duration = Duration::from_secs(60);
 const TRIES: u32 = 3;
 
-/// Destroys a domain and what libxl keeps of it.
+/// Destroys a domain and what libxl keeps of it. One that somebody else has destroyed
+/// is as it should be.
 pub(super) fn destroy(ctx: LibxlContext, domid: u32) -> Result<(), HostError> {
     let mut result = Ok(());
     for _ in 0..TRIES {
@@ -59,7 +60,10 @@ fn destroy_once(ctx: LibxlContext, domid: u32) -> Result<(), HostError> {
         let rc = call
             .join()
             .map_err(|panic| HostError::new("libxl_domain_destroy", panic_text(&*panic)))?;
-        libxl_answer("libxl_domain_destroy", rc)
+        match rc {
+            sys::ERROR_DOMAIN_NOTFOUND => Ok(()),
+            rc => libxl_answer("libxl_domain_destroy", rc),
+        }
     })
 }
 

@@ -1,5 +1,6 @@
 """The story as it happens, one line an event, within 80 columns."""
 
+import re
 import textwrap
 import threading
 import time
@@ -22,9 +23,11 @@ TEXTS = {
     "up": "service is back after {down_s:.2f} s (write {number})",
     "verified": "{acked} writes acknowledged, {lost} lost",
     "free_min": "least free memory since the crash: {min_mib} MiB",
-    "log": "{line}",
+    "log": "vicover: {said}",
     "garbled": "unreadable event: {line}",
 }
+
+SAID_BEFORE = re.compile(r"^vicover: (\d{4}-\S+Z )?")
 
 MIB_FIELDS = {
     "tot_pages": "tot_mib", "max_pages": "max_mib", "free_pages": "free_mib",
@@ -48,6 +51,8 @@ class Timeline:
         if event.name == "domain_crashed" and self._crash_s is None:
             self._crash_s = event.at_s
         data = dict(event.data)
+        # The time beside it is the line's, too.
+        data["said"] = SAID_BEFORE.sub("", data.get("line", ""))
         for pages, mib in MIB_FIELDS.items():
             if pages in data:
                 data[mib] = data[pages] // PAGES_PER_MIB
