@@ -158,10 +158,12 @@ fn main() -> ExitCode {
     {
         let path = Path::new(path);
         let name = path.file_name().unwrap_or_default().to_string_lossy();
+        // The rest says of what the image was made.
+        let name = name.rsplit_once('-').map_or(&*name, |(name, _)| name);
         let image = FileImage::open(path).expect("an image");
         let image: Arc<dyn Image> = Arc::new(image);
         for options in REAL {
-            sweeps.push(sweep(&name, &image, options, steps));
+            sweeps.push(sweep(name, &image, options, steps));
         }
     }
     let holds = |sweep: &Value| {

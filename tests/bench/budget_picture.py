@@ -20,11 +20,11 @@ def curve(sweep: dict, top: int, used_at_least: float) -> list:
     whole, bottom = sweep["whole_bytes"], top + HEIGHT
     across = lambda limit: LEFT + (RIGHT - LEFT) * limit / whole
     down = lambda used: bottom - HEIGHT * (max(used, LOW) - LOW) / (1 - LOW)
-    parts = [text(LEFT, top - 10, f"{sweep['image']}, {sweep['options']}", font_weight="bold"),
-             text(RIGHT, top - 10, f"{whole / 2**20:.1f} MiB, {sweep['pages']} pages; "
-                  f"{len(sweep['missing'])} of {len(sweep['limits']) + len(sweep['missing'])} "
-                  f"limits without a dump, {len(sweep['over'])} not kept to",
-                  text_anchor="end")]
+    dumps, missing = len(sweep["limits"]), len(sweep["missing"])
+    parts = [text(LEFT, top - 26, f"{sweep['image']}, {sweep['options']}", font_weight="bold"),
+             text(LEFT, top - 10, f"{whole / 2**20:.1f} MiB, {sweep['pages']} pages; {missing} "
+                  f"of {dumps + missing} limits without a dump, {len(sweep['over'])} not kept "
+                  f"to, {sweep['least_used']:.1%} used at least")]
     for used in (LOW, used_at_least, 1.0):
         colour = "#b8322a" if used == used_at_least else "#dddddd"
         y = down(used)
@@ -47,10 +47,10 @@ def curve(sweep: dict, top: int, used_at_least: float) -> list:
 
 
 def draw(result: dict) -> str:
-    parts, top = [], 96
+    parts, top = [], 104
     for sweep in result["sweeps"]:
         parts += curve(sweep, top, result["used_at_least"])
-        top += HEIGHT + 56
+        top += HEIGHT + 68
     return page(top, "How much of max_dump_size a dump uses",
                 ["Across: the limit, as a part of a dump without one. Up: the part of it that "
                  "is used. Grey: nothing had to be left out."], parts)
