@@ -10,7 +10,7 @@ use libfuzzer_sys::fuzz_target;
 use guests::overlay::Overlay;
 use guests::synthetic::Guest;
 use vicover::addr::GuestVirt;
-use vicover::guest::paging::{Descend, Levels, PageTables};
+use vicover::guest::paging::{Descend, Levels, PageTables, Translator};
 
 static GUEST: LazyLock<Guest> = LazyLock::new(guests::fuzzed_guest);
 
@@ -34,7 +34,11 @@ fuzz_target!(|bytes: &[u8]| {
     }
     for levels in [Levels::Four, Levels::Five] {
         let tables = PageTables::new(0x20_0000 | root & 0xf000, levels, root & 1 << 47);
-        let _ = tables.translate(&guest, GuestVirt(at));
+        let mut together = Translator::new(&guest, tables);
+        for at in [at, last, at ^ 0x1000, at] {
+            let alone = tables.translate(&guest, GuestVirt(at));
+            assert_eq!(together.translate(GuestVirt(at)).ok(), alone.ok());
+        }
         let mut page = [0; 64];
         let _ = tables.read(&guest, GuestVirt(at), &mut page);
         let mut left = ENTRIES;

@@ -5,7 +5,7 @@
 //! has a cap on the entries it looks at: tables that point to themselves make
 //! it long, not endless.
 
-use crate::addr::{GuestPhys, GuestVirt, PAGE_SHIFT, PAGE_SIZE};
+use crate::addr::{Gfn, GuestPhys, GuestVirt, Page, PAGE_SHIFT, PAGE_SIZE};
 
 use super::memory::{read_u64, GuestMemory, ReadFault};
 
@@ -130,13 +130,23 @@ impl PageTables {
         mem: &dyn GuestMemory,
         at: GuestVirt,
     ) -> Result<Translation, WalkError> {
+        self.walk(at, |_, entry| read_u64(mem, entry))
+    }
+
+    /// Translates one address with entries that `read` reads: their level, and where
+    /// each is.
+    fn walk(
+        &self,
+        at: GuestVirt,
+        mut read: impl FnMut(u32, GuestPhys) -> Result<u64, ReadFault>,
+    ) -> Result<Translation, WalkError> {
         if !self.is_canonical(at) {
             return Err(WalkError::NotCanonical(at));
         }
         let mut table = self.root;
         for level in (1..=self.levels).rev() {
             let index = at.0 >> Self::shift(level) & (ENTRIES as u64 - 1);
-            let entry = read_u64(mem, GuestPhys(table.0 + index * 8))
+            let entry = read(level, GuestPhys(table.0 + index * 8))
                 .map_err(|fault| WalkError::Unreadable { at, fault })?;
             match self.decode(entry, level) {
                 None => return Err(WalkError::NotMapped(at)),
@@ -221,6 +231,43 @@ impl PageTables {
             complete,
             unreadable_tables: walk.unreadable,
         }
+    }
+}
+
+/// Translates many addresses: keeps the tables that the last one led through, which
+/// are those of the next one too when they are near each other.
+pub struct Translator<'a> {
+    tables: PageTables,
+    mem: &'a dyn GuestMemory,
+    /// For each level, the lowest first: a page with entries, and what it holds.
+    kept: [(Gfn, Box<Page>); Levels::Five as usize],
+}
+
+impl<'a> Translator<'a> {
+    /// One that keeps nothing yet.
+    pub fn new(mem: &'a dyn GuestMemory, tables: PageTables) -> Self {
+        let nothing = || (Gfn(u64::MAX), Box::new([0; PAGE_SIZE]));
+        Self {
+            tables,
+            mem,
+            kept: std::array::from_fn(|_| nothing()),
+        }
+    }
+
+    /// Translates one address.
+    pub fn translate(&mut self, at: GuestVirt) -> Result<Translation, WalkError> {
+        let (mem, kept) = (self.mem, &mut self.kept);
+        self.tables.walk(at, |level, entry| {
+            let (gfn, page) = &mut kept[level as usize - 1];
+            if *gfn != entry.gfn() {
+                *gfn = Gfn(u64::MAX);
+                let start = GuestPhys(entry.0 - entry.page_offset() as u64);
+                mem.read(start, &mut page[..])?;
+                *gfn = entry.gfn();
+            }
+            let word = &page[entry.page_offset()..][..8];
+            Ok(u64::from_le_bytes(word.try_into().unwrap_or_default()))
+        })
     }
 }
 

@@ -15,7 +15,7 @@ use super::identity::Processor;
 use super::image::IMAGE_END;
 use super::looked::Looked;
 use super::memory::{is_ram, GuestMemory};
-use super::paging::{Descend, Levels, PageTables, Visit, KERNEL_MAP};
+use super::paging::{Descend, Levels, PageTables, Translator, Visit, KERNEL_MAP};
 
 /// Bytes of images that are looked at, at most; Debian's kernels have 20 to 50 MiB.
 const MAX_BYTES: u64 = 256 << 20;
@@ -24,7 +24,7 @@ const MAX_BYTES: u64 = 256 << 20;
 /// pages, for each of eight kernels.
 const MAX_ENTRIES: u64 = 1 << 22;
 
-/// Addresses that are followed, at most; those of Debian's kernels have some 1500.
+/// Addresses that are followed, at most; images of Debian's kernels have up to 3000.
 const MAX_POINTERS: usize = 1 << 14;
 
 /// Bytes of an image that are read at a time.
@@ -106,8 +106,12 @@ impl Space {
 impl Space {
     /// Words that can be addresses of pages.
     fn addresses(&self, bytes: &[u8], into: &mut Vec<GuestVirt>) {
+        let start = self.pointers.start.0;
+        let length = self.pointers.end.0 - start;
         let mut take = |word: u64| {
-            if word % PAGE_SIZE as u64 == 0 && self.pointers.contains(&GuestVirt(word)) {
+            // One branch that is seldom taken: most words are neither.
+            let is_page = word % PAGE_SIZE as u64 == 0;
+            if is_page & (word.wrapping_sub(start) < length) {
                 into.push(GuestVirt(word));
             }
         };
@@ -158,28 +162,37 @@ impl<'a> Pointers<'a> {
     /// What looks like a description and is pointed to by the image in `space`,
     /// unless that image was looked at before.
     pub(super) fn follow(&mut self, space: &Space) -> Vec<Candidate> {
-        let mut targets = BTreeSet::new();
+        let mut pointers = BTreeSet::new();
         for (start, bytes) in self.writable(space) {
             if !self.seen.insert((start, bytes)) {
                 continue;
             }
             let end = Gfn(start.gfn().0 + bytes / PAGE_SIZE as u64);
             self.looked.add(GfnRange::new(start.gfn(), end));
-            self.scan(space, start, bytes, &mut targets);
+            self.scan(space, start, bytes, &mut pointers);
         }
-        // Ascending: neighbours are mapped together.
         let mut candidates = Vec::new();
-        for target in targets {
+        let mut translator = Translator::new(self.mem, space.tables);
+        for at in pointers {
             if (self.give_up)() {
                 break;
             }
-            self.looked.add_page(target.gfn());
-            let mut start = [0; PROBE];
-            if self.mem.read(target, &mut start).is_ok() {
-                candidates.extend(Candidate::judge(target.gfn(), &start));
+            if let Ok(found) = translator.translate(at) {
+                candidates.extend(self.candidate(found.phys));
             }
         }
         candidates
+    }
+
+    /// What is at an address, when it looks like a description.
+    fn candidate(&mut self, at: GuestPhys) -> Option<Candidate> {
+        if !is_ram(self.mem.ram(), at.gfn()) {
+            return None;
+        }
+        self.looked.add_page(at.gfn());
+        let mut start = [0; PROBE];
+        self.mem.read(at, &mut start).ok()?;
+        Candidate::judge(at.gfn(), &start)
     }
 
     /// The writable memory that is mapped as the image (data and bss).
@@ -213,13 +226,13 @@ impl<'a> Pointers<'a> {
         runs
     }
 
-    /// Pages that words from `start` on point to.
+    /// Words from `start` on that can be addresses of pages.
     fn scan(
         &mut self,
         space: &Space,
         start: GuestPhys,
         bytes: u64,
-        targets: &mut BTreeSet<GuestPhys>,
+        pointers: &mut BTreeSet<GuestVirt>,
     ) {
         let mut piece = vec![0; PIECE];
         let mut addresses = Vec::new();
@@ -234,15 +247,10 @@ impl<'a> Pointers<'a> {
             addresses.clear();
             space.addresses(part, &mut addresses);
             for &at in &addresses {
-                if self.pointers_left == 0 || (self.give_up)() {
+                if self.pointers_left == 0 {
                     return;
                 }
-                self.pointers_left -= 1;
-                if let Ok(found) = space.tables.translate(self.mem, at) {
-                    if is_ram(self.mem.ram(), found.phys.gfn()) {
-                        targets.insert(found.phys);
-                    }
-                }
+                self.pointers_left -= usize::from(pointers.insert(at));
             }
         }
     }

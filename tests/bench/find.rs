@@ -24,7 +24,7 @@ const ORDINARY: &str = "linux-6.1";
 /// Times of the ordinary guest that any other may take.
 const ASKED: f64 = 1.3;
 
-const ROUNDS: usize = 25;
+const ROUNDS: usize = 100;
 
 struct Row {
     name: String,
