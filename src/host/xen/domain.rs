@@ -2,7 +2,6 @@
 #![allow(unsafe_code)]
 
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::Arc;
 
 use xenctrl_sys as xc;
@@ -39,10 +38,6 @@ pub struct XenDomain {
     ram: Vec<GfnRange>,
     control: Control,
     foreign: Arc<ForeignMemory>,
-    /// Pages that the domain had when nothing was changed any more.
-    pages: AtomicU64,
-    /// Pages that were given back, or are about to be.
-    released: AtomicU64,
 }
 
 impl XenDomain {
@@ -73,7 +68,7 @@ impl XenDomain {
     /// (Xen 4.17, `xen/arch/x86/mm/p2m-pod.c`, `p2m_pod_demand_populate`).
     pub fn open(domid: u32, config: &CrashConfig) -> Result<Self, HostError> {
         let control = Control::open()?;
-        let pages = control.domain_info(domid)?.tot_pages;
+        control.domain_info(domid)?;
         let missing = control.backing(domid)?.missing();
         if missing > 0 {
             return Err(HostError::new(
@@ -89,8 +84,6 @@ impl XenDomain {
             ram: config.ram(),
             control,
             foreign: Arc::new(ForeignMemory(foreign)),
-            pages: AtomicU64::new(pages),
-            released: AtomicU64::new(0),
         })
     }
 }
@@ -136,7 +129,6 @@ impl CrashedDomain for XenDomain {
     fn release(&self, frames: &[Gfn]) -> Result<u64, HostError> {
         let mut accepted = 0;
         for batch in frames.chunks(RELEASE_BATCH) {
-            self.released.fetch_add(batch.len() as u64, SeqCst);
             let mut rest = batch;
             while !rest.is_empty() {
                 let done = self.control.decrease_reservation(self.domid, rest);
@@ -154,18 +146,13 @@ impl CrashedDomain for XenDomain {
     }
 
     fn check(&self) -> Result<(), HostError> {
-        let info = self.control.domain_info(self.domid)?;
-        // Xen says "dying" only when all is over (4.17, `xen/common/domctl.c`,
-        // `getdomaininfo`); before that, pages are missing that we did not take.
-        let released = self.released.load(SeqCst);
-        let left = self.pages.load(SeqCst).saturating_sub(released);
-        match info.flags & xc::XEN_DOMINF_dying != 0 || info.tot_pages < left {
-            true => Err(HostError::new(
-                "xc_domain_getinfolist",
-                format!("domain {} is being destroyed", self.domid),
-            )),
-            false => Ok(()),
-        }
+        // The clearer answer when there is no domain.
+        self.control.domain_info(self.domid)?;
+        let refused = self.control.check_not_dying(self.domid);
+        refused.map_err(|error| HostError {
+            what: format!("domain {} is being destroyed", self.domid),
+            ..error
+        })
     }
 }
 
@@ -224,13 +211,7 @@ fn failure(errors: &[libc::c_int]) -> Option<HostError> {
 /// `domain_pause_by_systemcontroller`).
 impl Pausable for XenDomain {
     fn pause(&self) -> Result<(), HostError> {
-        self.control.pause(self.domid)?;
-        // Until now it may have given memory back by itself.
-        let info = self.control.domain_info(self.domid);
-        if let Ok(info) = info {
-            self.pages.store(info.tot_pages, SeqCst);
-        }
-        Ok(())
+        self.control.pause(self.domid)
     }
 
     fn unpause(&self) -> Result<(), HostError> {
