@@ -32,6 +32,7 @@
  *  - Text for people is one line of UTF-8 without control characters: those of a
  *    caller's or a guest's text are escaped. Paths come out as they went in.
  *  - The library starts no process, installs no signal handler and no logger.
+ *    None of its descriptors is 0, 1 or 2, also when the caller has closed these.
  *    fork() waits while it opens or closes a handle of Xen's, for an instant. A
  *    child has none of the threads: a job of its parent's never gets on there, and
  *    is not to be waited for or freed; new jobs can be started.

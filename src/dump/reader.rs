@@ -3,7 +3,8 @@
 
 use super::kdump::{self, Layout, MainHeader, PageDescriptor, SubHeader, BLOCK, DESCRIPTOR_SIZE};
 use crate::addr::{Page, PAGE_SIZE};
-use crate::os::fd::open;
+use crate::bounded::MOST_FRAMES;
+use crate::os::fd;
 use std::fs::{File, FileType, OpenOptions};
 use std::io::{self, Seek};
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
@@ -55,7 +56,7 @@ impl FileSource {
         };
         holds_dumps(path.metadata()?.file_type())?;
         // It may be another one by now.
-        let file = open(path, how.custom_flags(libc::O_NONBLOCK))?;
+        let file = fd::open(path, how.custom_flags(libc::O_NONBLOCK))?;
         holds_dumps(file.metadata()?.file_type())?;
         // A device's metadata has no length.
         let length = (&file).seek(io::SeekFrom::End(0))?;
@@ -122,7 +123,7 @@ impl<S: Source> Reader<S> {
         fill(&source, "the sub header", BLOCK, &mut block)?;
         let sub = parse::<SubHeader>(&block);
         let max_mapnr = sub.max_mapnr_64.get();
-        if max_mapnr > u64::MAX / BLOCK {
+        if max_mapnr > MOST_FRAMES {
             return Err(Flaw::Damaged(format!("{max_mapnr:#x} frames cannot be")));
         }
         let notes_end = sub.offset_note.get().checked_add(sub.size_note.get());

@@ -157,6 +157,18 @@ proptest! {
 }
 
 #[test]
+fn a_dump_of_more_frames_than_any_guest_has_is_damaged() {
+    use crate::dump::kdump::{SubHeader, BLOCK};
+    let (_dir, path) = copy(false);
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
+    let at = BLOCK + std::mem::offset_of!(SubHeader, max_mapnr_64) as u64;
+    file.write_all_at(&(1u64 << 40).to_le_bytes(), at).unwrap();
+    let verdict = verify(&path).unwrap().verdict;
+    let said = Verdict::Damaged("0x10000000000 frames cannot be".into());
+    assert_eq!(verdict, said);
+}
+
+#[test]
 fn any_bit_of_a_page_that_was_flipped_is_noticed_without_a_manifest() {
     for codec in [
         Codec::None,
