@@ -492,17 +492,12 @@ fn report_times(shared: &Shared) {
 
 /// Says that the dump is complete; what else became of it has been told.
 fn report_dump(drained: Result<Summary, Error>, shared: &Shared) -> Result<(), Error> {
-    let summary = drained.inspect_err(|error| {
-        if let Error::Dump(failure) = error {
-            say_if_in_doubt(&failure.summary, shared);
-        }
-    })?;
+    let summary = drained?;
     shared
         .counters
         .dumped
         .store(summary.progress.pages, Relaxed);
     shared.counters.dump_bytes.store(summary.length, Relaxed);
-    say_if_in_doubt(&summary, shared);
     if summary.progress.left_out_pages > 0 {
         job_log!(
             shared.log,
@@ -526,16 +521,4 @@ fn report_dump(drained: Result<Summary, Error>, shared: &Shared) -> Result<(), E
         Size(summary.length)
     );
     Ok(())
-}
-
-/// Says so in the log when nobody knows whether all of a dump is on the disk.
-fn say_if_in_doubt(summary: &Summary, shared: &Shared) {
-    if let Some(doubt) = &summary.doubt {
-        job_log!(
-            shared.log,
-            Warn,
-            "what was dumped may not outlast a power cut: {}",
-            doubt.with_causes()
-        );
-    }
 }

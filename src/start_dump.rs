@@ -115,7 +115,7 @@ fn config(options: &Options, shared: &Shared) -> EngineConfig {
         format: format_of(options),
         notices: Some(Arc::new(move |notice| match notice {
             Notice::Stopped(_) => job_log!(log, Error, "{notice}"),
-            Notice::NotSynced(_) => job_log!(log, Warn, "{notice}"),
+            Notice::NotSynced(_) | Notice::NotLasting(_) => job_log!(log, Warn, "{notice}"),
         })),
         buffer_bytes: usize::try_from(options.buffer_bytes).unwrap_or(usize::MAX),
         throttle: Some(shared.pace.clone()),

@@ -105,8 +105,6 @@ pub struct Summary {
     pub length: u64,
     /// Where it is, under its last name, when it is a file.
     pub path: Option<PathBuf>,
-    /// Why what was written may not outlast a power cut, if that is so.
-    pub doubt: Option<Arc<Error>>,
 }
 
 impl Summary {
@@ -357,7 +355,6 @@ impl<P: Pages + 'static> Engine<P> {
             wanted_pages: self.shared.bitmaps.wanted_total(),
             length: progress.bytes,
             path: self.path.clone(),
-            doubt: None,
         };
         Failure {
             summary,

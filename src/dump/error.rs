@@ -199,6 +199,8 @@ pub enum Notice {
     Stopped(std::sync::Arc<Error>),
     /// The dump is incomplete, and even what was written may get lost.
     NotSynced(Error),
+    /// The dump is complete and has its name, but may get lost with the power.
+    NotLasting(Error),
 }
 
 impl fmt::Display for Notice {
@@ -208,6 +210,11 @@ impl fmt::Display for Notice {
             Self::NotSynced(error) => write!(
                 f,
                 "the incomplete dump may not be on the disk: {}",
+                error.with_causes()
+            ),
+            Self::NotLasting(error) => write!(
+                f,
+                "the dump is complete, but may not outlast a power cut: {}",
                 error.with_causes()
             ),
         }

@@ -156,14 +156,6 @@ impl KdumpWriter {
         self.pending.add(&buffer.slots);
     }
 
-    /// Marks the dump as complete, and gives it its name.
-    fn publish(&mut self, output: &mut Output, length: u64) -> Result<(), Error> {
-        output.write("header", 0, self.header.as_bytes())?;
-        output.step("final mark", |sink| sink.sync())?;
-        let manifest = self.manifest(output, length)?;
-        output.step("final name", |sink| sink.publish(manifest.as_deref()))
-    }
-
     /// The manifest's text, if the tables can be read back.
     fn manifest(&mut self, output: &mut Output, length: u64) -> Result<Option<String>, Error> {
         let mut tables = PieceSums::of_pieces(u64::MAX);
@@ -252,14 +244,10 @@ impl FormatWriter for KdumpWriter {
             Ok(blocks) => U32::new(blocks),
             Err(_) => U32::ZERO,
         };
-        let published = self.publish(output, length);
-        if published.is_err() {
-            // Under the name that it keeps, it is not complete. What fails here has
-            // failed before.
-            self.header.status |= U32::new(kdump::INCOMPLETE);
-            let _ = output.write("header", 0, self.header.as_bytes());
-        }
-        published
+        output.write("header", 0, self.header.as_bytes())?;
+        output.step("final mark", |sink| sink.sync())?;
+        let manifest = self.manifest(output, length)?;
+        output.step("final name", |sink| sink.publish(manifest.as_deref()))
     }
 
     fn mark_incomplete(&mut self, output: &mut Output) -> Result<(), Error> {

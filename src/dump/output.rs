@@ -104,14 +104,15 @@ impl Output {
         Ok(())
     }
 
+    /// Why a dump that was published may not outlast a power cut, if that is so.
+    pub(super) fn doubt(&mut self) -> Option<Error> {
+        let doubt = self.sink.doubt()?;
+        Some(self.failed("name of the dump to the disk", doubt))
+    }
+
     /// Where it leads to, if that has a name.
     pub(super) fn path(&self) -> Option<PathBuf> {
         self.sink.path()
-    }
-
-    /// Why what was written may not outlast a power cut, if the sink knows.
-    pub(super) fn doubt(&mut self) -> Option<io::Error> {
-        self.sink.doubt()
     }
 
     /// What the pages' places have to be multiples of.

@@ -55,7 +55,6 @@ impl<P> Writer<P> {
             wanted_pages: self.shared.bitmaps.wanted_total(),
             length: self.format.length(),
             path: self.output.path(),
-            doubt: self.doubt(),
         };
         match closed {
             Ok(()) => Ok(summary),
@@ -155,7 +154,12 @@ impl<P> Writer<P> {
         let why_not = match why_not {
             Some(error) => error,
             None => match self.format.complete(&mut self.output) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    if let Some(error) = self.output.doubt() {
+                        self.tell(Notice::NotLasting(error));
+                    }
+                    return Ok(());
+                }
                 Err(error) => {
                     // It may be marked already. A dump that could not be finished is
                     // never found to be complete; a stream's end is missing anyway.
@@ -173,14 +177,6 @@ impl<P> Writer<P> {
             }
         }
         Err(why_not)
-    }
-
-    /// Why what was written may not outlast a power cut, if that is so.
-    fn doubt(&mut self) -> Option<Arc<Error>> {
-        let doubt = self.output.doubt()?;
-        Some(Arc::new(
-            self.output.failed("everything to the disk", doubt),
-        ))
     }
 
     fn why_incomplete(&self) -> Option<Arc<Error>> {
