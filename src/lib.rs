@@ -32,6 +32,7 @@ pub mod recover;
 // Without Xen nothing crashes twice.
 #[cfg(feature = "xen")]
 mod recrash;
+mod report;
 pub mod standby;
 mod start_dump;
 mod steering;

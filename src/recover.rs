@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, Scope};
-use std::time::Duration;
 
 use log::Level;
 
@@ -20,10 +19,11 @@ use crate::job::{Outcome, Phase, Shared};
 use crate::joblog::job_log;
 use crate::options::Options;
 use crate::os::thread::{start_in, Signals};
+use crate::report::{report_dump, report_times};
 use crate::standby::{say_if_kept, Slot};
 use crate::start_dump::start_dump;
 use crate::understand::{look, read_registers, understand_beside, Awaited, Understanding};
-use crate::units::{Size, Span};
+use crate::units::Size;
 
 /// Where the dump goes and how it is made.
 pub struct Target {
@@ -472,53 +472,4 @@ fn close(toolstack: &mut dyn Toolstack, recovery: &dyn RecoveryDomain, shared: &
             recovery.domid()
         ),
     }
-}
-
-/// Says when what matters to the service happened.
-fn report_times(shared: &Shared) {
-    let after = |at: Option<&Duration>| match at {
-        Some(at) => format!("after {}", Span(*at)),
-        None => "never".into(),
-    };
-    job_log!(
-        shared.log,
-        Info,
-        "times: first page released {}, recovery unpaused {}, all over {}",
-        after(shared.milestones.first_release.get()),
-        after(shared.milestones.unpaused.get()),
-        after(Some(&shared.elapsed()))
-    );
-}
-
-/// Says that the dump is complete; what else became of it has been told.
-fn report_dump(drained: Result<Summary, Error>, shared: &Shared) -> Result<(), Error> {
-    let summary = drained?;
-    shared
-        .counters
-        .dumped
-        .store(summary.progress.pages, Relaxed);
-    shared.counters.dump_bytes.store(summary.length, Relaxed);
-    if summary.progress.left_out_pages > 0 {
-        job_log!(
-            shared.log,
-            Warn,
-            "dump: no room for the last {} pages",
-            summary.progress.left_out_pages
-        );
-    }
-    let path = summary.path.unwrap_or_default();
-    let place = match path.as_os_str().is_empty() {
-        true => "a stream".into(),
-        false => path.display().to_string(),
-    };
-    job_log!(
-        shared.log,
-        Info,
-        "dump complete: {} pages ({} zero, {} unreadable), {}, {place}",
-        summary.progress.pages,
-        summary.progress.zero_pages,
-        summary.progress.unreadable_pages,
-        Size(summary.length)
-    );
-    Ok(())
 }

@@ -15,6 +15,7 @@ use crate::pacing::sample::DiskTotals;
 
 pub(crate) mod contained;
 pub mod disk_statistics;
+mod faults;
 pub mod images;
 mod marks;
 pub mod memory;
