@@ -56,8 +56,9 @@ def start(host, run, client: str = "client", load: tuple = ()) -> None:
 def create(host, run) -> None:
     """The toolstack creates the guest and watches it."""
     if run.options.toolstack == "xl":
+        before = host.events[-1]
         host.step("create", 180)
-        created = host.wait("create", 1, "no result of xl create")
+        created = host.wait("create", 1, "no result of xl create", after=before)
         run.result["create_status"] = created.data["status"]
         if created.data["status"] != 0:
             raise HostError("xl create failed:\n" + created.data["output"])
