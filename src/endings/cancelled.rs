@@ -10,6 +10,7 @@ use super::{ended, files, guest, start, target, Lines, DEADLINE, FRAMES};
 use crate::dump::{OpenSink, Sink};
 use crate::host::memory::{Faults, MemoryHost};
 use crate::job::{Job, Outcome, Shared};
+use crate::os::file::wait_writable;
 use crate::recover::{dump_only, recover, Target};
 
 /// From the request to the job's end.
@@ -184,6 +185,7 @@ fn a_recovery_whose_dump_hangs_gets_all_memory() {
 fn a_dump_into_a_pipe_that_nobody_empties_ends_and_leaves_no_thread() {
     let (reader, writer) = std::os::unix::net::UnixStream::pair().unwrap();
     let file = std::fs::File::from(std::os::fd::OwnedFd::from(writer));
+    let probe = file.try_clone().unwrap();
     let sink = OpenSink::from_file(file, None).unwrap();
     let directory = tempfile::tempdir().unwrap();
     let (host, lines) = (guest(Faults::default()), Lines::default());
@@ -192,13 +194,16 @@ fn a_dump_into_a_pipe_that_nobody_empties_ends_and_leaves_no_thread() {
     let job = start(&lines, move |shared| {
         dump_only(&inside, &target, &|| (), shared)
     });
-    // Once the stream has begun, it is full before long.
-    reader.set_read_timeout(Some(DEADLINE)).unwrap();
-    io::Read::read_exact(&mut (&reader), &mut [0; 16]).unwrap();
+    let since = Instant::now();
+    while wait_writable(&probe, 0).unwrap() {
+        assert!(since.elapsed() < DEADLINE, "it does not get full");
+        std::thread::yield_now();
+    }
+    drop(probe);
     cancel("a full pipe", job, &lines);
-    reader.set_read_timeout(Some(PROMISED)).unwrap();
-    let rest = io::Read::read_to_end(&mut (&reader), &mut Vec::new());
-    assert!(rest.is_ok(), "somebody still has the other end: {rest:?}");
+    // It was not emptied, and still nobody has the other end.
+    let answer = io::Write::write(&mut (&reader), &[0]);
+    assert_eq!(answer.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
 }
 
 #[test]
