@@ -231,7 +231,7 @@ fn make_plan(
     // An image without registers has processors of zeroes.
     let processors: Vec<Processor> = vcpus
         .iter()
-        .map(processor)
+        .map(Processor::from)
         .filter(|processor| processor.cr3 != 0)
         .collect();
     let since = Instant::now();
@@ -356,13 +356,15 @@ fn in_turn(items: &[usize], parts: usize) -> impl Iterator<Item = usize> + '_ {
     })
 }
 
-fn processor(state: &VcpuState) -> Processor {
-    Processor {
-        cr3: state.cr3,
-        cr4: state.cr4,
-        rip: GuestVirt(state.rip),
-        rsp: GuestVirt(state.rsp),
-        gs_base: GuestVirt(state.gs_base),
+impl From<&VcpuState> for Processor {
+    fn from(state: &VcpuState) -> Self {
+        Self {
+            cr3: state.cr3,
+            cr4: state.cr4,
+            rip: GuestVirt(state.rip),
+            rsp: GuestVirt(state.rsp),
+            gs_base: GuestVirt(state.gs_base),
+        }
     }
 }
 
@@ -395,7 +397,7 @@ fn facts(kernel: Option<&Kernel>, vcpus: &[VcpuState], plan: &Plan) -> Facts {
         vmcoreinfo: info.map_or_else(Vec::new, |info| info.text().to_vec()),
         utsname,
         phys_base: kernel.map_or(0, |kernel| kernel.phys_base),
-        vcpus: vcpus.iter().map(registers).collect(),
+        vcpus: vcpus.iter().map(VcpuRegisters::from).collect(),
         timestamp_s,
         dump_level: u32::from(plan.level().get()),
     }
@@ -422,38 +424,41 @@ fn claimed_name(info: &VmcoreInfo) -> Utsname {
     }
 }
 
-fn registers(state: &VcpuState) -> VcpuRegisters {
-    let [r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi] = state.general;
-    let [cs, ss, ds, es, fs, gs] = state.selectors;
-    VcpuRegisters {
-        r15,
-        r14,
-        r13,
-        r12,
-        rbp,
-        rbx,
-        r11,
-        r10,
-        r9,
-        r8,
-        rax,
-        rcx,
-        rdx,
-        rsi,
-        rdi,
-        // Not in a system call, as far as a dump's reader is concerned.
-        orig_rax: u64::MAX,
-        rip: state.rip,
-        cs,
-        eflags: state.rflags,
-        rsp: state.rsp,
-        ss,
-        fs_base: state.fs_base,
-        gs_base: state.gs_base,
-        ds,
-        es,
-        fs,
-        gs,
+impl From<&VcpuState> for VcpuRegisters {
+    fn from(state: &VcpuState) -> Self {
+        let [r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi] =
+            state.general;
+        let [cs, ss, ds, es, fs, gs] = state.selectors;
+        Self {
+            r15,
+            r14,
+            r13,
+            r12,
+            rbp,
+            rbx,
+            r11,
+            r10,
+            r9,
+            r8,
+            rax,
+            rcx,
+            rdx,
+            rsi,
+            rdi,
+            // Not in a system call, as far as a dump's reader is concerned.
+            orig_rax: u64::MAX,
+            rip: state.rip,
+            cs,
+            eflags: state.rflags,
+            rsp: state.rsp,
+            ss,
+            fs_base: state.fs_base,
+            gs_base: state.gs_base,
+            ds,
+            es,
+            fs,
+            gs,
+        }
     }
 }
 

@@ -4,15 +4,16 @@
 mod guests;
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
 
+use guests::counting::Counting;
 use guests::kernels::{add_second, with_32_bits};
 use guests::synthetic::{self as made, Guest};
-use vicover::addr::{Gfn, GfnRange, GuestPhys, GuestVirt};
+use vicover::addr::{Gfn, GuestVirt};
 use vicover::guest::identity::Processor;
 use vicover::guest::kernel::Refusal;
-use vicover::guest::locate::{locate, LocateError, Located, Way};
-use vicover::guest::memory::{GuestMemory, ReadFault};
+use vicover::guest::locate::{locate, LocateError, Located, Refused, Way};
+use vicover::guest::memory::GuestMemory;
 use vicover::guest::paging::Translator;
 use vicover::guest::plan::Limits;
 
@@ -31,6 +32,17 @@ fn release(found: &Result<Located, LocateError>) -> &str {
 fn unconfirmed(found: &Result<Located, LocateError>) -> Option<&str> {
     let info = found.as_ref().expect_err("no kernel").unconfirmed();
     info.map(|info| info.release())
+}
+
+/// Descriptions that were refused, and how many pages were looked at.
+fn refused(found: &Result<Located, LocateError>) -> (&[Refused], u64) {
+    match found {
+        Err(LocateError::Refused {
+            refused,
+            pages_probed,
+        }) => (refused, *pages_probed),
+        _ => panic!("{found:?}"),
+    }
 }
 
 /// Two kernels that memory agrees with; the second's description has `more` lines.
@@ -133,16 +145,10 @@ fn a_kernel_that_no_processor_runs_is_a_candidate_and_no_more() {
         ..Processor::default()
     };
     let found = find(&guest, &[elsewhere]);
-    let Err(LocateError::Refused {
-        refused,
-        pages_probed,
-    }) = &found
-    else {
-        panic!("{found:?}");
-    };
+    let (refused, pages_probed) = refused(&found);
     assert_eq!(refused.len(), 2);
     assert!(refused.iter().all(|one| one.why == Refusal::NotRun));
-    assert_eq!(*pages_probed, FRAMES, "each page is counted once");
+    assert_eq!(pages_probed, FRAMES, "each page is counted once");
     assert_eq!(unconfirmed(&found), Some(made::RELEASE));
     let said = found.unwrap_err().to_string();
     let named = format!(
@@ -159,19 +165,13 @@ fn a_kernel_that_no_processor_runs_is_a_candidate_and_no_more() {
 fn a_kernel_of_32_bits_is_named_without_a_search() {
     let (memory, processor, text) = with_32_bits(0x2000);
     let found = find(&memory, &[processor, processor]);
-    let Err(LocateError::Refused {
-        refused,
-        pages_probed,
-    }) = &found
-    else {
-        panic!("{found:?}");
-    };
+    let (refused, pages_probed) = refused(&found);
     assert_eq!(refused.len(), 1);
     assert_eq!(refused[0].gfn, Gfn(0x1fff));
     assert_eq!(refused[0].why, Refusal::Bits32);
     // Where it may have variables: from what the processor executes to the end of
     // what is mapped, without the text.
-    assert_eq!(*pages_probed, 0x2000 - 0x1200);
+    assert_eq!(pages_probed, 0x2000 - 0x1200);
     let error = found.unwrap_err();
     assert!(error.is_32_bit());
     let info = error.unconfirmed().expect("its description");
@@ -238,22 +238,4 @@ fn addresses_are_translated_together_as_each_alone_and_with_fewer_reads() {
     }
     let reads = counting.1.into_inner();
     assert!(reads < 20, "{reads} reads");
-}
-
-/// Counts reads.
-struct Counting<'a>(&'a Guest, AtomicU64);
-
-impl GuestMemory for Counting<'_> {
-    fn end(&self) -> Gfn {
-        self.0.end()
-    }
-
-    fn read(&self, at: GuestPhys, into: &mut [u8]) -> Result<(), ReadFault> {
-        self.1.fetch_add(1, Relaxed);
-        self.0.read(at, into)
-    }
-
-    fn ram(&self) -> &[GfnRange] {
-        self.0.ram()
-    }
 }

@@ -3,17 +3,18 @@
 
 mod guests;
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
 
+use guests::counting::Counting;
 use guests::synthetic::{self as made, Guest, Page, KERNEL_PAGE};
 use guests::{assert_whole, plan_of as plan, plan_through, read_everything};
 use proptest::prelude::*;
-use vicover::addr::{Gfn, GfnRange, GuestPhys};
+use vicover::addr::{Gfn, GuestPhys};
 use vicover::guest::doubt::Doubt;
 use vicover::guest::layout::LayoutError;
 use vicover::guest::locate::{locate, LocateError};
 use vicover::guest::log::Log;
-use vicover::guest::memory::{GuestMemory, ReadFault};
+use vicover::guest::memory::GuestMemory;
 use vicover::guest::plan::{Limits, Plan};
 use vicover::guest::sections::SectionsError;
 use vicover::guest::verdict::{DumpLevel, Verdict};
@@ -38,24 +39,6 @@ fn assert_sound(guest: &Guest, plan: &Plan) {
     for gfn in 0x1000..0x1000 + made::IMAGE_FRAMES {
         let lost = plan.is_excluded(Gfn(gfn)) && plan.verdict(Gfn(gfn)) != Verdict::Poisoned;
         assert!(!lost, "image page {gfn:#x} is left out");
-    }
-}
-
-/// Counts reads.
-struct Counting<'a>(&'a Guest, AtomicU64);
-
-impl GuestMemory for Counting<'_> {
-    fn end(&self) -> Gfn {
-        self.0.end()
-    }
-
-    fn read(&self, at: GuestPhys, into: &mut [u8]) -> Result<(), ReadFault> {
-        self.1.fetch_add(1, Relaxed);
-        self.0.read(at, into)
-    }
-
-    fn ram(&self) -> &[GfnRange] {
-        self.0.ram()
     }
 }
 

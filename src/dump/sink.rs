@@ -59,7 +59,7 @@ pub trait Sink: Send {
     /// Where the dump is at this moment, if it has a name.
     fn path(&self) -> Option<PathBuf>;
 
-    /// The same for whoever asks later.
+    /// Where the dump is, for whoever asks later.
     fn place(&self) -> Place {
         Place::new(self.path())
     }

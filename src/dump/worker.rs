@@ -146,8 +146,10 @@ impl<P: Pages> Worker<P> {
                 let mut page_sum = 0;
                 if self.shared.summed {
                     // Now, while the page is in the processor's cache.
-                    sum.update(&bytes[at..*used]);
-                    page_sum = crc32fast::hash(&bytes[at..*used]);
+                    let mut page = crc32fast::Hasher::new();
+                    page.update(&bytes[at..*used]);
+                    sum.combine(&page);
+                    page_sum = page.finalize();
                 }
                 State::Stored {
                     at: at as u32,

@@ -29,7 +29,6 @@ use vicover::guest::log::Log;
 use vicover::guest::memory::GuestMemory;
 use vicover::guest::plan::{build, Limits, Plan};
 use vicover::guest::verdict::{DumpLevel, Verdict};
-use vicover::host::VcpuState;
 
 fn main() -> io::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -241,7 +240,7 @@ fn dump(image: &Arc<Image>, level: DumpLevel, dir: &Path) {
             domainname: kernel.name.domainname.clone(),
         },
         phys_base: kernel.phys_base,
-        vcpus: image.registers.iter().map(vcpu).collect(),
+        vcpus: image.registers.iter().map(VcpuRegisters::from).collect(),
         timestamp_s: 1_700_000_000,
         dump_level: u32::from(plan.level().get()),
     };
@@ -266,32 +265,4 @@ fn dump(image: &Arc<Image>, level: DumpLevel, dir: &Path) {
     }
     let path = engine.finish().expect("a whole dump").path;
     println!("{}", path.expect("a file").display());
-}
-
-fn vcpu(state: &VcpuState) -> VcpuRegisters {
-    let [r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi] = state.general;
-    VcpuRegisters {
-        r15,
-        r14,
-        r13,
-        r12,
-        rbp,
-        rbx,
-        r11,
-        r10,
-        r9,
-        r8,
-        rax,
-        rcx,
-        rdx,
-        rsi,
-        rdi,
-        rip: state.rip,
-        cs: state.selectors[0],
-        eflags: state.rflags,
-        rsp: state.rsp,
-        ss: state.selectors[1],
-        gs_base: state.gs_base,
-        ..VcpuRegisters::default()
-    }
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use vicover::addr::{Gfn, GfnRange, GuestPhys, GuestVirt, PAGE_SHIFT, PAGE_SIZE};
+use vicover::addr::{Gfn, GfnRange, GuestPhys, PAGE_SHIFT, PAGE_SIZE};
 use vicover::guest::identity::Processor;
 use vicover::guest::memory::{FaultCause, GuestMemory, ReadFault};
 use vicover::host::qemu_registers::parse;
@@ -45,20 +45,10 @@ impl Image {
             ram: File::open(dir.join("ram"))?,
             ranges,
             offsets,
-            processors: registers.iter().map(processor).collect(),
+            processors: registers.iter().map(Processor::from).collect(),
             registers,
             kernel: fs::read_to_string(dir.join("kernel"))?.trim().to_owned(),
         })
-    }
-}
-
-fn processor(state: &VcpuState) -> Processor {
-    Processor {
-        cr3: state.cr3,
-        cr4: state.cr4,
-        rip: GuestVirt(state.rip),
-        rsp: GuestVirt(state.rsp),
-        gs_base: GuestVirt(state.gs_base),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Guests for tests: real ones from images, and made ones.
 #![allow(dead_code, unreachable_pub, missing_docs)]
+pub mod counting;
 pub mod elf;
 pub mod image;
 pub mod kdump;

@@ -1,7 +1,7 @@
 //! A failing dump is never in the way: chunks come back, nothing hangs, and
 //! what was written can be read.
 
-use super::guest::{config, Guest, Memory, CHUNK};
+use super::guest::{config, Guest, Memory, CHUNK, CODECS};
 use super::recorder::Recorder;
 use crate::addr::Page;
 use crate::dump::reader::Reader;
@@ -173,11 +173,7 @@ fn a_panic_while_reading_loses_one_chunk() {
         frames: 1024,
         seed: 5,
     };
-    for codec in [
-        Codec::None,
-        Codec::Zlib { level: 1 },
-        Codec::Zstd { level: 1 },
-    ] {
+    for codec in CODECS {
         let chunks: Vec<_> = guest
             .chunks(CHUNK)
             .into_iter()

@@ -14,6 +14,13 @@ pub(in crate::dump) const CHUNK: u64 = 64;
 /// The smallest buffers that two threads can work with.
 pub(in crate::dump) const SMALL_BUFFERS: usize = 2 << 20;
 
+/// One of each codec.
+pub(in crate::dump) const CODECS: [Codec; 3] = [
+    Codec::None,
+    Codec::Zlib { level: 1 },
+    Codec::Zstd { level: 1 },
+];
+
 /// A guest of so many frames, every fourth of them not wanted.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::dump) struct Guest {

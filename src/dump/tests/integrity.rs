@@ -1,6 +1,6 @@
 //! Files on disk: what is cut off or altered is noticed.
 
-use super::guest::{config, Guest, CHUNK};
+use super::guest::{config, Guest, CHUNK, CODECS};
 use super::recorder::{Call, Recorder};
 use crate::dump::reader::{FileSource, Flaw, Reader, Stored};
 use crate::dump::{
@@ -64,11 +64,7 @@ fn copy(with_manifest: bool) -> (TempDir, PathBuf) {
 
 #[test]
 fn a_complete_dump_is_found_complete() {
-    for codec in [
-        Codec::None,
-        Codec::Zlib { level: 1 },
-        Codec::Zstd { level: 1 },
-    ] {
+    for codec in CODECS {
         let dir = tempfile::tempdir().unwrap();
         let path = dump(dir.path(), codec);
         assert!(path.ends_with("guest-19700101T000000Z.kdump"));
@@ -170,11 +166,7 @@ fn a_dump_of_more_frames_than_any_guest_has_is_damaged() {
 
 #[test]
 fn any_bit_of_a_page_that_was_flipped_is_noticed_without_a_manifest() {
-    for codec in [
-        Codec::None,
-        Codec::Zlib { level: 1 },
-        Codec::Zstd { level: 1 },
-    ] {
+    for codec in CODECS {
         let dir = tempfile::tempdir().unwrap();
         let path = dump(dir.path(), codec);
         std::fs::remove_file(format!("{}.sums", path.display())).unwrap();

@@ -1,6 +1,6 @@
 //! Saved before released; usable at every moment; complete last.
 
-use super::guest::{config, Guest, Memory, CHUNK};
+use super::guest::{config, Guest, Memory, CHUNK, CODECS};
 use super::recorder::{apply, Call, Image, Recorder};
 use crate::dump::reader::{Flaw, Reader};
 use crate::dump::{Chunk, Codec, Outcome, Sink, Throttle};
@@ -14,12 +14,6 @@ use std::time::Duration;
 
 /// Long enough for any of these on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(60);
-
-const CODECS: [Codec; 3] = [
-    Codec::None,
-    Codec::Zlib { level: 1 },
-    Codec::Zstd { level: 1 },
-];
 
 /// Dumps all of a guest and returns the sink.
 fn dump(guest: Guest, codec: Codec, block: usize, chunks: Vec<Chunk<Memory>>) -> Recorder {

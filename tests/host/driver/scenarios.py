@@ -40,10 +40,7 @@ def start(host, run, client: str = "client", load: tuple = ()) -> None:
     `client` is the step that starts the client; `load` the MiB of anonymous
     memory, tmpfs and page cache to fill.
     """
-    host.wait("dom0_ready", 180, "dom0 did not come up")
-    host.step("watch")
-    host.step("follow_log")
-    create(host, run)
+    begin(host, run)
     host.step(client)
     host.wait("first_ack", 180, "the guest's service did not answer")
     memory = run.options.memory
@@ -51,6 +48,14 @@ def start(host, run, client: str = "client", load: tuple = ()) -> None:
     host.step(f"request 240 load {anonymous} {tmpfs} {cache}", 270)
     host.wait("acked", 60, "the service does not acknowledge writes",
               where=lambda data: data["number"] >= 100)
+
+
+def begin(host, run) -> None:
+    """The guest is created on a host that is watched."""
+    host.wait("dom0_ready", 180, "dom0 did not come up")
+    host.step("watch")
+    host.step("follow_log")
+    create(host, run)
 
 
 def create(host, run) -> None:
