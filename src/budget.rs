@@ -6,7 +6,7 @@ use crate::dump::{self, DumpSize, Format, Sizer};
 use crate::error::Error;
 use crate::host::{Access, CrashedDomain};
 use crate::job::Shared;
-use crate::joblog::job_log;
+use crate::told::log::job_log;
 use crate::understand::Understanding;
 use crate::units::Size;
 

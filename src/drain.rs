@@ -23,9 +23,9 @@ use crate::handover::Handover;
 use crate::host::contained::contained;
 use crate::host::{Access, CrashedDomain, HostError, Mapping};
 use crate::job::Shared;
-use crate::joblog::job_log;
 use crate::os::thread::{start_in, Signals};
 use crate::progress::ProgressLog;
+use crate::told::log::job_log;
 use crate::understand::Understanding;
 
 /// A mapped chunk on its way through the dump engine.

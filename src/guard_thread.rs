@@ -7,9 +7,9 @@ use std::thread::{Scope, ScopedJoinHandle};
 use crate::guarding::{Guarded, Watch};
 use crate::handover::Handover;
 use crate::host::RecoveryDomain;
-use crate::joblog::{job_log, JobLog};
 use crate::os::thread::{start_in, Signals};
 use crate::throttle::Pace;
+use crate::told::log::{job_log, JobLog};
 
 /// The guard of a recovery domain while its story goes on. Dropping it ends the
 /// watch, and lets the domain run.

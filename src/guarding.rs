@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use crate::handover::Handover;
 use crate::host::{Backing, HostError, RecoveryDomain};
-use crate::joblog::{job_log, JobLog};
 use crate::pacing::guard::{look_again, Guard};
 use crate::pacing::headstart::HeadStart;
 use crate::throttle::Pace;
+use crate::told::log::{job_log, JobLog};
 use crate::units::{Size, Span};
 
 /// How soon a domain is looked at again that could not be looked at.

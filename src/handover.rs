@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::cancel::Cancel;
 use crate::host::{CrashedDomain, RecoveryDomain};
-use crate::joblog::{job_log, JobLog};
+use crate::told::log::{job_log, JobLog};
 
 /// Pages that are worth a call to the hypervisor: one superpage.
 const GROW_BATCH: u64 = 512;

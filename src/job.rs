@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use crate::cancel::Cancel;
 use crate::dump::Place;
 use crate::error::{panic_text, Error};
-use crate::joblog::{job_log, JobLog};
 use crate::os::thread::{start, Signals};
 use crate::pacing::policy::Policy;
 use crate::standby::Slot;
 use crate::steering::Steering;
 use crate::throttle::Pace;
+use crate::told::log::{job_log, JobLog};
 
 /// Where a job is. Only ever goes forward.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -20,7 +20,6 @@ pub mod guest;
 mod handover;
 pub mod host;
 pub mod job;
-pub mod joblog;
 pub mod live;
 mod mapped;
 pub mod options;
@@ -32,10 +31,10 @@ pub mod recover;
 // Without Xen nothing crashes twice.
 #[cfg(feature = "xen")]
 mod recrash;
-mod report;
 pub mod standby;
 mod start_dump;
 mod steering;
 mod throttle;
+pub mod told;
 mod understand;
 pub mod units;

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use crate::job::Shared;
-use crate::joblog::job_log;
+use crate::told::log::job_log;
 use crate::units::Size;
 
 const AT_MOST_EVERY: Duration = Duration::from_secs(1);

@@ -16,12 +16,12 @@ use crate::handover::Handover;
 use crate::host::contained::{ContainedDomain, ContainedToolstack};
 use crate::host::{BuiltStandby, CrashedDomain, HostError, RecoveryDomain, Requirement, Toolstack};
 use crate::job::{Outcome, Phase, Shared};
-use crate::joblog::job_log;
 use crate::options::Options;
 use crate::os::thread::{start_in, Signals};
-use crate::report::{report_dump, report_times};
 use crate::standby::{say_if_kept, Slot};
 use crate::start_dump::start_dump;
+use crate::told::log::job_log;
+use crate::told::report::{report_dump, report_times};
 use crate::understand::{look, read_registers, understand_beside, Awaited, Understanding};
 use crate::units::Size;
 

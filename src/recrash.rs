@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::job::{Phase, Shared};
-use crate::joblog::job_log;
 use crate::options::Recrash;
+use crate::told::log::job_log;
 
 /// How often somebody who waits for a job looks whether it is still to wait.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
@@ -98,7 +98,7 @@ pub(crate) fn wait_for(earlier: &Shared, shared: &Shared) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::joblog::JobLog;
+    use crate::told::log::JobLog;
 
     fn job() -> Arc<Shared> {
         Arc::new(Shared::new(JobLog::new("guest", Some(Box::new(|_, _| {})))))

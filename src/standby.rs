@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::host::contained::ContainedStandbyHost;
 use crate::host::{BuiltStandby, HostError, StandbyHost};
 use crate::job::Shared;
-use crate::joblog::job_log;
+use crate::told::log::job_log;
 use crate::units::Size;
 
 /// How often the guest's configuration and boot files are compared with what the

@@ -11,9 +11,9 @@ use crate::dump::{
 use crate::error::Error;
 use crate::host::CrashedDomain;
 use crate::job::Shared;
-use crate::joblog::job_log;
 use crate::options::{Compression, DumpFormat, Options};
 use crate::recover::Target;
+use crate::told::log::job_log;
 use crate::understand::Understanding;
 
 /// The level that compresses fastest while it is still worth it, for each codec.

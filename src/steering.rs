@@ -5,7 +5,6 @@ use std::thread::{Scope, ScopedJoinHandle};
 
 use crate::addr::PAGE_SIZE;
 use crate::host::{Backing, RecoveryDomain};
-use crate::joblog::{job_log, JobLog};
 use crate::os::processor;
 use crate::os::thread::{start_in, Signals};
 use crate::pacing::controller::{Controller, INTERVAL};
@@ -13,6 +12,7 @@ use crate::pacing::guard::LOW_PAGES;
 use crate::pacing::policy::Policy;
 use crate::pacing::sample::{MemoryState, Order, Sample};
 use crate::throttle::Pace;
+use crate::told::log::{job_log, JobLog};
 
 #[derive(Default)]
 struct State {

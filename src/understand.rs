@@ -18,10 +18,10 @@ use crate::guest::verdict::{DumpLevel, Verdict};
 use crate::guest::vmcoreinfo::VmcoreInfo;
 use crate::host::{CrashedDomain, VcpuState};
 use crate::job::Shared;
-use crate::joblog::job_log;
 use crate::mapped::MappedMemory;
 use crate::options::Options;
 use crate::os::thread::{start_in, Signals};
+use crate::told::log::job_log;
 use crate::units::Size;
 
 /// Frames of a chunk: 2 MiB. A mapping cannot be released in part, so this is

@@ -21,9 +21,9 @@ use vicover::guest::memory::GuestMemory;
 use vicover::host::images::{Image, View};
 use vicover::host::memory::{Faults, MemoryHost};
 use vicover::job::Shared;
-use vicover::joblog::JobLog;
 use vicover::options::Options;
 use vicover::recover::{dump_only, Target};
+use vicover::told::log::JobLog;
 
 const FRAMES: u64 = 0x6000;
 /// Where programs' pages, page cache and free pages are, 4096 frames each.

@@ -23,9 +23,9 @@ use vicover::host::images::{Image, View};
 use vicover::host::memory::{Faults, MemoryHost};
 use vicover::host::VcpuState;
 use vicover::job::Shared;
-use vicover::joblog::JobLog;
 use vicover::options::Options;
 use vicover::recover::{dump_only, Target};
+use vicover::told::log::JobLog;
 
 /// Memory made by hand as the in-memory host's image.
 struct HandMade {

@@ -11,9 +11,9 @@ use vicover::host::images::SyntheticImage;
 use vicover::host::memory::{Faults, MemoryHost};
 use vicover::host::Access;
 use vicover::job::{Outcome, Shared};
-use vicover::joblog::JobLog;
 use vicover::options::Options;
 use vicover::recover::{dump_only, recover, Target};
+use vicover::told::log::JobLog;
 
 const FRAMES: u64 = 64 * 512;
 

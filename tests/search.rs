@@ -17,9 +17,9 @@ use vicover::host::images::{FileImage, Image, View};
 use vicover::host::memory::{Event, Faults, MemoryHost};
 use vicover::host::VcpuState;
 use vicover::job::{Job, Phase, Shared};
-use vicover::joblog::JobLog;
 use vicover::options::Options;
 use vicover::recover::{dump_only, recover, Target};
+use vicover::told::log::JobLog;
 
 /// What a wait for an event may take before the test has failed.
 const DEADLINE: Duration = Duration::from_secs(30);

@@ -9,10 +9,10 @@ use vicover::host::images::SyntheticImage;
 use vicover::host::memory::{Event, Faults, MemoryHost, RECIPE};
 use vicover::host::{BuiltStandby, HostError, StandbyHost};
 use vicover::job::{Job, Outcome, Phase, Shared};
-use vicover::joblog::JobLog;
 use vicover::options::Options;
 use vicover::recover::{recover, Target};
 use vicover::standby;
+use vicover::told::log::JobLog;
 
 const FRAMES: u64 = 16 * 512;
 const OFTEN: Duration = Duration::from_millis(1);

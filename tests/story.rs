@@ -8,9 +8,9 @@ use vicover::error::Error;
 use vicover::host::images::SyntheticImage;
 use vicover::host::memory::{Event, Faults, MemoryHost};
 use vicover::job::{Outcome, Shared};
-use vicover::joblog::JobLog;
 use vicover::options::Options;
 use vicover::recover::{recover, Target};
+use vicover::told::log::JobLog;
 
 const FRAMES: u64 = 16 * 512;
 

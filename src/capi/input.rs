@@ -11,10 +11,10 @@ use super::abi;
 use super::status::{line, printable, Failure};
 use crate::dump::{FileSink, OpenSink, Sink};
 use crate::error::Error;
-use crate::joblog::{JobLog, Sink as LogSink};
 use crate::options::Options;
 use crate::os::fd::duplicate;
 use crate::recover::Target;
+use crate::told::log::{JobLog, Sink as LogSink};
 
 /// A struct of the ABI: plain data whose first member is its size.
 ///

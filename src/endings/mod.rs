@@ -13,9 +13,9 @@ use crate::error::Error;
 use crate::host::images::SyntheticImage;
 use crate::host::memory::{Faults, MemoryHost};
 use crate::job::{Job, Outcome, Phase, Shared};
-use crate::joblog::JobLog;
 use crate::options::Options;
 use crate::recover::Target;
+use crate::told::log::JobLog;
 
 /// Pages of the guests here.
 const FRAMES: u64 = 16 * 512;

@@ -22,9 +22,9 @@ use vicover::error::Error;
 use vicover::host::images::{FileImage, Image, View};
 use vicover::host::memory::{Faults, MemoryHost};
 use vicover::job::Shared;
-use vicover::joblog::JobLog;
 use vicover::options::Options;
 use vicover::recover::{dump_only, Target};
+use vicover::told::log::JobLog;
 
 /// The part of its limit that a dump has to use where pages are left out.
 const USED: f64 = 0.95;

@@ -26,9 +26,9 @@ use vicover::dump::Sink;
 use vicover::host::images::{FileImage, Image, SyntheticImage};
 use vicover::host::memory::{Faults, MemoryHost};
 use vicover::job::Shared;
-use vicover::joblog::JobLog;
 use vicover::options::Options;
 use vicover::recover::{dump_only, Target};
+use vicover::told::log::JobLog;
 
 const MIB: usize = 1 << 20;
 

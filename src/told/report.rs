@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::dump::Summary;
 use crate::error::Error;
 use crate::job::Shared;
-use crate::joblog::job_log;
+use crate::told::log::job_log;
 use crate::units::{Size, Span};
 
 /// Says when what matters to the service happened.
