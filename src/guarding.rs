@@ -267,10 +267,10 @@ impl<'a> Post<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cancel::Cancel;
     use crate::dump::Throttle;
     use crate::host::images::SyntheticImage;
     use crate::host::memory::{Faults, MemoryHost};
+    use crate::limits::cancel::Cancel;
     use crate::pacing::sample::Order;
     use std::collections::VecDeque;
     use std::thread;

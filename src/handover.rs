@@ -7,8 +7,8 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
-use crate::cancel::Cancel;
 use crate::host::{CrashedDomain, RecoveryDomain};
+use crate::limits::cancel::Cancel;
 use crate::told::log::{job_log, JobLog};
 
 /// Pages that are worth a call to the hypervisor: one superpage.

@@ -8,9 +8,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::cancel::Cancel;
 use crate::dump::Place;
 use crate::error::{panic_text, Error};
+use crate::limits::cancel::Cancel;
 use crate::os::thread::{start, Signals};
 use crate::pacing::policy::Policy;
 use crate::standby::Slot;

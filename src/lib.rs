@@ -5,9 +5,7 @@
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
 pub mod addr;
-pub mod bounded;
 mod budget;
-pub mod cancel;
 mod capi;
 mod drain;
 pub mod dump;
@@ -20,6 +18,7 @@ pub mod guest;
 mod handover;
 pub mod host;
 pub mod job;
+pub mod limits;
 pub mod live;
 mod mapped;
 pub mod options;

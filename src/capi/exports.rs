@@ -13,12 +13,12 @@ use super::input::{Start, Versioned};
 pub use super::preflight::vicover_check_domain;
 use super::status::{answer, last_error, status_of, Failure};
 use super::{abi, handles, input};
-use crate::bounded::{MOST_FRAMES, MOST_VCPUS};
 use crate::dump::{mend, verify, Report, Verdict};
 use crate::error::Error;
 use crate::host::images::{FileImage, Image, SyntheticImage};
 use crate::host::memory::{Faults, MemoryHost};
 use crate::job::{Job, Outcome, Phase, Shared};
+use crate::limits::bounded::{MOST_FRAMES, MOST_VCPUS};
 use crate::options::Options;
 use crate::{addr::PAGE_SIZE, recover};
 

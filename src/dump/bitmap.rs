@@ -3,7 +3,7 @@
 
 use super::error::Error;
 use crate::addr::Pfn;
-use crate::bounded::{within, zeroes, MOST_FRAMES};
+use crate::limits::bounded::{within, zeroes, MOST_FRAMES};
 
 /// Bits covered by one entry of the table of cumulative counts.
 const BLOCK_BITS: u64 = 64 * 1024;

@@ -15,7 +15,7 @@ use super::output::Output;
 use super::sink::Sink;
 use super::worker::Worker;
 use super::writer::Writer;
-use crate::cancel::Cancel;
+use crate::limits::cancel::Cancel;
 use crate::os::thread::{start, Signals};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::PathBuf;

@@ -2,7 +2,7 @@
 
 use super::chunk::Reason;
 use crate::addr::Pfn;
-use crate::bounded::TooMany;
+use crate::limits::bounded::TooMany;
 use crate::units::Size;
 use std::fmt;
 use std::io;

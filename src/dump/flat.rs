@@ -8,7 +8,7 @@
 
 use super::error::Error;
 use super::sink::Sink;
-use crate::cancel::Cancel;
+use crate::limits::cancel::Cancel;
 use crate::os::file::wait_writable;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};

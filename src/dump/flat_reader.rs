@@ -2,7 +2,7 @@
 
 use super::flat::{Record, StreamHeader, END, HEADER_SIZE, SIGNATURE, TYPE_AND_VERSION};
 use super::reader::{fill, parse, Flaw, Source};
-use crate::bounded::within;
+use crate::limits::bounded::within;
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;

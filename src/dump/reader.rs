@@ -3,7 +3,7 @@
 
 use super::kdump::{self, Layout, MainHeader, PageDescriptor, SubHeader, BLOCK, DESCRIPTOR_SIZE};
 use crate::addr::{Page, PAGE_SIZE};
-use crate::bounded::MOST_FRAMES;
+use crate::limits::bounded::MOST_FRAMES;
 use crate::os::fd;
 use std::fs::{File, FileType, OpenOptions};
 use std::io::{self, Seek};

@@ -6,7 +6,7 @@ use super::format::Format;
 use super::naming::DumpName;
 use super::place::Place;
 use crate::addr::PAGE_SIZE;
-use crate::cancel::Cancel;
+use crate::limits::cancel::Cancel;
 use crate::os::fd::open;
 use crate::os::file::{self, is_unsupported};
 use std::fs::{File, OpenOptions};

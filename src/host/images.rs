@@ -8,7 +8,7 @@ use std::path::Path;
 use super::qemu_registers::{parse, MAX_TEXT};
 use super::VcpuState;
 use crate::addr::{Gfn, GfnRange, Page, PAGE_SIZE};
-use crate::bounded::{within, MOST_FRAMES};
+use crate::limits::bounded::{within, MOST_FRAMES};
 use crate::os::fd::{open, open_to_read, read_text};
 use crate::os::map::FileMap;
 

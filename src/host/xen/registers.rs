@@ -4,8 +4,8 @@
 use xenctrl_sys as xc;
 
 use super::control::Control;
-use crate::bounded::MOST_VCPUS;
 use crate::host::{HostError, VcpuState};
+use crate::limits::bounded::MOST_VCPUS;
 
 /// Registers of every virtual processor that was ever started.
 pub(super) fn read_all(control: &Control, domid: u32) -> Result<Vec<VcpuState>, HostError> {

@@ -1,0 +1,4 @@
+//! Bounds on what somebody else states, and the end of every wait.
+
+pub mod bounded;
+pub mod cancel;
