@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::thread::{Scope, ScopedJoinHandle};
 
+use crate::control::pace::Pace;
 use crate::guarding::{Guarded, Watch};
 use crate::handover::Handover;
 use crate::host::RecoveryDomain;
 use crate::os::thread::{start_in, Signals};
-use crate::throttle::Pace;
 use crate::told::log::{job_log, JobLog};
 
 /// The guard of a recovery domain while its story goes on. Dropping it ends the

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::control::pace::Pace;
 use crate::handover::Handover;
 use crate::host::{Backing, HostError, RecoveryDomain};
 use crate::pacing::guard::{look_again, Guard};
 use crate::pacing::headstart::HeadStart;
-use crate::throttle::Pace;
 use crate::told::log::{job_log, JobLog};
 use crate::units::{Size, Span};
 

@@ -8,14 +8,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::control::pace::Pace;
+use crate::control::steering::Steering;
 use crate::dump::Place;
 use crate::error::{panic_text, Error};
 use crate::limits::cancel::Cancel;
 use crate::os::thread::{start, Signals};
 use crate::pacing::policy::Policy;
 use crate::standby::Slot;
-use crate::steering::Steering;
-use crate::throttle::Pace;
 use crate::told::log::{job_log, JobLog};
 
 /// Where a job is. Only ever goes forward.

@@ -7,6 +7,7 @@
 pub mod addr;
 mod budget;
 mod capi;
+mod control;
 mod drain;
 pub mod dump;
 #[cfg(test)]
@@ -32,8 +33,6 @@ pub mod recover;
 mod recrash;
 pub mod standby;
 mod start_dump;
-mod steering;
-mod throttle;
 pub mod told;
 mod understand;
 pub mod units;

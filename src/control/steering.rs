@@ -4,6 +4,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Scope, ScopedJoinHandle};
 
 use crate::addr::PAGE_SIZE;
+use crate::control::pace::Pace;
 use crate::host::{Backing, RecoveryDomain};
 use crate::os::processor;
 use crate::os::thread::{start_in, Signals};
@@ -11,7 +12,6 @@ use crate::pacing::controller::{Controller, INTERVAL};
 use crate::pacing::guard::LOW_PAGES;
 use crate::pacing::policy::Policy;
 use crate::pacing::sample::{MemoryState, Order, Sample};
-use crate::throttle::Pace;
 use crate::told::log::{job_log, JobLog};
 
 #[derive(Default)]

@@ -1,0 +1,4 @@
+//! The writer's limits at work: the pace that it keeps to, and who sets it.
+
+pub(crate) mod pace;
+pub(crate) mod steering;
