@@ -28,9 +28,6 @@ pub mod pacing;
 mod preflight;
 mod progress;
 pub mod recover;
-// Without Xen nothing crashes twice.
-#[cfg(feature = "xen")]
-mod recrash;
 pub mod standby;
 mod start_dump;
 pub mod told;

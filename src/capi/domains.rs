@@ -66,9 +66,9 @@ mod xen {
     use super::{abi, Failure, Given, Job, Start};
     use crate::error::Error;
     use crate::host::xen::{CrashConfig, LibxlContext, XenDomain, XenStandbyHost, XenToolstack};
+    use crate::job::recrash::{self, Recoveries};
     use crate::job::Shared;
     use crate::options::Standby;
-    use crate::recrash::{self, Recoveries};
     use crate::{live, recover as story, standby};
     use std::ptr::NonNull;
     use std::sync::Arc;

@@ -1,21 +1,18 @@
 //! A job as its caller sees it: where it is, how it ended, and how to stop it.
 
 use std::fmt;
-use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::standby_slot::Slot;
 use crate::control::pace::Pace;
 use crate::control::steering::Steering;
 use crate::dump::Place;
-use crate::error::{panic_text, Error};
+use crate::error::Error;
 use crate::limits::cancel::Cancel;
-use crate::os::thread::{start, Signals};
 use crate::pacing::policy::Policy;
-use crate::standby::Slot;
 use crate::told::log::{job_log, JobLog};
 
 /// Where a job is. Only ever goes forward.
@@ -296,96 +293,12 @@ impl Shared {
     }
 }
 
-/// A job and the thread that runs it.
-pub struct Job {
-    /// What caller and threads share.
-    pub shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Job {
-    /// Runs `work` in a thread of its own. A panic in it becomes the job's
-    /// failure; when nothing had been decided about the crash, it is dirty.
-    pub fn start(
-        log: JobLog,
-        work: impl FnOnce(&Shared) -> Result<(), Error> + Send + 'static,
-    ) -> Result<Self, Error> {
-        let shared = Arc::new(Shared::new(log));
-        let inside = shared.clone();
-        // libxl forks in this thread.
-        let thread = start("vicover-job", Signals::AsTheProgram, move || {
-            let mut ending = Ending {
-                shared: &inside,
-                result: Err(Error::Internal("the job's thread ended".into())),
-            };
-            ending.result = catch_unwind(AssertUnwindSafe(|| work(&inside)))
-                .unwrap_or_else(|panic| Err(Error::Internal(panic_text(&*panic))));
-        })
-        .map_err(Error::thread)?;
-        Ok(Self {
-            shared,
-            thread: Some(thread),
-        })
-    }
-
-    /// Waits for the thread of a job that is done.
-    pub fn join(mut self) {
-        if let Some(thread) = self.thread.take() {
-            // The thread catches its own panics: there is nothing to learn here.
-            let _ = thread.join();
-        }
-    }
-}
-
-/// Ends the job when it is dropped.
-struct Ending<'a> {
-    shared: &'a Shared,
-    result: Result<(), Error>,
-}
-
-impl Drop for Ending<'_> {
-    fn drop(&mut self) {
-        let result = std::mem::replace(&mut self.result, Ok(()));
-        if result.is_err() && self.shared.snapshot().phase > Phase::Understand {
-            self.shared.decide(Outcome::Dirty, 0);
-        }
-        self.shared.decide(Outcome::Untouched, 0);
-        self.shared.finish(result);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn quiet() -> JobLog {
         JobLog::new("test", Some(Box::new(|_, _| {})))
-    }
-
-    #[test]
-    fn a_panic_becomes_the_jobs_failure() {
-        let job = Job::start(quiet(), |shared| {
-            shared.enter(Phase::Detach);
-            panic!("broken on purpose")
-        })
-        .unwrap();
-        assert!(job.shared.wait(None, |s| s.phase == Phase::Done));
-        let text = job.shared.with_failure(|f| f.unwrap().chain());
-        assert_eq!(text, "internal error: broken on purpose");
-        assert_eq!(job.shared.snapshot().outcome, Outcome::Dirty);
-        job.join();
-    }
-
-    #[test]
-    fn failing_before_the_point_of_no_return_leaves_the_guest_untouched() {
-        let job = Job::start(quiet(), |shared| {
-            shared.enter(Phase::Understand);
-            Err(Error::Cancelled)
-        })
-        .unwrap();
-        assert!(job.shared.wait(None, |s| s.phase == Phase::Done));
-        assert_eq!(job.shared.snapshot().outcome, Outcome::Untouched);
-        job.join();
     }
 
     #[test]

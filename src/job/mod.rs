@@ -1,0 +1,12 @@
+//! A job as its caller sees it: where it is, how it ended, and how to stop it.
+
+// On the in-memory host no guest crashes twice.
+#[cfg(feature = "xen")]
+pub(crate) mod recrash;
+mod running;
+mod standby_slot;
+mod state;
+
+pub use running::Job;
+pub use standby_slot::Slot;
+pub use state::{Counters, Milestones, Outcome, Phase, Shared, Snapshot};
