@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::thread::{Scope, ScopedJoinHandle};
 
 use crate::control::pace::Pace;
+use crate::drain::handover::Handover;
 use crate::guarding::{Guarded, Watch};
-use crate::handover::Handover;
 use crate::host::RecoveryDomain;
 use crate::os::thread::{start_in, Signals};
 use crate::told::log::{job_log, JobLog};

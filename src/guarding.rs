@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::control::pace::Pace;
-use crate::handover::Handover;
+use crate::drain::handover::Handover;
 use crate::host::{Backing, HostError, RecoveryDomain};
 use crate::pacing::guard::{look_again, Guard};
 use crate::pacing::headstart::HeadStart;

@@ -5,10 +5,9 @@
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
 pub mod addr;
-mod budget;
 mod capi;
 mod control;
-mod drain;
+pub mod drain;
 pub mod dump;
 #[cfg(test)]
 mod endings;
@@ -16,7 +15,6 @@ pub mod error;
 mod guard_thread;
 mod guarding;
 pub mod guest;
-mod handover;
 pub mod host;
 pub mod job;
 pub mod limits;
@@ -25,11 +23,8 @@ mod mapped;
 pub mod options;
 mod os;
 pub mod pacing;
-mod preflight;
-mod progress;
 pub mod recover;
 pub mod standby;
-mod start_dump;
 pub mod told;
 mod understand;
 pub mod units;

@@ -1,42 +1,28 @@
 //! One crash, from the guest's last instruction to its successor's ordinary
 //! life, told in order: understand, detach, seed, recover, drain, close.
 
-use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, Scope};
 
 use log::Level;
 
-use crate::drain::{self, Work};
-use crate::dump::{Sink, Summary};
+use crate::drain::handover::Handover;
+use crate::drain::{self, start_dump, Target, Work};
+use crate::dump::Summary;
 use crate::error::{joined, Error};
 use crate::guard_thread::Guarding;
-use crate::handover::Handover;
 use crate::host::contained::{ContainedDomain, ContainedToolstack};
 use crate::host::{BuiltStandby, CrashedDomain, HostError, RecoveryDomain, Requirement, Toolstack};
 use crate::job::Slot;
 use crate::job::{Outcome, Phase, Shared};
-use crate::options::Options;
 use crate::os::thread::{start_in, Signals};
 use crate::standby::say_if_kept;
-use crate::start_dump::start_dump;
+
 use crate::told::log::job_log;
 use crate::told::report::{report_dump, report_times};
 use crate::understand::{look, read_registers, understand_beside, Awaited, Understanding};
 use crate::units::Size;
-
-/// Where the dump goes and how it is made.
-pub struct Target {
-    /// The job's options.
-    pub options: Options,
-    /// The guest's name.
-    pub name: String,
-    /// Directory for the dump; made when it is missing.
-    pub dump_dir: PathBuf,
-    /// Where the dump goes instead, if anywhere; taken when the dump starts.
-    pub sink: Mutex<Option<Box<dyn Sink>>>,
-}
 
 /// Dumps a domain's memory and changes nothing else. `done_reading` is called once
 /// when the domain will not be looked at any more, unless there is no dump.

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use command::run;
 use guests::synthetic::{Guest, Page, KERNEL_PAGE, LRU, SWAPBACKED};
 use vicover::addr::{Gfn, GfnRange, GuestPhys, PAGE_SHIFT};
+use vicover::drain::Target;
 use vicover::dump::{self, verify, Report, Verdict};
 use vicover::error::Error;
 use vicover::guest::memory::GuestMemory;
@@ -22,7 +23,7 @@ use vicover::host::images::{Image, View};
 use vicover::host::memory::{Faults, MemoryHost};
 use vicover::job::Shared;
 use vicover::options::Options;
-use vicover::recover::{dump_only, Target};
+use vicover::recover::dump_only;
 use vicover::told::log::JobLog;
 
 const FRAMES: u64 = 0x6000;

@@ -17,6 +17,7 @@ use guests::memory::MemoryImage;
 use guests::synthetic::{Guest, RELEASE};
 use support::run;
 use vicover::addr::{Gfn, GfnRange, GuestPhys, PAGE_SHIFT, PAGE_SIZE};
+use vicover::drain::Target;
 use vicover::guest::identity::Processor;
 use vicover::guest::memory::GuestMemory;
 use vicover::host::images::{Image, View};
@@ -24,7 +25,7 @@ use vicover::host::memory::{Faults, MemoryHost};
 use vicover::host::VcpuState;
 use vicover::job::Shared;
 use vicover::options::Options;
-use vicover::recover::{dump_only, Target};
+use vicover::recover::dump_only;
 use vicover::told::log::JobLog;
 
 /// Memory made by hand as the in-memory host's image.

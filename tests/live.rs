@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use vicover::addr::{Gfn, GfnRange};
+use vicover::drain::Target;
 use vicover::dump::{verify, FileSink, Sink, Verdict};
 use vicover::error::Error;
 use vicover::host::images::SyntheticImage;
@@ -16,7 +17,6 @@ use vicover::host::{Access, CrashedDomain, HostError, Mapping, Pausable, VcpuSta
 use vicover::job::{Job, Outcome, Phase, Shared};
 use vicover::live;
 use vicover::options::Options;
-use vicover::recover::Target;
 use vicover::told::log::JobLog;
 
 const PAGES: u64 = 4096;

@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use vicover::drain::Target;
 use vicover::dump::{verify, Report, Verdict};
 use vicover::error::Error;
 use vicover::host::images::SyntheticImage;
@@ -12,7 +13,7 @@ use vicover::host::memory::{Faults, MemoryHost};
 use vicover::host::Access;
 use vicover::job::{Outcome, Shared};
 use vicover::options::Options;
-use vicover::recover::{dump_only, recover, Target};
+use vicover::recover::{dump_only, recover};
 use vicover::told::log::JobLog;
 
 const FRAMES: u64 = 64 * 512;

@@ -12,13 +12,14 @@ use std::time::{Duration, Instant};
 
 use guests::synthetic::{Guest, RELEASE};
 use vicover::addr::{GfnRange, GuestPhys, PAGE_SIZE};
+use vicover::drain::Target;
 use vicover::guest::memory::GuestMemory;
 use vicover::host::images::{FileImage, Image, View};
 use vicover::host::memory::{Event, Faults, MemoryHost};
 use vicover::host::VcpuState;
 use vicover::job::{Job, Phase, Shared};
 use vicover::options::Options;
-use vicover::recover::{dump_only, recover, Target};
+use vicover::recover::{dump_only, recover};
 use vicover::told::log::JobLog;
 
 /// What a wait for an event may take before the test has failed.

@@ -4,13 +4,14 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use vicover::drain::Target;
 use vicover::error::Error;
 use vicover::host::images::SyntheticImage;
 use vicover::host::memory::{Event, Faults, MemoryHost, RECIPE};
 use vicover::host::{BuiltStandby, HostError, StandbyHost};
 use vicover::job::{Job, Outcome, Phase, Shared};
 use vicover::options::Options;
-use vicover::recover::{recover, Target};
+use vicover::recover::recover;
 use vicover::standby;
 use vicover::told::log::JobLog;
 

@@ -4,12 +4,13 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use vicover::drain::Target;
 use vicover::error::Error;
 use vicover::host::images::SyntheticImage;
 use vicover::host::memory::{Event, Faults, MemoryHost};
 use vicover::job::{Outcome, Shared};
 use vicover::options::Options;
-use vicover::recover::{recover, Target};
+use vicover::recover::recover;
 use vicover::told::log::JobLog;
 
 const FRAMES: u64 = 16 * 512;

@@ -7,12 +7,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use vicover::drain::Target;
 use vicover::dump::Sink;
 use vicover::host::images::SyntheticImage;
 use vicover::host::memory::{Faults, MemoryHost};
 use vicover::job::Shared;
 use vicover::options::Options;
-use vicover::recover::{dump_only, recover, Target};
+use vicover::recover::{dump_only, recover};
 use vicover::told::log::JobLog;
 
 const FRAMES: u64 = 8192;

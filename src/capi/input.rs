@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 
 use super::abi;
 use super::status::{line, printable, Failure};
+use crate::drain::Target;
 use crate::dump::{FileSink, OpenSink, Sink};
 use crate::error::Error;
 use crate::options::Options;
 use crate::os::fd::duplicate;
-use crate::recover::Target;
 use crate::told::log::{JobLog, Sink as LogSink};
 
 /// A struct of the ABI: plain data whose first member is its size.

@@ -6,7 +6,7 @@ use super::abi;
 use super::domains::{self, Given};
 use super::input::{self, read_settings};
 use super::status::answer;
-use crate::preflight;
+use crate::drain::preflight;
 
 /// Says what would become of a domain that crashes.
 ///

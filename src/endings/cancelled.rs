@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::{ended, files, guest, start, target, Lines, DEADLINE, FRAMES};
+use crate::drain::Target;
 use crate::dump::{OpenSink, Sink};
 use crate::host::memory::{Faults, MemoryHost};
 use crate::job::{Job, Outcome, Shared};
 use crate::os::file::wait_writable;
-use crate::recover::{dump_only, recover, Target};
+use crate::recover::{dump_only, recover};
 
 /// From the request to the job's end.
 const PROMISED: Duration = Duration::from_secs(2);

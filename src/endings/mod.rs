@@ -8,13 +8,13 @@ mod refused_threads;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::drain::Target;
 use crate::dump::Sink;
 use crate::error::Error;
 use crate::host::images::SyntheticImage;
 use crate::host::memory::{Faults, MemoryHost};
 use crate::job::{Job, Outcome, Phase, Shared};
 use crate::options::Options;
-use crate::recover::Target;
 use crate::told::log::JobLog;
 
 /// Pages of the guests here.

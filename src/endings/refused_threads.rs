@@ -3,11 +3,12 @@
 use std::sync::atomic::Ordering::SeqCst;
 
 use super::{ended, files, guest, target, Lines, FRAMES};
+use crate::drain::Target;
 use crate::error::Error;
 use crate::host::memory::{Event, Faults, MemoryHost};
 use crate::job::{Job, Outcome, Shared};
 use crate::os::thread::refusal;
-use crate::recover::{dump_only, recover, Target};
+use crate::recover::{dump_only, recover};
 
 const WHY: &str = "cannot start a thread: Resource temporarily unavailable";
 /// More than any job starts.

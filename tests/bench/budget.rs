@@ -17,13 +17,14 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{json, Value};
 use vicover::addr::{Gfn, GfnRange};
+use vicover::drain::Target;
 use vicover::dump::{self, verify, Report, Verdict};
 use vicover::error::Error;
 use vicover::host::images::{FileImage, Image, View};
 use vicover::host::memory::{Faults, MemoryHost};
 use vicover::job::Shared;
 use vicover::options::Options;
-use vicover::recover::{dump_only, Target};
+use vicover::recover::dump_only;
 use vicover::told::log::JobLog;
 
 /// The part of its limit that a dump has to use where pages are left out.

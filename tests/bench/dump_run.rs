@@ -22,12 +22,13 @@ use std::time::Instant;
 
 use serde_json::json;
 use vicover::addr::PAGE_SIZE;
+use vicover::drain::Target;
 use vicover::dump::Sink;
 use vicover::host::images::{FileImage, Image, SyntheticImage};
 use vicover::host::memory::{Faults, MemoryHost};
 use vicover::job::Shared;
 use vicover::options::Options;
-use vicover::recover::{dump_only, Target};
+use vicover::recover::dump_only;
 use vicover::told::log::JobLog;
 
 const MIB: usize = 1 << 20;

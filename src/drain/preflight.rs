@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use crate::drain::start_dump::format_of;
 use crate::dump::{room_in, room_on, Error};
 use crate::options::Options;
-use crate::start_dump::format_of;
 use crate::units::Size;
 
 /// What was found of the place that a dump would go to.

@@ -3,8 +3,9 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 
-use crate::budget;
-use crate::drain::Dump;
+use super::budget;
+use super::run::Dump;
+use crate::drain::Target;
 use crate::dump::{
     make_directory, Codec, Engine, EngineConfig, FileSink, Format, Notice, OpenSink, Sink,
 };
@@ -12,7 +13,6 @@ use crate::error::Error;
 use crate::host::CrashedDomain;
 use crate::job::Shared;
 use crate::options::{Compression, DumpFormat, Options};
-use crate::recover::Target;
 use crate::told::log::job_log;
 use crate::understand::Understanding;
 

@@ -16,15 +16,15 @@ use std::thread;
 use log::Level;
 
 use crate::addr::{Gfn, GfnRange, Page};
+use crate::drain::handover::Handover;
+use crate::drain::progress::ProgressLog;
 use crate::dump::{Chunk, Completed, Engine, Pages, Reason, Summary, Unreadable};
 use crate::error::{joined, panic_text, Error};
 use crate::guest::verdict::Verdict;
-use crate::handover::Handover;
 use crate::host::contained::contained;
 use crate::host::{Access, CrashedDomain, HostError, Mapping};
 use crate::job::Shared;
 use crate::os::thread::{start_in, Signals};
-use crate::progress::ProgressLog;
 use crate::told::log::job_log;
 use crate::understand::Understanding;
 
