@@ -19,7 +19,6 @@ pub mod host;
 pub mod job;
 pub mod limits;
 pub mod live;
-mod mapped;
 pub mod options;
 mod os;
 pub mod pacing;

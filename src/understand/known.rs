@@ -1,0 +1,51 @@
+//! What is known about a guest before anything is changed.
+
+use std::sync::Arc;
+
+use crate::addr::GfnRange;
+use crate::dump::{Bitmap, Bitmaps, Facts};
+use crate::error::Error;
+use crate::guest::plan::Plan;
+
+/// What is known about the guest before anything is changed.
+pub(crate) struct Understanding {
+    /// What the dump says beside memory.
+    pub facts: Facts,
+    /// Which pages there are and which to dump.
+    pub bitmaps: Arc<Bitmaps>,
+    /// All of RAM in pieces, in the order in which it is dumped.
+    pub chunks: Vec<GfnRange>,
+    /// The verdict on every page.
+    pub(crate) plan: Plan,
+}
+
+impl Understanding {
+    /// Pages of `range` that are to be dumped.
+    pub(crate) fn wanted_in(&self, range: GfnRange) -> u64 {
+        self.bitmaps
+            .wanted()
+            .count_range(range.start.as_pfn(), range.end.as_pfn())
+    }
+
+    /// Dumps no more than so many pages, the most useful ones. The dump's level says
+    /// what kinds of pages are not all in it.
+    pub(crate) fn keep_most_useful(&mut self, pages: u64) -> Result<(), Error> {
+        let before = self.bitmaps.wanted();
+        let mut wanted = Bitmap::new(before.limit()).map_err(Error::DumpStart)?;
+        let mut level = self.plan.level();
+        let mut left = usize::try_from(pages).unwrap_or(usize::MAX);
+        for range in self.plan.by_usefulness() {
+            let (start, end) = (range.start.as_pfn(), range.end.as_pfn());
+            let kept = before.iter_range(start, end).take(left);
+            let count = kept.map(|pfn| wanted.set(pfn)).count();
+            left -= count;
+            if before.count_range(start, end) > count as u64 {
+                level = level.with(self.plan.verdict(range.start).part().unwrap_or(0));
+            }
+        }
+        let present = self.bitmaps.present().clone();
+        self.facts.dump_level = u32::from(level.get());
+        self.bitmaps = Arc::new(Bitmaps::new(present, wanted).map_err(Error::DumpStart)?);
+        Ok(())
+    }
+}
