@@ -23,7 +23,7 @@ use vicover::host::images::{Image, View};
 use vicover::host::memory::{Faults, MemoryHost};
 use vicover::job::Shared;
 use vicover::options::Options;
-use vicover::recover::dump_only;
+use vicover::story::recover::dump_only;
 use vicover::told::log::JobLog;
 
 const FRAMES: u64 = 0x6000;

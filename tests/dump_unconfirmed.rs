@@ -25,7 +25,7 @@ use vicover::host::memory::{Faults, MemoryHost};
 use vicover::host::VcpuState;
 use vicover::job::Shared;
 use vicover::options::Options;
-use vicover::recover::dump_only;
+use vicover::story::recover::dump_only;
 use vicover::told::log::JobLog;
 
 /// Memory made by hand as the in-memory host's image.

@@ -15,8 +15,8 @@ use vicover::host::images::SyntheticImage;
 use vicover::host::memory::{Faults, MemoryHost};
 use vicover::host::{Access, CrashedDomain, HostError, Mapping, Pausable, VcpuState};
 use vicover::job::{Job, Outcome, Phase, Shared};
-use vicover::live;
 use vicover::options::Options;
+use vicover::story::live;
 use vicover::told::log::JobLog;
 
 const PAGES: u64 = 4096;

@@ -13,7 +13,7 @@ use vicover::host::memory::{Faults, MemoryHost};
 use vicover::host::Access;
 use vicover::job::{Outcome, Shared};
 use vicover::options::Options;
-use vicover::recover::{dump_only, recover};
+use vicover::story::recover::{dump_only, recover};
 use vicover::told::log::JobLog;
 
 const FRAMES: u64 = 64 * 512;

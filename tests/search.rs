@@ -19,7 +19,7 @@ use vicover::host::memory::{Event, Faults, MemoryHost};
 use vicover::host::VcpuState;
 use vicover::job::{Job, Phase, Shared};
 use vicover::options::Options;
-use vicover::recover::{dump_only, recover};
+use vicover::story::recover::{dump_only, recover};
 use vicover::told::log::JobLog;
 
 /// What a wait for an event may take before the test has failed.

@@ -11,8 +11,8 @@ use vicover::host::memory::{Event, Faults, MemoryHost, RECIPE};
 use vicover::host::{BuiltStandby, HostError, StandbyHost};
 use vicover::job::{Job, Outcome, Phase, Shared};
 use vicover::options::Options;
-use vicover::recover::recover;
-use vicover::standby;
+use vicover::story::recover::recover;
+use vicover::story::standby;
 use vicover::told::log::JobLog;
 
 const FRAMES: u64 = 16 * 512;

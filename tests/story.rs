@@ -10,7 +10,7 @@ use vicover::host::images::SyntheticImage;
 use vicover::host::memory::{Event, Faults, MemoryHost};
 use vicover::job::{Outcome, Shared};
 use vicover::options::Options;
-use vicover::recover::recover;
+use vicover::story::recover::recover;
 use vicover::told::log::JobLog;
 
 const FRAMES: u64 = 16 * 512;

@@ -13,7 +13,7 @@ use vicover::host::images::SyntheticImage;
 use vicover::host::memory::{Faults, MemoryHost};
 use vicover::job::Shared;
 use vicover::options::Options;
-use vicover::recover::{dump_only, recover};
+use vicover::story::recover::{dump_only, recover};
 use vicover::told::log::JobLog;
 
 const FRAMES: u64 = 8192;

@@ -69,7 +69,7 @@ mod xen {
     use crate::job::recrash::{self, Recoveries};
     use crate::job::Shared;
     use crate::options::Standby;
-    use crate::{live, recover as story, standby};
+    use crate::story::{live, recover::recover as recover_crashed, standby};
     use std::ptr::NonNull;
     use std::sync::Arc;
 
@@ -180,7 +180,7 @@ mod xen {
                     recrash::wait_for(&earlier, shared)?;
                     prepare()
                 })?;
-                story::recover(&domain, toolstack, keeper.as_deref(), &target, shared)
+                recover_crashed(&domain, toolstack, keeper.as_deref(), &target, shared)
             })?;
             Ok((job.shared.clone(), job))
         })

@@ -13,6 +13,7 @@ use super::input::{Start, Versioned};
 pub use super::preflight::vicover_check_domain;
 use super::status::{answer, last_error, status_of, Failure};
 use super::{abi, handles, input};
+use crate::addr::PAGE_SIZE;
 use crate::dump::{mend, verify, Report, Verdict};
 use crate::error::Error;
 use crate::host::images::{FileImage, Image, SyntheticImage};
@@ -20,7 +21,7 @@ use crate::host::memory::{Faults, MemoryHost};
 use crate::job::{Job, Outcome, Phase, Shared};
 use crate::limits::bounded::{MOST_FRAMES, MOST_VCPUS};
 use crate::options::Options;
-use crate::{addr::PAGE_SIZE, recover};
+use crate::story::recover;
 
 /// Version of the ABI.
 ///

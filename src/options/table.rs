@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::{Compression, DumpFormat, Options, Recrash, Standby};
+use super::values::{Compression, DumpFormat, Options, Recrash, Standby};
 use crate::pacing::policy::{self, Policy};
+use crate::units::{number, size};
 
 /// One row of the option table: the only place that knows a key.
 pub struct OptionSpec {
@@ -166,22 +167,4 @@ pub const TABLE: &[OptionSpec] = &[
 fn one_of<T: Copy>(word: &str, choices: &[(&str, T)]) -> Option<T> {
     let choice = choices.iter().find(|(name, _)| *name == word);
     choice.map(|&(_, value)| value)
-}
-
-fn number(text: &str, least: u64, most: u64) -> Option<u64> {
-    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    let value: u64 = digits.then(|| text.parse().ok())??;
-    (least..=most).contains(&value).then_some(value)
-}
-
-/// Bytes from `64M`, `1G`, `4096`: binary multiples, as xl.cfg uses them.
-pub(crate) fn size(text: &str) -> Option<u64> {
-    let (digits, shift) = match text.as_bytes().last()? {
-        b'K' | b'k' => (&text[..text.len() - 1], 10),
-        b'M' | b'm' => (&text[..text.len() - 1], 20),
-        b'G' | b'g' => (&text[..text.len() - 1], 30),
-        b'T' | b't' => (&text[..text.len() - 1], 40),
-        _ => (text, 0),
-    };
-    number(digits, 0, u64::MAX >> shift).map(|value| value << shift)
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::options::size;
+use crate::units::size;
 
 /// What [`Policy::parse`] takes, for people.
 pub const ALLOWED: &str =

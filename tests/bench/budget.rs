@@ -24,7 +24,7 @@ use vicover::host::images::{FileImage, Image, View};
 use vicover::host::memory::{Faults, MemoryHost};
 use vicover::job::Shared;
 use vicover::options::Options;
-use vicover::recover::dump_only;
+use vicover::story::recover::dump_only;
 use vicover::told::log::JobLog;
 
 /// The part of its limit that a dump has to use where pages are left out.

@@ -28,7 +28,7 @@ use vicover::host::images::{FileImage, Image, SyntheticImage};
 use vicover::host::memory::{Faults, MemoryHost};
 use vicover::job::Shared;
 use vicover::options::Options;
-use vicover::recover::dump_only;
+use vicover::story::recover::dump_only;
 use vicover::told::log::JobLog;
 
 const MIB: usize = 1 << 20;

@@ -12,7 +12,7 @@ use crate::host::{
 };
 use crate::job::{Outcome, Shared};
 use crate::pacing::sample::DiskTotals;
-use crate::{live, recover, standby};
+use crate::story::{live, recover, standby};
 
 /// A host of which one method is broken.
 #[derive(Clone)]

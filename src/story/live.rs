@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::host::contained::contained;
 use crate::host::{CrashedDomain, HostError, Pausable};
 use crate::job::Shared;
-use crate::recover::dump_only;
+use crate::story::recover::dump_only;
 use crate::told::log::job_log;
 
 /// Dumps a domain that is paused until all of it has been read, and lets it run

@@ -6,9 +6,9 @@ use std::thread::{Scope, ScopedJoinHandle};
 
 use crate::control::pace::Pace;
 use crate::drain::handover::Handover;
-use crate::guarding::{Guarded, Watch};
 use crate::host::RecoveryDomain;
 use crate::os::thread::{start_in, Signals};
+use crate::story::memory_guard::{Guarded, Watch};
 use crate::told::log::{job_log, JobLog};
 
 /// The guard of a recovery domain while its story goes on. Dropping it ends the

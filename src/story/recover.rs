@@ -11,13 +11,13 @@ use crate::drain::handover::Handover;
 use crate::drain::{self, start_dump, Target, Work};
 use crate::dump::Summary;
 use crate::error::{joined, Error};
-use crate::guard_thread::Guarding;
 use crate::host::contained::{ContainedDomain, ContainedToolstack};
 use crate::host::{BuiltStandby, CrashedDomain, HostError, RecoveryDomain, Requirement, Toolstack};
 use crate::job::Slot;
 use crate::job::{Outcome, Phase, Shared};
 use crate::os::thread::{start_in, Signals};
-use crate::standby::say_if_kept;
+use crate::story::guard_thread::Guarding;
+use crate::story::standby::say_if_kept;
 
 use crate::told::log::job_log;
 use crate::told::report::{report_dump, report_times};

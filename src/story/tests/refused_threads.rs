@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::host::memory::{Event, Faults, MemoryHost};
 use crate::job::{Job, Outcome, Shared};
 use crate::os::thread::refusal;
-use crate::recover::{dump_only, recover};
+use crate::story::recover::{dump_only, recover};
 
 const WHY: &str = "cannot start a thread: Resource temporarily unavailable";
 /// More than any job starts.

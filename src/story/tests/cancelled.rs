@@ -12,7 +12,7 @@ use crate::dump::{OpenSink, Sink};
 use crate::host::memory::{Faults, MemoryHost};
 use crate::job::{Job, Outcome, Shared};
 use crate::os::file::wait_writable;
-use crate::recover::{dump_only, recover};
+use crate::story::recover::{dump_only, recover};
 
 /// From the request to the job's end.
 const PROMISED: Duration = Duration::from_secs(2);

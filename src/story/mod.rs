@@ -1,0 +1,14 @@
+//! What happens at a crash, in order. A reader starts with [`recover`].
+//!
+//! [`recover`] is the whole story; [`live`] dumps a domain that goes on running;
+//! [`standby`] keeps a recovery domain ready beforehand; [`memory_guard`] sees to it
+//! that a thinly backed one does not run out of memory meanwhile.
+
+mod guard_thread;
+pub mod live;
+mod memory_guard;
+pub mod recover;
+pub mod standby;
+
+#[cfg(test)]
+mod tests;
