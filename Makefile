@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 # make demo   a real Xen guest crashes, is dumped and recovers, in QEMU
 # make test   everything that must hold
 # make test-emulator   whether the emulated host can be believed (BOOTS=200 guests)

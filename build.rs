@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Reads the C headers: our own, which the Rust exports must match, and those
 //! of the Xen libraries that `xenctrl-sys` does not cover.
 

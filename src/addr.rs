@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Kinds of addresses, as types that cannot be mixed up.
 //!
 //! Xen and Linux count the same memory in different ways, and using one

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Why a job failed, as a chain of causes.
 
 use crate::host::HostError;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Dump a crashed Xen guest while its replacement already boots on the memory
 //! that the dump gives back.
 #![deny(unsafe_code)]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Dumps that do not fit: the least useful pages are left out, no more of them than
 //! must be.
 #![allow(missing_docs)]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! The C programs of `c-tests/`, built by the system's C compiler against
 //! `include/vicover.h` and the shared library.
 #![allow(missing_docs)]

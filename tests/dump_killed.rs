@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! A process that is killed while it dumps leaves a dump that opens and holds
 //! every chunk that had come back.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Dumps of synthetic memory, judged by independent readers.
 //!
 //! Needs `python3-drgn`, `libkdumpfile10` and `makedumpfile` of Debian 12 or

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! A dump of a real crashed kernel's memory, opened by real tools.
 //!
 //! `VICOVER_TEST_IMAGES` names a directory; each directory below it that has a

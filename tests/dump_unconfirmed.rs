@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Dumps of guests that are not understood: what they say, and who opens them.
 //!
 //! Those that ask a reader are ignored unless asked for.

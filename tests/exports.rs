@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! What the shared library shows to the linker is what the header declares:
 //! nothing is missing, and nothing is there by accident.
 #![allow(missing_docs)]

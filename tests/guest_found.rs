@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Which kernel is found in a guest, and by what: the one that processors run.
 #![allow(missing_docs)]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Guests that lie. Each test says how, and what comes of it: at worst a dump of
 //! every page; never a panic, a walk without end, or the loss of the kernel.
 

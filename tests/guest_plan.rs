@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! The plan for guests made by hand: what each kind of page becomes.
 
 mod guests;

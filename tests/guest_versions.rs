@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Kernels between those of which there are images: the same guest made by hand,
 //! described as each of them would.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! A dump of a running domain: it is paused while it is read, and runs again
 //! however the dump ended.
 #![allow(missing_docs)]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Memory that could not be had: the dump is what there is of it, and nobody is told
 //! that it is complete.
 #![allow(missing_docs)]

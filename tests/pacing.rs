@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! What the pace of a dump promises: it never stalls for good and does not
 //! oscillate, whatever its controllers get to see.
 

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Draws one crash as a timeline.
 
   picture.py RUN.JSON OUT.SVG

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! What the README says of the options, of C and of the tree is so.
 #![allow(missing_docs)]
 

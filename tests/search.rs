@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Searching memory for a kernel: who waits for it, and who does not.
 #![allow(missing_docs)]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! A standby's life on the in-memory host: built, watched, taken or discarded.
 #![allow(missing_docs)]
 

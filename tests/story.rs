@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! The whole story on the in-memory host, and its invariants.
 #![allow(missing_docs)]
 

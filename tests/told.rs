@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! What an operator reads of a crash: each failure once, when it happens, with what
 //! it was about and what can be done.
 #![allow(missing_docs)]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! The example of a toolstack, `c-tests/toolstack.c`, where there is no Xen: stand-ins
 //! for the hypervisor and for libvicover tell what they are asked to do.
 #![cfg(feature = "xen")]

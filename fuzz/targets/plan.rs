@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! A guest whose memory is changed in any place, and all that is read of it.
 #![no_main]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Registers of processors, of any text.
 #![no_main]
 

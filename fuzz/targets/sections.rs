@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Memory sections and page descriptors of any words: the plan is whole, and
 //! keeps what the kernel's page tables show to be in use.
 #![no_main]

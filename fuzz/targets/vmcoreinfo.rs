@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! A kernel's description of itself, of any bytes: parsed, checked, used.
 #![no_main]
 

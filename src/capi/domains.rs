@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Jobs on domains of the real host.
 #![allow(unsafe_code)]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! The functions of `vicover.h`: null and size checks, a panic boundary, one
 //! call into the library.
 #![allow(unsafe_code)]

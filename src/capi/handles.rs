@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Jobs by number. A number is given out once, so that a stale one is noticed.
 
 use std::collections::HashMap;

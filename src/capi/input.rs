@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Reading what a C caller passes, and writing what it asked for.
 #![allow(unsafe_code)]
 

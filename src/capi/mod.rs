@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! The C ABI: translation only. Every decision is made elsewhere.
 
 mod domains;

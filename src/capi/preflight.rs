@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! What would become of a domain that crashes, asked beforehand.
 #![allow(unsafe_code)]
 #![allow(unreachable_pub)] // reached by C, not by Rust

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Status codes and the text behind them.
 
 use std::cell::RefCell;

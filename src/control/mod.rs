@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! The writer's limits at work: the pace that it keeps to, and who sets it.
 
 pub(crate) mod pace;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Holding the dump back: the writer's pace while recovery uses the same disk.
 
 use std::sync::{Condvar, Mutex, MutexGuard};

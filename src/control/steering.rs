@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! The controller at work: looks at dump and recovery, and sets the dump's pace.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Making a dump fit: how large its pages become is looked at before anything is
 //! written, and where there is not room for all, the least useful are left out.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Memory on its way from the crashed domain to the recovery domain.
 //!
 //! The rule that makes "no extra memory" true: recovery never gets more pages

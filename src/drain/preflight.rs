@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! What would become of a dump, looked at before anything crashes. Changes nothing.
 
 use std::path::Path;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Progress of the dump in the log: every tenth of it, and not more often than
 //! people can read.
 

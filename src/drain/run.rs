@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Draining the crashed domain: chunk by chunk into the dump, and back to the
 //! hypervisor.
 //!

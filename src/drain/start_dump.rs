@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Opening the dump's sink, making the dump fit it, and starting the engine.
 
 use std::sync::atomic::Ordering::Relaxed;

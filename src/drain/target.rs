@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! What a caller asks for: where the dump goes and how it is made.
 
 use std::path::PathBuf;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Which pages there are and which are to be dumped, one bit each, and where
 //! a page's descriptor is.
 

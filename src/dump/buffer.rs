@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! The engine's buffers: reused, and limited in number.
 
 use super::error::Error;

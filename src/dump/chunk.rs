@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Chunks of guest memory, on their way into a dump and back.
 
 use super::error::Error;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! ELF vmcore as on disk.
 //!
 //! Source of structures and constants: `include/uapi/linux/elf.h` of Linux

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Writes ELF vmcores: every page of RAM has a fixed place.
 
 use super::buffer::{Buffer, State};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! The dump as its user sees it: chunks in, completions out.
 
 use super::bitmap::Bitmaps;

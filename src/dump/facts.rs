@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! What a dump says about the guest besides its memory.
 
 /// Handed in once, written into headers and notes.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! The flattened stream: a dump for sinks that cannot seek.
 //!
 //! Source: `struct makedumpfile_header` and `makedumpfile_data_header` of

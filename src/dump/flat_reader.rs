@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! A flattened stream that was kept in a file, read as the dump it stands for.
 
 use super::flat::{Record, StreamHeader, END, HEADER_SIZE, SIGNATURE, TYPE_AND_VERSION};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! How large a dump is: what its tables take, and what a page does.
 
 use super::bitmap::Bitmaps;

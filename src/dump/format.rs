@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! What the writing thread needs from an output format.
 
 use super::buffer::{Buffer, State};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! The kdump-compressed format, header version 6, as on disk.
 //!
 //! Source of every structure and constant: `diskdump_mod.h` of makedumpfile

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Writes kdump-compressed dumps: where each page's data and descriptor go.
 
 use super::buffer::{Buffer, State};

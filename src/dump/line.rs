@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! What lies between the threads of an engine: chunks on their way to those that
 //! compress, pages on their way to the one that writes, and chunks on their way back.
 //! It outlives none of them by itself: whoever ends, however, lets the others go.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Checksums of a complete dump, kept in a file beside it.
 //!
 //! A dump's data never changes once written and is checksummed on its way;

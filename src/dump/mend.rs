@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Makes a dump that was cut off safe to open.
 //!
 //! Readers trust descriptors: libkdumpfile up to 0.5.4 maps the file and dies

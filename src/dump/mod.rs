@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Writing crash dumps: formats, compression, ordered and parallel writing,
 //! integrity. Knows nothing of Linux (VMCOREINFO is an opaque text) and
 //! nothing of Xen.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Names of dump files: never one that is taken.
 
 use super::error::Error;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! ELF notes: registers of every vCPU and VMCOREINFO.
 //!
 //! Both output formats hold the same notes. Layout: `struct elf64_note`

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Where the writing thread writes to, at the pace that it is given.
 
 use super::engine::{Shared, Throttle};

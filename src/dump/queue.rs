@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! A bounded queue between threads. Closing it lets everybody go.
 
 use std::collections::VecDeque;

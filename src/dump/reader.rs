@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Reads kdump-compressed dumps of header version 6 as strictly as a checker
 //! must: nothing in the file is believed.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Where a dump goes: its directory is made when it is missing, and looked at
 //! beforehand, which changes nothing.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Looks at a finished dump again: structure, counts, checksums.
 
 use super::elf;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Threads that copy pages out of chunks and compress them.
 
 use super::buffer::{Buffer, Lease, State, MAX_SLOTS};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! The thread that writes: pages first, then their descriptors, then the
 //! chunks they came from are completed.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Pages that look like a kernel's description of itself.
 //!
 //! A kernel keeps VMCOREINFO twice, each time from the start of a page on: the

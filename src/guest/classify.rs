@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! From page descriptors to verdicts.
 //!
 //! The order of tests is makedumpfile's, so that a dump level means the same.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Reasons for not believing a guest, and what follows from each.
 
 use super::layout::LayoutError;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Who the guest says it is: the processors' registers that the host knows, and
 //! the kernel's own name.
 

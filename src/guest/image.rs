@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! The kernel's image, and what of it is in use once the system is up.
 
 use std::ops::Range;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Addresses of the kernel's symbols, from its own table.
 //!
 //! `kernel/kallsyms.c`, `scripts/kallsyms.c`. Where the parts of the table are is

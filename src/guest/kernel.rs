@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! A kernel whose description has been checked against memory.
 
 use crate::addr::{GuestPhys, GuestVirt, PAGE_SIZE};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Pages that the kernel's own page tables show to be the kernel's.
 //!
 //! Whatever the kernel maps outside its direct mapping of all memory (its image,

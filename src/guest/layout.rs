@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Where the kernel keeps what in its page descriptors (`struct page`).
 //!
 //! Which kernel it is shows in what its VMCOREINFO has, not in its version:

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Finding the kernel: from what the processors say, and only then by searching.
 //!
 //! Memory holds more than one description of a kernel: that of one that ran before, a

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! The kernel's log, from its ring buffer.
 //!
 //! Structures: `kernel/printk/printk_ringbuffer.h`, Linux 5.10 and later (commit

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Which frames were looked at, so that each is counted once.
 
 use crate::addr::{Gfn, GfnRange};

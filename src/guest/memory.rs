@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! The guest's memory, as seen by everything that reads it.
 
 use crate::addr::{Gfn, GfnRange, GuestPhys, PAGE_SIZE};

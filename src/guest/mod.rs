@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! What the memory of a dead Linux guest says about itself.
 //!
 //! Nothing here knows Xen, files or threads, and nothing the guest holds is

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! A verdict for every page, in at most three bits a page.
 //!
 //! Pages are kept in sections of 128 MiB. A section whose pages are all alike

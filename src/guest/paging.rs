@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! x86-64 address translation through the guest's own page tables.
 //!
 //! Format: Intel SDM volume 3A, chapter 4.5. A table can be any page the guest

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! What to dump, in which order, and what can be given back at once.
 
 use crate::addr::{Gfn, GfnRange, GuestPhys, GuestVirt, PAGE_SHIFT};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! From page tables to the kernel's description of itself, by its own pointers.
 //!
 //! `vmcoreinfo_data` and `vmcoreinfo_note` (`kernel/vmcore_info.c`, before Linux 6.9

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Looking for a kernel's description of itself page by page: the last resort.
 
 use crate::addr::{Gfn, GfnRange, PAGE_SHIFT};

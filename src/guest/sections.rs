@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Where the page descriptors of each part of memory are: `mem_section`.
 //!
 //! `include/linux/mmzone.h`: memory is divided into sections; an array of roots,

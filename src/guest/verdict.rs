@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! What a page is, and which kinds a dump level leaves out.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! The kernel's description of itself: lines of `KEY=value`, at most one page.
 //!
 //! Written by `kernel/vmcore_info.c` (before Linux 6.9 `kernel/crash_core.c`)

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Reading page descriptors, section by section.
 
 use crate::addr::{Gfn, GfnRange, GuestVirt};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! The guest's own count of its free pages, to check the walker's against.
 
 use crate::addr::GuestVirt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! A panic in a host is its refusal of what it was asked for: whoever asked goes on
 //! as after any other, and nobody waits for an answer that does not come.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! What a domain asks of its disks, as dom0's kernel counts it.
 //!
 //! blkback counts the requests of each virtual disk and names the block device

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! What goes wrong on the in-memory host.
 
 use std::time::Duration;

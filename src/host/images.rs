@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Memory images: where the pages of an in-memory guest come from.
 
 use std::fs::{File, OpenOptions};

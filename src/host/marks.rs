@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! What the in-memory host remembers of each frame of its guest.
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! The in-memory host: a crashed guest made of an image or of synthetic pages,
 //! and a recovery domain that is only bookkeeping. Everything but Xen itself is
 //! tested on it, and C programs dump through it.

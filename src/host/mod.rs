@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! The host seam: what a crash needs from the machine that the guest ran on.
 //!
 //! Two implementations: [`memory`], over an image or a synthetic guest in this

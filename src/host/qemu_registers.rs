@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Registers as QEMU's monitor prints them for `info registers -a`: what an image's
 //! directory holds of the processors.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Another crash of a guest while the dump of an earlier one is still being
 //! written: by policy it is refused, which means a restart without a dump, or it
 //! waits for its turn.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! A job and the thread that runs it, from its start to its one ending.
 
 use std::panic::{catch_unwind, AssertUnwindSafe};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Where the thread that keeps a standby and a recovery meet.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! A job as its caller sees it: where it is, how it ended, and how to stop it.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Memory for as many things as somebody states: a caller, a file, a configuration,
 //! the hypervisor. Every such number has a bound; what is within it and still cannot
 //! be had is an error, and not the end of the process.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! A request to stop, for everybody who might be waiting.
 
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Bounds on what somebody else states, and the end of every wait.
 
 pub mod bounded;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! The options of a job, as an operator writes them in `vicover="key=value,..."`.
 //!
 //! [`TABLE`] has a row for each: name, values, default, help, and what it sets. An

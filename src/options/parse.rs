@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Reading the options of a job, as an operator writes them.
 
 use super::table::TABLE;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! The table of options: every key, what it takes, and what it sets.
 
 use std::path::PathBuf;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Descriptors: every one of the library's is made here, and none is below 3. A
 //! program may have closed its standard input, output or error; what it prints must
 //! not go into whatever of ours would get that number.

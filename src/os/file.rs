@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Space, caches and names of files on Linux.
 #![allow(unsafe_code)]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Forks of the program that loaded the library, and locks that are not ours.
 //!
 //! A child of a fork has one thread, and every lock as it was. One that another

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Files mapped into memory, to be copied out of.
 #![allow(unsafe_code)]
 

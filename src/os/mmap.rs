@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! mmap(2) and munmap(2), for whoever gives a mapping a meaning.
 #![allow(unsafe_code)]
 

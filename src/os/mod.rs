@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Calls of the operating system that the standard library does not offer,
 //! each as one safe function.
 

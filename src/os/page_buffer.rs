@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Memory for large buffers, as direct I/O wants it.
 #![allow(unsafe_code)]
 

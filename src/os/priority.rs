@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! I/O priority of single threads (ioprio_set(2)).
 #![allow(unsafe_code)]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Processor time of single threads.
 #![allow(unsafe_code)]
 

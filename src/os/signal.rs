@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Signals and this library's own threads.
 #![allow(unsafe_code)]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Threads: the one place where the library starts any. A thread that the system
 //! does not grant (a limit of processes, a cgroup's `pids.max`) is an error like any
 //! other, never a panic.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! The policy that tunes itself.
 //!
 //! It watches how long recovery waits for its disks because of the dump. Where

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! A token bucket: what may be written by now at a steady rate.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! The controllers: what the dump's writer may do, from one look at the host to
 //! the next. Pure functions of samples and their time.
 

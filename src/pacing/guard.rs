@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! The memory guard: keeps a thinly backed guest from touching more memory
 //! than it has.
 //!

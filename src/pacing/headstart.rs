@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! The head start: while a recovery domain boots, the dump leaves it the
 //! processors.
 //!

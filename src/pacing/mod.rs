@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! How fast and how urgently: decisions as pure functions of samples and time.
 //! Knows neither Xen nor files.
 

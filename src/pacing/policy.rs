@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Disk I/O policies: how much of the disk the dump takes once recovery runs.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! What a controller sees and what it orders. All of it plain numbers.
 
 use std::time::Duration;

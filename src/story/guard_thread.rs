@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! The guard of a recovery domain at work: in a thread of its own, or, where there
 //! cannot be one, in the story's.
 

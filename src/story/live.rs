@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! A dump of a domain that goes on running afterwards.
 
 use std::sync::OnceLock;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Watching the recovery domain while the dump goes on: the memory guard stops it
 //! while its populate-on-demand cache would run out, and the head start makes the
 //! dump rest while it boots.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! What happens at a crash, in order. A reader starts with [`recover`].
 //!
 //! [`recover`] is the whole story; [`live`] dumps a domain that goes on running;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! One crash, from the guest's last instruction to its successor's ordinary
 //! life, told in order: understand, detach, seed, recover, drain, close.
 

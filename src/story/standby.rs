@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! A standby: a recovery domain that is built before it is needed, and kept,
 //! stopped and thinly backed, beside the running guest. At the crash nobody has to
 //! wait for memory, nor for a domain to be built: disks and interfaces move over,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Where a job's messages go: the caller's callback, or the `log` crate.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! What is said of a crash when it is over.
 
 use std::sync::atomic::Ordering::Relaxed;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! RAM in pieces, in the order in which it is dumped.
 
 use crate::addr::{Gfn, GfnRange};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! What a dump says beside memory: registers, the kernel's name and description.
 
 use std::time::{SystemTime, UNIX_EPOCH};

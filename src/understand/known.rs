@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! What is known about a guest before anything is changed.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Looking at a guest: its registers, its kernel, and what to dump of it.
 
 use std::panic::{catch_unwind, AssertUnwindSafe};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! The crashed domain's memory as guest introspection reads it: small windows,
 //! mapped when needed.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Understanding a crashed guest from its registers and memory, without changing
 //! anything: what it says about itself, and which pages to dump.
 //!

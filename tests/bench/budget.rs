@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Dumps with every limit: whether there is one, whether it is kept to, and used.
 //!
 //! Writes target/bench/budget.json, `sweeps`: `image`, `options`, `whole_bytes` and

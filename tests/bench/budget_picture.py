@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """How much of its limit a dump uses, as a picture.
 
   budget_picture.py RESULT.JSON OUT.SVG

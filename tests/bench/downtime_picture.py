@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """The downtime benchmark as a picture: bars by mode and size, and below them the
 timeline of one crash (of vicover where there is one), as tests/picture.py draws it."""
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! One run of what tests/bench/dump measures, in a process of its own.
 //!
 //! ```text

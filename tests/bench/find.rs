@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! How long it takes to find and check the kernel of a real crashed guest.
 //!
 //! Writes target/bench/find.json: `rows` with `guest`, `memory_mib`, `seconds` (the

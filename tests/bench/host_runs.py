@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """What the benchmarks on the emulated host share: where results go, what is laid
 over dom0, and one run of a scenario with its story in a file."""
 

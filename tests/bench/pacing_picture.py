@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """The comparisons of disk I/O policies as pictures.
 
   pacing_picture.py RESULT.JSON OUT.SVG      of the model's thousands of scenarios

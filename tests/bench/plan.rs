@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! How fast the page plan is made, and how much memory it takes.
 //!
 //! Writes target/bench/plan.json:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """What drgn finds in a dump: the log, the tasks, everybody's stack and the slab
 caches' counters. Prints one object of JSON: for each fact a list of lines, or
 a text that says why it cannot be read.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! What the library makes of an image, for tests/compare/run and for people.
 //!
 //! ```text

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! How much of a guest's memory is read.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

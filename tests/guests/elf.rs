@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Just enough of an ELF vmcore for makedumpfile to read: program headers right
 //! after the file header, VMCOREINFO in a note, all RAM behind it.
 

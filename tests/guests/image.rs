@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Memory of a real crashed guest, as tests/images/build leaves it.
 
 use std::fs::{self, File};

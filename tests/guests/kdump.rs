@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Which pages a kdump-compressed file by makedumpfile really holds.
 
 use std::fs::File;

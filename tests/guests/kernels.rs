@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Kernels beside the one that a guest made by hand has.
 
 use vicover::addr::{Gfn, GfnRange, GuestPhys, GuestVirt, PAGE_SIZE};

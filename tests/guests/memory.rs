@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Guest memory held in ordinary memory, for guests made by tests.
 
 use vicover::addr::{Gfn, GfnRange, GuestPhys, PAGE_SIZE};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Guests for tests: real ones from images, and made ones.
 #![allow(dead_code, unreachable_pub, missing_docs)]
 pub mod counting;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! A guest with some words of its memory changed, at little cost each time.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! A guest made by hand: enough of a Linux 6.12 kernel for the walker, with
 //! every part open to being made wrong.
 //!

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Gives a guest the kinds of user memory that a page plan must tell apart,
  * says so on standard output, and stays until the guest dies.

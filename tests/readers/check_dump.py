@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Opens a dump with an independent reader and compares it, page by page, with
 what it should hold.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! The disk: one request after the other, in the order in which they came.
 
 use std::collections::VecDeque;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! The dump: memory is released or compressed at some rate, and its writer goes as
 //! the pace allows.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! The recovering guest: clients that compute, touch memory and read, first to
 //! boot, then to serve.
 

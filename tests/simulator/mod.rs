@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! A model of dump and recovery on one disk, in discrete events. The bucket, the
 //! memory guard, the head start and the controllers are the library's own.
 //!

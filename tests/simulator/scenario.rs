@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! What is simulated: guests, disks and loads.
 
 use serde::{Deserialize, Serialize};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! C programs, built by the system's C compiler against `include/vicover.h` and
 //! the shared library of the build that a test belongs to.
 

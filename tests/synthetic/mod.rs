@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! A synthetic guest for tests of whole dumps, and how readers are asked.
 
 use serde_json::Value;

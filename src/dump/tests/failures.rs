@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! A failing dump is never in the way: chunks come back, nothing hangs, and
 //! what was written can be read.
 

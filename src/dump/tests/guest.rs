@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! A synthetic guest, and what a dump of it must hold.
 
 use crate::addr::{Page, Pfn, PAGE_SIZE};

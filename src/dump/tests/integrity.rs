@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Files on disk: what is cut off or altered is noticed.
 
 use super::guest::{config, Guest, CHUNK, CODECS};

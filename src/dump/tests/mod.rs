@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Tests of the engine as a whole, against sinks that record and fail.
 
 mod failures;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Saved before released; usable at every moment; complete last.
 
 use super::guest::{config, Guest, Memory, CHUNK, CODECS};

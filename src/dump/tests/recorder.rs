@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! A sink in memory that remembers every call in order, and can fail.
 
 use crate::dump::reader::Source;

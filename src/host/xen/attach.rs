@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Giving a domain, while it is stopped, the disks and interfaces of the guest that
 //! it takes the place of.
 //!

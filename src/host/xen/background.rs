@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Calls of libxl that go on in threads of their own: its hotplug scripts end long
 //! after a device has gone, or after it can be used.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Building a thinly backed domain with libxl.
 #![allow(unsafe_code)]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Claims on a domain that somebody may destroy meanwhile.
 //!
 //! A claim keeps free pages for a domain. Xen gives it up when the domain is

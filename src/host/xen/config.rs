@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! The crashed domain's libxl configuration: what we take from it and what it
 //! must not contain.
 #![allow(unsafe_code)]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! A handle on the hypervisor's control interface, and the few calls we make.
 //!
 //! libxl forks (it destroys domains in children), and a child finds every lock as

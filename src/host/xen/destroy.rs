@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Destroying a domain through libxl, which may hang.
 //!
 //! libxl forks a child that asks the hypervisor to kill the domain. Before that

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Taking the disks and interfaces from the crashed domain, and waiting until
 //! none of them can write any more.
 //!

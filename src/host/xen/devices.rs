@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Disks and interfaces as libxl describes them, each on its own, so that calls on
 //! several can be under way at once.
 #![allow(unsafe_code)]

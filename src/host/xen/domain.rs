@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! A domain's memory: mapping, scrubbing and releasing its frames.
 #![allow(unsafe_code)]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Opening and closing handles of Xen's libraries.
 //!
 //! libxentoolcore keeps a list of all the handles of a process, under one lock. A

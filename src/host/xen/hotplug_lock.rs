@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! The locks of Xen's hotplug scripts.
 //!
 //! A lock is a file that its holder has locked with flock(2) and that is still the

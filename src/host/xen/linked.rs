@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Which Xen this library was built for, and which libxl it calls.
 //!
 //! A program that has another libxl than the one built for would share structures

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! The real host: Xen through libxl, libxenctrl and libxenforeignmemory.
 //!
 //! Every `unsafe` call to these libraries is in this directory. What they

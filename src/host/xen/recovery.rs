@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! The recovery domain's memory while it is thinly backed.
 
 use std::path::Path;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! What a guest may have so that it can be recovered, as a list of what is allowed.
 //!
 //! libxl writes a configuration as JSON and leaves out what is as it is by default

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Registers of a crashed domain's virtual processors.
 #![allow(unsafe_code)]
 

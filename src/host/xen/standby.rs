@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Standbys: domains built before a crash, and made the recovery domain after it.
 #![allow(unsafe_code)]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! xenstore: a few reads and writes over a connection of our own.
 #![allow(unsafe_code)]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! libxl: setting the crashed domain aside, building and settling its successor.
 #![allow(unsafe_code)]
 

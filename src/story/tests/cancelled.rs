@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! The caller cancels: the job is over within two seconds, whatever it waits for.
 
 use std::io;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! However a step fails, the job ends, as its outcome says, and so does everybody who
 //! waited for it.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Every method of a host panics, each in its turn.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! The system grants one thread less than is asked for, each in its turn.
 
 use std::sync::atomic::Ordering::SeqCst;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! The model against the emulated host: the same parameters, the same policies.
 
 use std::fs;

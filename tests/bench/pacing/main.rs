@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! Disk I/O policies compared on a model of dump and recovery: thousands of
 //! scenarios, each under every policy and at every of a range of fixed rates.
 //!

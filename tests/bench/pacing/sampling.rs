@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
 //! What a look of the controller costs this machine.
 
 use std::fs;

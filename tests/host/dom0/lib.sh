@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 # Helpers of dom0's init and steps.
 
 # event NAME JSON: one line on the event port (descriptor 3), stamped with the

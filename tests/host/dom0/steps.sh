@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 # What the driver can ask dom0 to do. step_NAME's exit status goes back to it.
 
 guest_config=/etc/xen/guest.cfg

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """A writer of cpio archives in the "newc" form, which Linux unpacks at boot.
 
 Format: Linux Documentation/driver-api/early-userspace/buffer-format.rst.

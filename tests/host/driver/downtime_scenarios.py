@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """How long a database is away when its guest crashes, by what xl does then."""
 
 from .pieces import HostError

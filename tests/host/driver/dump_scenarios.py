@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Dumps of a guest that goes on running afterwards: by xl vicover-dump, and by xl's
 own dump-core, to compare with."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """How sound the emulation itself is: guests that boot in a row, beside a program that
 provokes the race that processors.py is about."""
 

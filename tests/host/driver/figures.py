@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Figures as the library writes them for people (src/units.rs), as numbers again."""
 
 import re

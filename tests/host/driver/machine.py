@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """One QEMU that runs Xen: its command line, its event port, its end."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """The disk through which dom0 hands its files out: ext4, made and read here
 without mounting, so without privileges and without copying in emulation."""
 

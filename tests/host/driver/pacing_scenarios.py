@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Dump and recovery on one disk: how soon a database is back, and how soon its
 guest has done the work that it begins with, by the policy that paces the dump.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Where the built pieces are (built first when they are not in the cache)."""
 
 import dataclasses

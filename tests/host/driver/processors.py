@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """The emulated machine's processors, and which of them guests run on.
 
 No guest ever runs on processor 0. QEMU (7.2 to 10.0 at least) clears a bit of

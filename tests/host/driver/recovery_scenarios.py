@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """What may befall a recovery domain: too little memory while the dump is slow,
 a crash of its own, and the ordinary life of a guest afterwards."""
 

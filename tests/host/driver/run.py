@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """One run of a scenario, from a fresh host to its result on disk."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """What can be run. A scenario is a function (host, run): it makes dom0 do steps,
 waits for events, and leaves figures in `run.result`; it raises HostError when
 the story goes wrong. Add one with @scenario(xl.cfg keys...)."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Guests of other shapes than the small one of most scenarios."""
 
 from .pieces import HostError

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """The story as it happens, one line an event, within 80 columns."""
 
 import re

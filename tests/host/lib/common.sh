@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 # Where built pieces live, how they are keyed, locked and reported.
 # Sourced by `build`; expects $here (tests/host).
 

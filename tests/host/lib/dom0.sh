@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 # dom0: the hypervisor, dom0's kernel and initrd, and its root file system.
 # What dom0 does (its init and scenarios) is added at each start, not here.
 

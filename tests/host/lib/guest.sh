@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 # guest: kernel, initrd and disk of the guest, on an image dom0 mounts.
 
 guest_sources=(private-apt lib/xen.sh lib/guest.sh lib/dom0.sh lib/unpack-vmlinux

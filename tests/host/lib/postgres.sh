@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 # postgres: a guest's disk with PostgreSQL on it, in place of the guest's own,
 # and the database's client for dom0. Packages are only unpacked; the data
 # directory is made by PostgreSQL itself, on the disk, under a kernel in QEMU.

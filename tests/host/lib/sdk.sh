@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 # sdk: a sysroot of the host's Debian to compile for dom0 and the guest with the
 # machine's own compilers, the same on Debian 12 and 13.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 # tools: our C programs that run in dom0.
 
 tools_sources=(lib/tools.sh lib/sdk.sh tools/client.c tools/watch.c tools/log-events.c

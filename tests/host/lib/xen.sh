@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 # The Xen that the emulated host runs: XEN=4.17 (Debian 12's, the default) or 4.20
 # (Debian 13's), and the Debian release that all of the host's packages are of.
 # Sourced; expects nothing.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Reads a dump through libkdumpfile on behalf of a script.
  *

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """A dump through libkdumpfile: the program built from kdump-read.c, which the
 environment's KDUMP_READ names, answers requests."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """The kernel log of a Linux 5.10 or later dump, read through VMCOREINFO alone.
 
 The structures are those of kernel/printk/printk_ringbuffer.h (Linux 6.1); every

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The client of a PostgreSQL server: one transaction for each number.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Event lines: "EVT <seconds> <name> <json>\n", one write() each so that
  * lines of several programs on the same port never mix. Seconds are

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Loads FPU state for ever, in bursts of 10,000 loads with a pause of a millisecond
  * after each. Under QEMU every fldenv writes a word of processor 0's state from the

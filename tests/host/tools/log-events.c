@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Follows xl's log and writes an event for each line: "log" for a line of
  * libvicover's, "xl" for one of xl's own. Of another log, each line is an EVENT.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * What a service owes its client: numbered writes are committed one at a time,
  * each until it is acknowledged, so that 1..acked must all be stored. Events:

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Watches the host from dom0 through libxenctrl, at little cost.
  *
