@@ -42,6 +42,7 @@ int main(int argc, char **argv)
 {
     struct vicover_options options = {
         .struct_size = sizeof(options),
+        .spec = "events=/nobody/listens",
         .name = "descriptors",
         .dump_dir = argc > 1 ? argv[1] : ".",
         .log = log_line,

@@ -10,21 +10,26 @@
 
 static struct vicover_options options;
 static struct vicover_image image;
-/* At this text in the log no more files can be opened. */
-static const char *no_more_files_at;
+/* Once the dump has begun no more files can be opened. */
+static int no_more_files;
 static int in_doubt;
 
-static void log_line(void *user, vicover_level level, const char *message)
+static int is_of_dump(const struct vicover_event *happened, const char *event)
+{
+    return !strcmp(happened->about, "dump") && !strcmp(happened->event, event);
+}
+
+static void on_event(void *user, const struct vicover_event *happened)
 {
     struct rlimit none;
 
-    (void)user, (void)level;
-    if (no_more_files_at && strstr(message, no_more_files_at)) {
+    (void)user;
+    if (no_more_files && is_of_dump(happened, "started")) {
         CHECK(getrlimit(RLIMIT_NOFILE, &none) == 0);
         none.rlim_cur = 0;
         CHECK(setrlimit(RLIMIT_NOFILE, &none) == 0);
     }
-    in_doubt |= strstr(message, "may not outlast a power cut") != NULL;
+    in_doubt |= is_of_dump(happened, "not_lasting");
 }
 
 static void reset(const char *directory, const char *spec)
@@ -34,11 +39,11 @@ static void reset(const char *directory, const char *spec)
     options.spec = spec;
     options.name = "ends";
     options.dump_dir = directory;
-    options.log = log_line;
+    options.event = on_event;
     memset(&image, 0, sizeof(image));
     image.struct_size = sizeof(image);
     image.memory_bytes = 8 << 20;
-    no_more_files_at = NULL;
+    no_more_files = 0;
     in_doubt = 0;
 }
 
@@ -114,7 +119,7 @@ int main(int argc, char **argv)
 
     /* It is whole and has its name, but the directory cannot be synced. */
     reset(directory, "format=elf");
-    no_more_files_at = "dumping to";
+    no_more_files = 1;
     CHECK(dump(0, path, sizeof(path)) == VICOVER_OK);
     CHECK(in_doubt);
     is(path, ".elf", VICOVER_DUMP_COMPLETE);
@@ -122,7 +127,7 @@ int main(int argc, char **argv)
 
     /* Its checksums cannot be put beside it. */
     reset(directory, "compress=none");
-    no_more_files_at = "dumping to";
+    no_more_files = 1;
     CHECK(dump(0, path, sizeof(path)) == VICOVER_ERR_IO);
     is(path, ".kdump.incomplete", VICOVER_DUMP_INCOMPLETE);
     CHECK(files_in(directory) == 0);

@@ -17,7 +17,19 @@ AT(vicover_options, log_user, 40);
 AT(vicover_options, flags, 48);
 AT(vicover_options, sink_fd, 52);
 AT(vicover_options, dump_file, 56);
-_Static_assert(sizeof(struct vicover_options) >= 64, "vicover_options shrank");
+AT(vicover_options, event, 64);
+AT(vicover_options, event_user, 72);
+_Static_assert(sizeof(struct vicover_options) >= 80, "vicover_options shrank");
+
+AT(vicover_event, struct_size, 0);
+AT(vicover_event, level, 8);
+AT(vicover_event, reserved, 12);
+AT(vicover_event, elapsed_ms, 16);
+AT(vicover_event, about, 24);
+AT(vicover_event, event, 32);
+AT(vicover_event, message, 40);
+AT(vicover_event, record, 48);
+_Static_assert(sizeof(struct vicover_event) >= 56, "vicover_event shrank");
 
 AT(vicover_image, struct_size, 0);
 AT(vicover_image, path, 8);

@@ -52,7 +52,7 @@ extern "C" {
 /* The ABI this header describes. The low 16 bits grow with every addition; a
  * library is usable when its high 16 bits are equal and its low ones are not
  * smaller. */
-#define VICOVER_ABI_VERSION 0x00000006u
+#define VICOVER_ABI_VERSION 0x00000007u
 
 /* Status codes: never reused, never renumbered. */
 typedef int32_t vicover_status;
@@ -92,6 +92,26 @@ typedef int32_t vicover_level;
 typedef void (*vicover_log_fn)(void *user, vicover_level level,
                                const char *message);
 
+/* Something that happened in a job. Its texts are the library's, and good until the
+ * callback returns. Members may be added at the end: look at struct_size before
+ * reading one that is not of version 7. Since 7. */
+struct vicover_event {
+    size_t        struct_size; /* of the library's struct vicover_event */
+    vicover_level level;
+    uint32_t      reserved;    /* zero */
+    uint64_t      elapsed_ms;  /* since the job was started */
+    const char   *about;       /* what happened, in two words: "recovery", ... */
+    const char   *event;       /* ... "settled" */
+    const char   *message;     /* the line that vicover_log_fn gets */
+    const char   *record;      /* all of it as one JSON object in a line: version
+                                * (1), guest, at_ms, level, about, event, the
+                                * event's own members, whose names end in their
+                                * units, and line. Members may be added */
+};
+
+/* Receives events; called as a vicover_log_fn is, before it. Since 7. */
+typedef void (*vicover_event_fn)(void *user, const struct vicover_event *event);
+
 /* What every job needs to know. */
 struct vicover_options {
     size_t         struct_size; /* sizeof(struct vicover_options) */
@@ -110,6 +130,8 @@ struct vicover_options {
                                  * file, by the call that starts the job. Ends in
                                  * .incomplete until the dump is complete; NULL:
                                  * dump_dir. Since 3 */
+    vicover_event_fn event;     /* NULL: no events. Since 7 */
+    void            *event_user; /* handed to event unchanged. Since 7 */
 };
 
 /* The dump goes to sink_fd and not to a file of its own. A regular file or a

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //! Why a job failed, as a chain of causes.
 
+use serde::Serialize;
+
 use crate::host::HostError;
 use crate::options::OptionError;
 
@@ -46,7 +48,40 @@ pub enum Error {
     Internal(String),
 }
 
+/// The kinds of [`Error`], for programs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorKind {
+    /// An option or another thing that the caller said.
+    Option,
+    /// A file, a directory or a disk.
+    Io,
+    /// Xen or libxl.
+    Host,
+    /// The caller asked to stop.
+    Cancelled,
+    /// Not possible in this build or for this guest.
+    Unsupported,
+    /// Another job is in the way.
+    Busy,
+    /// A bug of ours.
+    Internal,
+}
+
 impl Error {
+    /// What kind of error it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Options(_) => ErrorKind::Option,
+            Self::Io { .. } | Self::DumpStart(_) | Self::Dump(_) => ErrorKind::Io,
+            Self::Host { .. } => ErrorKind::Host,
+            Self::Cancelled => ErrorKind::Cancelled,
+            Self::Unsupported(_) => ErrorKind::Unsupported,
+            Self::Busy(_) => ErrorKind::Busy,
+            Self::Internal(_) => ErrorKind::Internal,
+        }
+    }
+
     /// Attaches the step of the story to a refusal of the host.
     pub fn host(step: &'static str) -> impl FnOnce(HostError) -> Self {
         move |source| Self::Host { step, source }

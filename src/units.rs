@@ -4,10 +4,13 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use crate::addr::PAGE_SIZE;
 
 /// An amount of bytes: "512 bytes", "1.5 KiB", "64 MiB".
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(transparent)]
 pub struct Size(pub u64);
 
 impl Size {
@@ -42,6 +45,13 @@ impl fmt::Display for Size {
 /// A length of time: "40 ms", "2.35 s", "3 min 5 s", "2 h 10 min".
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Span(pub Duration);
+
+/// Whole milliseconds.
+impl Serialize for Span {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX))
+    }
+}
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

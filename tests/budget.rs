@@ -25,7 +25,8 @@ use vicover::host::memory::{Faults, MemoryHost};
 use vicover::job::Shared;
 use vicover::options::Options;
 use vicover::story::recover::dump_only;
-use vicover::told::log::JobLog;
+use vicover::told::event::{DumpEvent, Event};
+use vicover::told::kept::Kept;
 
 const FRAMES: u64 = 0x6000;
 /// Where programs' pages, page cache and free pages are, 4096 frames each.
@@ -133,7 +134,7 @@ impl View for PlainView {
 }
 
 struct Told {
-    log: String,
+    log: Kept,
     result: Result<(), Error>,
     directory: tempfile::TempDir,
 }
@@ -152,25 +153,28 @@ fn dump_of(image: Arc<dyn Image>, options: &str) -> Told {
     }
 }
 
-fn dump_into(dir: &Path, image: Arc<dyn Image>, options: &str) -> (String, Result<(), Error>) {
+fn dump_into(dir: &Path, image: Arc<dyn Image>, options: &str) -> (Kept, Result<(), Error>) {
     let host = MemoryHost::new(image, 1, Faults::default());
-    let lines = Arc::new(Mutex::new(Vec::<String>::new()));
-    let sink = lines.clone();
-    let log = JobLog::new(
-        "guest",
-        Some(Box::new(move |_, line| {
-            sink.lock().unwrap().push(line.into())
-        })),
-    );
+    let log = Kept::default();
     let target = Target {
         options: Options::parse(options).unwrap(),
         name: "guest".into(),
         dump_dir: dir.into(),
         sink: Mutex::default(),
     };
-    let result = dump_only(&host, &target, &|| (), &Shared::new(log));
-    let log = lines.lock().unwrap().join("\n");
+    let result = dump_only(&host, &target, &|| (), &Shared::new(log.log("guest")));
     (log, result)
+}
+
+/// Pages are left out for lack of room.
+fn is_left_out(event: &Event) -> bool {
+    let room = |event: &DumpEvent| {
+        matches!(
+            event,
+            DumpEvent::LeftOut { .. } | DumpEvent::NoRoomForLast { .. }
+        )
+    };
+    matches!(event, Event::Dump(event) if room(event))
 }
 
 /// The one dump there is.
@@ -199,7 +203,7 @@ fn found(directory: &Path) -> Report {
 fn a_dump_that_fits_is_what_was_asked_for() {
     let told = dump("dump_level=0,compress=none");
     told.result.unwrap();
-    assert!(!told.log.contains("no room"), "{}", told.log);
+    assert!(!told.log.has(is_left_out), "{}", told.log);
     let length = found(told.directory.path()).length;
     assert!(length > (3 * EACH) << PAGE_SHIFT);
 }
@@ -224,7 +228,7 @@ fn the_least_useful_pages_are_left_out_first() {
         let room = whole - gone * each - each / 2;
         let told = dump(&format!("dump_level=0,compress=none,max_dump_size={room}"));
         told.result.unwrap();
-        assert!(told.log.contains("the most useful"), "{}", told.log);
+        assert!(told.log.has(is_left_out), "{}", told.log);
         let report = found(told.directory.path());
         assert!(report.length <= room && report.length > room - room / 20);
         let dumped = dumped(&path_in(told.directory.path()), FRAMES);

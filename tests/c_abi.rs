@@ -60,6 +60,22 @@ fn path_name_and_verdict_agree_however_a_dump_ends() {
 }
 
 #[test]
+fn events_reach_callback_and_socket_as_the_log_tells_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let records = run("events", directory.path());
+    let mut names = Vec::new();
+    for record in records.lines() {
+        let record: serde_json::Value = serde_json::from_str(record).expect("JSON in a line");
+        assert_eq!(record["version"], 1);
+        assert_eq!(record["guest"], "events \"x\"");
+        names.push(format!("{} {}", record["about"], record["event"]).replace('"', ""));
+    }
+    let place = |name: &str| names.iter().position(|one| one == name);
+    let order = ["guest seen", "dump started", "dump complete"].map(place);
+    assert!(order[0].is_some() && order.is_sorted(), "{names:?}");
+}
+
+#[test]
 fn a_c_program_dumps_a_guest() {
     let directory = tempfile::tempdir().unwrap();
     let path = run("dump_image", directory.path());

@@ -19,7 +19,10 @@ use guests::synthetic::{Guest, RELEASE};
 use support::run;
 use vicover::addr::{Gfn, GfnRange, GuestPhys, PAGE_SHIFT, PAGE_SIZE};
 use vicover::drain::Target;
+use vicover::guest::doubt::Doubt;
 use vicover::guest::identity::Processor;
+use vicover::guest::kernel::Refusal;
+use vicover::guest::locate::LocateError;
 use vicover::guest::memory::GuestMemory;
 use vicover::host::images::{Image, View};
 use vicover::host::memory::{Faults, MemoryHost};
@@ -27,7 +30,8 @@ use vicover::host::VcpuState;
 use vicover::job::Shared;
 use vicover::options::Options;
 use vicover::story::recover::dump_only;
-use vicover::told::log::JobLog;
+use vicover::told::event::{Event, GuestEvent};
+use vicover::told::kept::Kept;
 
 /// Memory made by hand as the in-memory host's image.
 struct HandMade {
@@ -60,7 +64,7 @@ impl View for HandMadeView {
 
 struct Dump {
     directory: tempfile::TempDir,
-    log: String,
+    log: Kept,
     /// All of memory, in a file.
     expected: PathBuf,
 }
@@ -83,10 +87,8 @@ impl Dump {
             vcpus: vec![state],
         };
         let host = MemoryHost::new(Arc::new(image), 1, Faults::default());
-        let lines = Arc::new(Mutex::new(Vec::<String>::new()));
-        let sink = lines.clone();
-        let take = move |_, line: &str| sink.lock().unwrap().push(line.to_owned());
-        let shared = Shared::new(JobLog::new("guest", Some(Box::new(take))));
+        let log = Kept::default();
+        let shared = Shared::new(log.log("guest"));
         let target = Target {
             options: Options::parse("").unwrap(),
             name: "guest".into(),
@@ -94,7 +96,6 @@ impl Dump {
             sink: Mutex::default(),
         };
         dump_only(&host, &target, &|| (), &shared).unwrap();
-        let log = lines.lock().unwrap().join("\n");
         Self {
             directory,
             log,
@@ -117,8 +118,21 @@ impl Dump {
         String::from_utf8(field[..end].to_vec()).unwrap()
     }
 
-    fn assert_told(&self, line: &str) {
-        assert!(self.log.contains(line), "no '{line}' in\n{}", self.log);
+    /// Why every page is dumped.
+    fn refusal(&self) -> LocateError {
+        let events = self.log.events();
+        let refused = events.into_iter().find_map(|event| match event {
+            Event::Guest(GuestEvent::Doubted {
+                doubt: Doubt::NoKernel(error),
+            }) => Some(error),
+            _ => None,
+        });
+        refused.unwrap_or_else(|| panic!("{}", self.log))
+    }
+
+    fn assert_told(&self, event: GuestEvent) {
+        let event = Event::from(event);
+        assert!(self.log.has(|told| *told == event), "{}", self.log);
     }
 
     /// drgn reads every page by physical address; the platform that it names.
@@ -157,8 +171,15 @@ fn a_guest_without_a_description_is_not_called_linux() {
     let dump = Dump::of(memory, processor);
     assert_eq!(dump.name(0), "(unknown)");
     assert_eq!(dump.name(2), "(unknown)");
-    dump.assert_told("every page is dumped: no VMCOREINFO in 4096 pages");
-    dump.assert_told("the dump does not say which kernel it is of");
+    let nothing = LocateError::Nothing {
+        pages_probed: 4096,
+        whole: true,
+    };
+    assert_eq!(dump.refusal(), nothing);
+    dump.assert_told(GuestEvent::Unconfirmed {
+        release: None,
+        is_32_bit: false,
+    });
 }
 
 #[test]
@@ -168,14 +189,28 @@ fn what_is_not_confirmed_is_in_the_dump_and_is_told_to_be_that() {
         (dump.name(0), dump.name(2)),
         ("Linux".into(), RELEASE.into())
     );
-    dump.assert_told(&format!("(Linux {RELEASE}): no processor runs this kernel"));
-    let told = format!("what Linux {RELEASE} says of itself, which is not confirmed");
-    dump.assert_told(&told);
+    let LocateError::Refused { refused, .. } = dump.refusal() else {
+        panic!("{}", dump.log);
+    };
+    assert_eq!(refused[0].why, Refusal::NotRun);
+    dump.assert_told(GuestEvent::Unconfirmed {
+        release: Some(RELEASE.into()),
+        is_32_bit: false,
+    });
 
     let dump = of_32_bits();
     assert_eq!(dump.name(4), "i686");
-    dump.assert_told("at 0x1fff (Linux 6.1.0-686-pae): a 32-bit kernel");
-    dump.assert_told("drgn reads it by physical address");
+    let LocateError::Refused { refused, .. } = dump.refusal() else {
+        panic!("{}", dump.log);
+    };
+    assert_eq!(
+        (refused[0].gfn, &refused[0].why),
+        (Gfn(0x1fff), &Refusal::Bits32)
+    );
+    dump.assert_told(GuestEvent::Unconfirmed {
+        release: Some("6.1.0-686-pae".into()),
+        is_32_bit: true,
+    });
 }
 
 #[test]

@@ -106,7 +106,7 @@ fn target(sink: impl Sink + 'static) -> Target {
 
 /// Runs the job to its end; its error, if any, and its outcome.
 fn dump(domain: Running, target: Target) -> (Option<String>, Outcome) {
-    let log = JobLog::new("live", Some(Box::new(|_, _| {})));
+    let log = JobLog::new("live", Some(Box::new(|_| {})));
     let pauses = Arc::clone(&domain.pauses);
     let job = Job::start(log, move |shared| live::dump(&domain, &target, shared)).unwrap();
     assert!(job.shared.wait(None, |seen| seen.phase == Phase::Done));
@@ -200,7 +200,7 @@ fn it_runs_again_after_a_panic() {
 
 /// A job's state that says nothing.
 fn quiet() -> Arc<Shared> {
-    let log = JobLog::new("live", Some(Box::new(|_, _| {})));
+    let log = JobLog::new("live", Some(Box::new(|_| {})));
     Arc::new(Shared::new(log))
 }
 

@@ -15,6 +15,8 @@ use vicover::host::Access;
 use vicover::job::{Outcome, Shared};
 use vicover::options::Options;
 use vicover::story::recover::{dump_only, recover};
+use vicover::told::event::{DumpEvent, Event};
+use vicover::told::kept::Kept;
 use vicover::told::log::JobLog;
 
 const FRAMES: u64 = 64 * 512;
@@ -23,7 +25,7 @@ struct Told {
     host: MemoryHost,
     outcome: Outcome,
     error: Option<String>,
-    log: String,
+    log: Kept,
     path: PathBuf,
     report: Report,
     _directory: tempfile::TempDir,
@@ -43,10 +45,14 @@ impl Told {
     fn is_incomplete(&self, why: &str) {
         let said = self.error.as_ref().is_some_and(|error| error.contains(why));
         self.check(said, "the job's error");
-        self.check(self.log.contains("dump incomplete:"), "the log");
-        self.check(!self.log.contains("dump complete:"), "the log");
-        self.check(self.log.contains(why), "the log says why");
-        self.check(self.log.lines().count() < 40, "the log is long");
+        let incomplete = |event: &Event| match event {
+            Event::Dump(DumpEvent::Incomplete { why: told, .. }) => told.text.contains(why),
+            _ => false,
+        };
+        self.check(self.log.has(incomplete), "the log says why");
+        let complete = |event: &Event| matches!(event, Event::Dump(DumpEvent::Complete { .. }));
+        self.check(!self.log.has(complete), "the log");
+        self.check(self.log.events().len() < 40, "the log is long");
         let named = self.path.extension().is_some_and(|end| end == "incomplete");
         self.check(named, "the name");
         let unfinished = Verdict::Incomplete("was not finished".into());
@@ -67,10 +73,8 @@ fn dumped(host: &MemoryHost, target: &Target, shared: &Shared) -> Result<(), Err
 fn tell(work: Work, options: &str, faults: Faults) -> Told {
     let directory = tempfile::tempdir().unwrap();
     let host = MemoryHost::new(Arc::new(SyntheticImage::new(FRAMES)), 1, faults);
-    let lines = Arc::new(Mutex::new(Vec::<String>::new()));
-    let sink = lines.clone();
-    let sink = Box::new(move |_, line: &str| sink.lock().unwrap().push(line.into()));
-    let shared = Shared::new(JobLog::new("guest", Some(sink)));
+    let log = Kept::default();
+    let shared = Shared::new(log.log("guest"));
     let target = Target {
         options: Options::parse(&format!("dump_level=0,{options}")).unwrap(),
         name: "guest".into(),
@@ -79,7 +83,6 @@ fn tell(work: Work, options: &str, faults: Faults) -> Told {
     };
     let result = work(&host, &target, &shared);
     let path = shared.dump_path().unwrap_or_default();
-    let log = lines.lock().unwrap().join("\n");
     let report = verify(&path).unwrap_or_else(|error| panic!("{error}; log:\n{log}"));
     Told {
         host,
@@ -98,7 +101,7 @@ fn maps_to_understand() -> u64 {
     let faults = Faults::default();
     let host = MemoryHost::new(Arc::new(SyntheticImage::new(FRAMES)), 1, faults);
     let directory = tempfile::tempdir().unwrap();
-    let shared = Shared::new(JobLog::new("guest", Some(Box::new(|_, _| {}))));
+    let shared = Shared::new(JobLog::new("guest", Some(Box::new(|_| {}))));
     let target = Target {
         options: Options::parse("dump_level=0").unwrap(),
         name: "guest".into(),
@@ -158,7 +161,8 @@ fn mappings_that_fail_leave_an_incomplete_dump_with_all_the_rest() {
         told.is_incomplete("refused as asked for");
         let in_it = told.report.stored_pages + told.report.zero_pages;
         told.check(in_it > FRAMES / 2, "pages that were there");
-        told.check(told.log.contains("more ranges"), "how many is said");
+        let more = |event: &Event| matches!(event, Event::Dump(DumpEvent::MoreMissed { .. }));
+        told.check(told.log.has(more), "how many is said");
     }
 }
 
@@ -171,10 +175,13 @@ fn pages_that_the_guest_does_not_have_are_stated_in_a_complete_dump() {
     let told = tell(dumped, "", faults);
     let absent = FRAMES.div_ceil(7);
     told.check(told.error.is_none(), "no error");
-    told.check(
-        told.log.contains(&format!("{absent} unreadable")),
-        "the log",
-    );
+    let stated = |event: &Event| match event {
+        Event::Dump(DumpEvent::Complete {
+            unreadable_pages, ..
+        }) => *unreadable_pages == absent,
+        _ => false,
+    };
+    told.check(told.log.has(stated), "the log");
     told.check(told.report.verdict == Verdict::Complete, "the verdict");
     assert_eq!(told.report.lost_pages, absent);
 }

@@ -8,12 +8,14 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use guests::synthetic::{Guest, RELEASE};
 use vicover::addr::{GfnRange, GuestPhys, PAGE_SIZE};
 use vicover::drain::Target;
+use vicover::guest::doubt::Doubt;
+use vicover::guest::locate::LocateError;
 use vicover::guest::memory::GuestMemory;
 use vicover::host::images::{FileImage, Image, View};
 use vicover::host::memory::{Event, Faults, MemoryHost};
@@ -21,7 +23,8 @@ use vicover::host::VcpuState;
 use vicover::job::{Job, Phase, Shared};
 use vicover::options::Options;
 use vicover::story::recover::{dump_only, recover};
-use vicover::told::log::JobLog;
+use vicover::told::event::{self as told, GuestEvent};
+use vicover::told::kept::Kept;
 
 /// What a wait for an event may take before the test has failed.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -117,32 +120,24 @@ fn lost() -> Vec<VcpuState> {
     }]
 }
 
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<String>>>);
-
-impl Lines {
-    fn log(&self) -> JobLog {
-        let lines = self.0.clone();
-        let sink = move |_, line: &str| lines.lock().unwrap().push(line.to_owned());
-        JobLog::new("guest", Some(Box::new(sink)))
+/// Waits until why every page is dumped is told.
+fn wait_doubt(kept: &Kept) -> Doubt {
+    let doubted =
+        |event: &told::Event| matches!(event, told::Event::Guest(GuestEvent::Doubted { .. }));
+    match kept.wait(DEADLINE, doubted) {
+        Some(told::Event::Guest(GuestEvent::Doubted { doubt })) => doubt,
+        _ => panic!("nothing is doubted:\n{kept}"),
     }
+}
 
-    /// The first line that holds `part`, when it is there.
-    fn find(&self, part: &str) -> Option<String> {
-        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.iter().find(|line| line.contains(part)).cloned()
-    }
-
-    fn wait(&self, part: &str) -> String {
-        let since = Instant::now();
-        loop {
-            if let Some(line) = self.find(part) {
-                return line;
-            }
-            assert!(since.elapsed() < DEADLINE, "no '{part}' in {:?}", self.0);
-            std::thread::yield_now();
-        }
-    }
+/// The search was ended before all of memory was looked at.
+fn assert_search_ended(kept: &Kept) {
+    let doubt = wait_doubt(kept);
+    let ended = matches!(
+        &doubt,
+        Doubt::NoKernel(LocateError::Nothing { whole: false, .. })
+    );
+    assert!(ended, "{doubt:?}");
 }
 
 fn target(dir: &Path) -> Target {
@@ -154,10 +149,10 @@ fn target(dir: &Path) -> Target {
     }
 }
 
-fn start(image: Watched, dir: &Path, lines: &Lines) -> Job {
+fn start(image: Watched, dir: &Path, kept: &Kept) -> Job {
     let host = MemoryHost::new(Arc::new(image), 1, Faults::default());
     let target = target(dir);
-    Job::start(lines.log(), move |shared| {
+    Job::start(kept.log("guest"), move |shared| {
         dump_only(&host, &target, &|| (), shared)
     })
     .unwrap()
@@ -180,11 +175,11 @@ fn cancel(job: Job, within: Duration) {
 fn a_search_of_a_tebibyte_is_over_within_a_second_of_its_cancel() {
     let dir = tempfile::tempdir().unwrap();
     let probes = Arc::new(Probes::default());
-    let lines = Lines::default();
+    let kept = Kept::default();
     let job = start(
         empty(dir.path(), 1 << 40, Vec::new(), &probes),
         dir.path(),
-        &lines,
+        &kept,
     );
     probes.wait_begun();
     assert_eq!(job.shared.snapshot().phase, Phase::Understand);
@@ -195,18 +190,19 @@ fn a_search_of_a_tebibyte_is_over_within_a_second_of_its_cancel() {
 fn a_search_in_spite_of_registers_ends_by_itself() {
     let dir = tempfile::tempdir().unwrap();
     let probes = Arc::new(Probes::default());
-    let lines = Lines::default();
+    let kept = Kept::default();
     let job = start(
         empty(dir.path(), 1 << 35, lost(), &probes),
         dir.path(),
-        &lines,
+        &kept,
     );
-    let said = lines.wait("then the search was ended");
-    assert!(
-        said.starts_with("every page is dumped: no VMCOREINFO in "),
-        "{said}"
-    );
-    lines.wait("the dump does not say which kernel it is of");
+    assert_search_ended(&kept);
+    let unnamed = told::Event::from(GuestEvent::Unconfirmed {
+        release: None,
+        is_32_bit: false,
+    });
+    let told = kept.wait(DEADLINE, |event| *event == unnamed);
+    assert!(told.is_some(), "{kept}");
     cancel(job, DEADLINE);
 }
 
@@ -229,11 +225,11 @@ fn recovery_does_not_wait_for_a_search() {
     let image = empty(dir.path(), bytes, Vec::new(), &probes);
     let crashed = MemoryHost::new(Arc::new(image), 1, Faults::default());
     *host.lock().unwrap() = Some(crashed.clone());
-    let lines = Lines::default();
-    let shared = Shared::new(lines.log());
+    let kept = Kept::default();
+    let shared = Shared::new(kept.log("guest"));
     let toolstack = Box::new(crashed.clone());
     recover(&crashed, toolstack, None, &target(dir.path()), &shared).unwrap();
-    lines.wait("then the search was ended");
+    assert_search_ended(&kept);
     let pages = bytes / PAGE_SIZE as u64;
     let probed = probes.number.load(Relaxed);
     assert!(probed < pages, "{probed} of {pages} pages");
@@ -262,18 +258,26 @@ fn registers_beside_an_image_lead_to_its_kernel() {
     text += &format!("CR3={:x} CR4=000006f0\n", guest.root());
     fs::write(dir.path().join("registers"), text).unwrap();
 
-    let lines = Lines::default();
+    let kept = Kept::default();
     let image = FileImage::open(dir.path()).unwrap();
     let host = MemoryHost::new(Arc::new(image), 3, Faults::default());
     dump_only(
         &host,
         &target(dir.path()),
         &|| (),
-        &Shared::new(lines.log()),
+        &Shared::new(kept.log("guest")),
     )
     .unwrap();
-    let told = |part: &str| assert!(lines.find(part).is_some(), "no '{part}': {:?}", lines.0);
-    told(&format!("guest runs Linux {RELEASE}"));
-    told("found by the processors in 514 pages");
-    told("guest: 1 vCPU,"); // the image's own
+    let told = |right: &dyn Fn(&GuestEvent) -> bool| {
+        let right = |event: &told::Event| matches!(event, told::Event::Guest(seen) if right(seen));
+        assert!(kept.has(right), "{kept}");
+    };
+    told(&|seen| matches!(seen, GuestEvent::Kernel { release } if release == RELEASE));
+    told(&|seen| {
+        let expected = (false, 514);
+        matches!(seen, GuestEvent::Vmcoreinfo { by_search, pages_probed, .. }
+            if (*by_search, *pages_probed) == expected)
+    });
+    // The image's own.
+    told(&|seen| matches!(seen, GuestEvent::Seen { vcpus: 1, .. }));
 }

@@ -14,7 +14,8 @@ use vicover::job::{Job, Outcome, Phase, Shared};
 use vicover::options::Options;
 use vicover::story::recover::recover;
 use vicover::story::standby;
-use vicover::told::log::JobLog;
+use vicover::told::event::{self as told, RecoveryEvent, StandbyEvent};
+use vicover::told::kept::Kept;
 
 const FRAMES: u64 = 16 * 512;
 const OFTEN: Duration = Duration::from_millis(1);
@@ -80,22 +81,25 @@ impl StandbyHost for Builder {
     }
 }
 
-/// Starts to keep a standby; returns its job and what the log says.
-fn keep(mut builder: Builder, boot: bool) -> (Job, Told) {
-    let log = Told::default();
-    let lines = log.clone();
-    let sink = Box::new(move |_, line: &str| lines.lock().unwrap().push(line.into()));
+/// Starts to keep a standby; returns its job and what is told of it.
+fn keep(mut builder: Builder, boot: bool) -> (Job, Kept) {
+    let kept = Kept::default();
     let work = move |shared: &Shared| standby::keep(&mut builder, boot, OFTEN, shared);
-    (
-        Job::start(JobLog::new("guest", Some(sink)), work).unwrap(),
-        log,
-    )
+    (Job::start(kept.log("guest"), work).unwrap(), kept)
 }
 
-fn wait_for(lines: &Told, text: &str) {
+/// Waits until a standby is ready.
+fn wait_ready(kept: &Kept) {
+    let ready =
+        |event: &told::Event| matches!(event, told::Event::Standby(StandbyEvent::Ready { .. }));
+    assert!(kept.wait(DEADLINE, ready).is_some(), "{kept}");
+}
+
+/// Waits until a builder has done something.
+fn wait_done(done: &Told, what: &str) {
     let end = Instant::now() + DEADLINE;
-    while !lines.lock().unwrap().iter().any(|line| line.contains(text)) {
-        assert!(Instant::now() < end, "no '{text}' in {lines:?}");
+    while !done.lock().unwrap().iter().any(|line| line == what) {
+        assert!(Instant::now() < end, "no '{what}' in {done:?}");
         std::thread::yield_now();
     }
 }
@@ -110,13 +114,19 @@ fn ended(job: Job) -> Option<String> {
 
 struct Recovered {
     host: MemoryHost,
-    log: Told,
+    log: Kept,
     shared: Shared,
 }
 
 impl Recovered {
-    fn log(&self) -> String {
-        self.log.lock().unwrap().join("\n")
+    /// Why the standby was not used.
+    fn not_used(&self) -> String {
+        let events = self.log.events();
+        let why = events.into_iter().find_map(|event| match event {
+            told::Event::Standby(StandbyEvent::NotUsed { why }) => Some(why),
+            _ => None,
+        });
+        why.unwrap_or_else(|| panic!("{}", self.log))
     }
 }
 
@@ -132,10 +142,8 @@ fn crash(keeper: &Shared, faults: Faults) -> Recovered {
 fn try_recover(keeper: &Shared, faults: Faults) -> (Recovered, Result<(), Error>) {
     let directory = tempfile::tempdir().unwrap();
     let host = MemoryHost::new(Arc::new(SyntheticImage::new(FRAMES)), 1, faults);
-    let log = Told::default();
-    let lines = log.clone();
-    let sink = Box::new(move |_, line: &str| lines.lock().unwrap().push(line.into()));
-    let shared = Shared::new(JobLog::new("guest", Some(sink)));
+    let log = Kept::default();
+    let shared = Shared::new(log.log("guest"));
     let target = Target {
         options: Options::default(),
         name: "guest".into(),
@@ -152,7 +160,7 @@ fn try_recover(keeper: &Shared, faults: Faults) -> (Recovered, Result<(), Error>
 fn a_standby_runs_before_any_page_is_released_and_gets_the_memory() {
     let told = Told::default();
     let (job, log) = keep(Builder::new(&told, &[RECIPE]), false);
-    wait_for(&log, "is ready and holds");
+    wait_ready(&log);
     let recovered = crash(&job.shared, Faults::default());
     assert_eq!(recovered.shared.snapshot().outcome, Outcome::Adopted);
     let events = recovered.host.events();
@@ -180,7 +188,7 @@ fn a_standby_runs_before_any_page_is_released_and_gets_the_memory() {
 fn one_that_is_cancelled_is_discarded() {
     let told = Told::default();
     let (job, log) = keep(Builder::new(&told, &["a"]), true);
-    wait_for(&log, "is ready and holds");
+    wait_ready(&log);
     job.shared.cancel();
     assert_eq!(ended(job), None);
     assert_eq!(*told.lock().unwrap(), ["booted a", "discarded a"]);
@@ -190,15 +198,11 @@ fn one_that_is_cancelled_is_discarded() {
 fn one_that_is_out_of_date_is_not_used_but_a_domain_is_built() {
     let told = Told::default();
     let (job, log) = keep(Builder::new(&told, &["an older kernel"]), false);
-    wait_for(&log, "is ready and holds");
+    wait_ready(&log);
     let recovered = crash(&job.shared, Faults::default());
     assert!(recovered.host.events().contains(&Event::Created));
-    let text = recovered.log();
-    assert!(
-        text.contains("not used, a recovery domain is built instead"),
-        "{text}"
-    );
-    assert!(text.contains("boot files have changed"), "{text}");
+    let changed = "the guest's configuration or boot files have changed";
+    assert_eq!(recovered.not_used(), changed);
     job.shared.cancel();
     assert_eq!(ended(job), None);
     let told = told.lock().unwrap();
@@ -212,7 +216,7 @@ fn one_that_is_out_of_date_is_not_used_but_a_domain_is_built() {
 fn one_that_cannot_get_the_disks_is_replaced_by_a_new_domain() {
     let told = Told::default();
     let (job, log) = keep(Builder::new(&told, &[RECIPE]), false);
-    wait_for(&log, "is ready and holds");
+    wait_ready(&log);
     let faults = Faults {
         adoptions: 1,
         // Long enough for the drain to release something, if it did not wait.
@@ -224,7 +228,7 @@ fn one_that_cannot_get_the_disks_is_replaced_by_a_new_domain() {
     let position = |wanted: Event| events.iter().position(|event| *event == wanted);
     assert!(position(Event::Created).is_some());
     assert!(position(Event::InterfacesGone) < position(Event::Created));
-    assert!(recovered.log().contains("refused as asked for"));
+    assert_eq!(recovered.not_used(), "adopt: refused as asked for");
     assert_eq!(ended(job), None);
 }
 
@@ -232,14 +236,20 @@ fn one_that_cannot_get_the_disks_is_replaced_by_a_new_domain() {
 fn interfaces_that_do_not_go_keep_nobody_down() {
     let told = Told::default();
     let (job, log) = keep(Builder::new(&told, &[RECIPE]), false);
-    wait_for(&log, "is ready and holds");
+    wait_ready(&log);
     let faults = Faults {
         interfaces: true,
         ..Faults::default()
     };
     let recovered = crash(&job.shared, faults);
     assert_eq!(recovered.shared.snapshot().outcome, Outcome::Adopted);
-    assert!(recovered.log().contains("keeps interfaces until"));
+    let kept = |event: &told::Event| {
+        matches!(
+            event,
+            told::Event::Recovery(RecoveryEvent::InterfacesKept { .. })
+        )
+    };
+    assert!(recovered.log.has(kept), "{}", recovered.log);
     assert_eq!(ended(job), None);
 }
 
@@ -247,7 +257,7 @@ fn interfaces_that_do_not_go_keep_nobody_down() {
 fn one_is_discarded_when_the_crashed_domain_keeps_its_disks() {
     let told = Told::default();
     let (job, log) = keep(Builder::new(&told, &[RECIPE]), false);
-    wait_for(&log, "is ready and holds");
+    wait_ready(&log);
     let faults = Faults {
         detach: true,
         ..Faults::default()
@@ -267,8 +277,10 @@ fn a_guest_that_changes_gets_another_one() {
     // Built, found as it was, found changed, built again.
     let recipes = ["a", "a", "b", "b"];
     let (job, log) = keep(Builder::new(&told, &recipes), false);
-    wait_for(&log, "built anew");
-    wait_for(&told, "built b");
+    let outdated = told::Event::from(StandbyEvent::Outdated);
+    let waited = log.wait(DEADLINE, |event| *event == outdated);
+    assert!(waited.is_some(), "{log}");
+    wait_done(&told, "built b");
     job.shared.cancel();
     assert_eq!(ended(job), None);
     let told = told.lock().unwrap();
@@ -286,5 +298,5 @@ fn where_there_cannot_be_one_the_job_says_why_and_a_crash_does_without() {
     assert_eq!(why, "building a standby: standby: no room");
     let recovered = crash(&keeper, Faults::default());
     assert!(recovered.host.events().contains(&Event::Created));
-    assert!(recovered.log().contains("not built"), "{}", recovered.log());
+    assert_eq!(recovered.not_used(), "it is not built yet");
 }

@@ -7,12 +7,15 @@ use std::sync::{Arc, Mutex};
 
 use vicover::drain::Target;
 use vicover::error::Error;
+use vicover::error::ErrorKind;
 use vicover::host::images::SyntheticImage;
 use vicover::host::memory::{Event, Faults, MemoryHost};
 use vicover::job::{Outcome, Shared};
 use vicover::options::Options;
 use vicover::story::recover::recover;
-use vicover::told::log::JobLog;
+use vicover::told::event::{self as told, DumpEvent, RecoveryEvent};
+use vicover::told::kept::Kept;
+use vicover::units::Span;
 
 const FRAMES: u64 = 16 * 512;
 
@@ -20,13 +23,28 @@ struct Told {
     host: MemoryHost,
     shared: Shared,
     result: Result<(), Error>,
-    log: Arc<Mutex<Vec<String>>>,
+    log: Kept,
     directory: tempfile::TempDir,
 }
 
 impl Told {
-    fn log(&self) -> String {
-        self.log.lock().unwrap().join("\n")
+    fn tells(&self, is_it: impl Fn(&RecoveryEvent) -> bool) -> bool {
+        let is_it = |event: &told::Event| matches!(event, told::Event::Recovery(r) if is_it(r));
+        self.log.has(is_it)
+    }
+
+    /// When the first page was released, and when recovery ran.
+    fn times(&self) -> (Option<Span>, Option<Span>) {
+        let events = self.log.events();
+        let times = events.into_iter().find_map(|event| match event {
+            told::Event::Recovery(RecoveryEvent::Times {
+                first_release,
+                unpaused,
+                ..
+            }) => Some((first_release, unpaused)),
+            _ => None,
+        });
+        times.unwrap_or_else(|| panic!("{}", self.log))
     }
 
     fn position(&self, wanted: Event) -> usize {
@@ -34,7 +52,7 @@ impl Told {
         events
             .iter()
             .position(|event| *event == wanted)
-            .unwrap_or_else(|| panic!("no {wanted:?}; log:\n{}", self.log()))
+            .unwrap_or_else(|| panic!("no {wanted:?}; log:\n{}", self.log))
     }
 
     /// Complete dumps in the directory.
@@ -56,14 +74,8 @@ fn tell(faults: Faults, missing: bool) -> Told {
 fn tell_with(options: &str, faults: Faults, missing: bool) -> Told {
     let directory = tempfile::tempdir().unwrap();
     let host = MemoryHost::new(Arc::new(SyntheticImage::new(FRAMES)), 2, faults);
-    let log = Arc::new(Mutex::new(Vec::new()));
-    let sink = log.clone();
-    let shared = Shared::new(JobLog::new(
-        "guest",
-        Some(Box::new(move |_, line| {
-            sink.lock().unwrap().push(line.into())
-        })),
-    ));
+    let log = Kept::default();
+    let shared = Shared::new(log.log("guest"));
     let target = Target {
         options: Options::parse(options).unwrap(),
         name: "guest".into(),
@@ -101,7 +113,7 @@ fn a_crash_ends_with_a_dump_and_a_successor() {
         Event::Settled,
     ]
     .map(|event| told.position(event));
-    assert!(order.is_sorted(), "{order:?}; log:\n{}", told.log());
+    assert!(order.is_sorted(), "{order:?}; log:\n{}", told.log);
     assert_eq!(told.dumps().len(), 1);
 }
 
@@ -111,26 +123,25 @@ fn the_report_tells_when_memory_came_and_when_recovery_ran() {
     let times = &told.shared.milestones;
     let (first, ran) = (times.first_release.get(), times.unpaused.get());
     assert!(first.is_some() && first < ran, "{first:?}, {ran:?}");
-    let report = told.log();
-    assert!(
-        report.contains("times: first page released after "),
-        "{report}"
-    );
-    assert!(report.contains("recovery unpaused after "), "{report}");
+    let of = |at: Option<&std::time::Duration>| at.copied().map(Span);
+    assert_eq!(told.times(), (of(first), of(ran)));
     let stuck = Faults {
         detach: true,
         ..Faults::default()
     };
-    let report = tell(stuck, false).log();
-    assert!(!report.contains("unpaused after"), "{report}");
+    let told = tell(stuck, false);
+    assert!(!told.tells(|told| matches!(told, RecoveryEvent::Unpaused { .. })));
 }
 
 #[test]
 fn a_complete_dump_is_told_when_it_is_complete() {
-    let report = tell(Faults::default(), false).log();
-    let line = |text| report.lines().position(|line| line.contains(text));
-    let (complete, settled) = (line("dump complete:"), line("settled:"));
-    assert!(complete.is_some() && complete < settled, "{report}");
+    let told = tell(Faults::default(), false);
+    let events = told.log.events();
+    let place = |is_it: &dyn Fn(&told::Event) -> bool| events.iter().position(is_it);
+    let complete = place(&|event| matches!(event, told::Event::Dump(DumpEvent::Complete { .. })));
+    let settled =
+        place(&|event| matches!(event, told::Event::Recovery(RecoveryEvent::Settled { .. })));
+    assert!(complete.is_some() && complete < settled, "{}", told.log);
 }
 
 #[test]
@@ -167,7 +178,12 @@ fn disks_that_do_not_let_go_mean_a_dump_and_no_successor() {
     };
     let told = tell(faults, false);
     told.result.as_ref().unwrap();
-    assert!(told.log().contains("recovery failed (detaching"));
+    let detaching = "detaching the crashed domain's devices";
+    let failed = |told: &RecoveryEvent| match told {
+        RecoveryEvent::Failed { why } => why.text.starts_with(detaching),
+        _ => false,
+    };
+    assert!(told.tells(failed), "{}", told.log);
     assert_eq!(told.shared.snapshot().outcome, Outcome::Dirty);
     assert_eq!(told.host.released(), 0, "one writer to the disk");
     assert!(!told.host.events().contains(&Event::Created));
@@ -185,7 +201,8 @@ fn creating_the_successor_is_tried_twice() {
     );
     told.result.as_ref().unwrap();
     assert_eq!(told.shared.snapshot().outcome, Outcome::Adopted);
-    assert!(told.log().contains("once more with more memory"));
+    let again = |told: &RecoveryEvent| matches!(told, RecoveryEvent::CreatingAgain { .. });
+    assert!(told.tells(again), "{}", told.log);
 }
 
 #[test]
@@ -199,9 +216,14 @@ fn a_successor_that_cannot_be_created_still_leaves_a_dump() {
     );
     // The dump is complete, and nobody is told anything else.
     told.result.as_ref().unwrap();
-    let log = told.log();
-    let why = "recovery failed (creating the recovery domain: create";
-    assert!(log.contains(why), "{log}");
+    let failed = |told: &RecoveryEvent| match told {
+        RecoveryEvent::Failed { why } => {
+            why.kind == ErrorKind::Host
+                && why.text.starts_with("creating the recovery domain: create")
+        }
+        _ => false,
+    };
+    assert!(told.tells(failed), "{}", told.log);
     assert_eq!(told.shared.snapshot().outcome, Outcome::Dirty);
     assert_eq!(told.dumps().len(), 1);
 }
@@ -222,9 +244,10 @@ fn a_successor_that_dies_at_once_does_not_disturb_the_dump() {
     assert_eq!(told.dumps().len(), 1);
     told.position(Event::Destroyed);
     assert!(!told.host.events().contains(&Event::Settled));
-    let log = told.log();
-    assert!(log.contains("is gone"), "{log}");
-    assert!(!log.contains("error") && !log.contains("settl"), "{log}");
+    assert!(told.tells(|told| matches!(told, RecoveryEvent::Gone { .. })));
+    assert!(!told.tells(|told| matches!(told, RecoveryEvent::NotSettled { .. })));
+    let error = |event: &told::Event| event.level() == log::Level::Error;
+    assert!(!told.log.has(error), "{}", told.log);
 }
 
 #[test]
@@ -251,7 +274,8 @@ fn no_other_domain_gets_the_memory_that_is_given_back() {
     assert_eq!(told.shared.snapshot().outcome, Outcome::Adopted);
     let backing = vicover::host::RecoveryDomain::backing(&told.host).unwrap();
     assert_eq!(backing.total, FRAMES, "recovery has its full memory");
-    assert!(!told.log().contains("cannot reserve"), "{}", told.log());
+    let refused = |told: &RecoveryEvent| matches!(told, RecoveryEvent::NotReserved { .. });
+    assert!(!told.tells(refused), "{}", told.log);
 }
 
 #[test]
@@ -272,7 +296,7 @@ fn what_recovery_does_not_take_is_claimed_no_longer_than_there_is_a_crashed_doma
 fn a_dump_that_was_cancelled_before_it_began_leaves_no_file_and_recovery_completes() {
     let directory = tempfile::tempdir().unwrap();
     let host = MemoryHost::new(Arc::new(SyntheticImage::new(FRAMES)), 1, Faults::default());
-    let shared = Shared::new(JobLog::new("guest", Some(Box::new(|_, _| {}))));
+    let shared = Shared::new(Kept::default().log("guest"));
     shared.cancel();
     let target = Target {
         options: Options::default(),
@@ -300,7 +324,11 @@ fn pages_that_are_not_there_are_neither_dumped_nor_released() {
     );
     told.result.as_ref().unwrap();
     assert_eq!(told.host.released(), FRAMES - FRAMES.div_ceil(7));
-    assert!(told
-        .log()
-        .contains(&format!("{} unreadable", FRAMES.div_ceil(7))));
+    let stated = |event: &told::Event| match event {
+        told::Event::Dump(DumpEvent::Complete {
+            unreadable_pages, ..
+        }) => *unreadable_pages == FRAMES.div_ceil(7),
+        _ => false,
+    };
+    assert!(told.log.has(stated), "{}", told.log);
 }

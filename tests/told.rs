@@ -10,31 +10,24 @@ use std::sync::{Arc, Mutex};
 
 use vicover::drain::Target;
 use vicover::dump::Sink;
+use vicover::error::ErrorKind;
 use vicover::host::images::SyntheticImage;
 use vicover::host::memory::{Faults, MemoryHost};
+use vicover::host::HostError;
 use vicover::job::Shared;
 use vicover::options::Options;
 use vicover::story::recover::{dump_only, recover};
-use vicover::told::log::JobLog;
+use vicover::told::event::{DumpEvent, Event, GuestEvent, RecoveryEvent, Step};
+use vicover::told::kept::Kept;
+use vicover::units::Size;
 
 const FRAMES: u64 = 8192;
 
-/// A log's lines, with their severity before them.
-type Lines = Arc<Mutex<Vec<String>>>;
-
-fn log_into(lines: &Lines) -> JobLog {
-    let lines = lines.clone();
-    let sink = move |level: log::Level, line: &str| {
-        lines.lock().unwrap().push(format!("{level} {line}"));
-    };
-    JobLog::new("web1", Some(Box::new(sink)))
-}
-
-/// What a crash ended with: the log, and the job's error, empty when there is none.
-fn crash(faults: Faults, dump_dir: &Path, sink: Option<Box<dyn Sink>>) -> (Vec<String>, String) {
+/// What a crash ended with: its events, and the job's error, empty when there is none.
+fn crash(faults: Faults, dump_dir: &Path, sink: Option<Box<dyn Sink>>) -> (Vec<Event>, String) {
     let host = MemoryHost::new(Arc::new(SyntheticImage::new(FRAMES)), 1, faults);
-    let lines = Lines::default();
-    let shared = Shared::new(log_into(&lines));
+    let kept = Kept::default();
+    let shared = Shared::new(kept.log("web1"));
     let target = Target {
         options: Options::parse("dump_level=0,compress=none").unwrap(),
         name: "web1".into(),
@@ -46,13 +39,16 @@ fn crash(faults: Faults, dump_dir: &Path, sink: Option<Box<dyn Sink>>) -> (Vec<S
         .as_ref()
         .map_or_else(|error| error.chain(), |()| String::new());
     shared.finish(result);
-    let lines = lines.lock().unwrap().clone();
-    (lines, error)
+    (kept.events(), error)
 }
 
-fn with<'a>(lines: &'a [String], text: &str) -> Vec<&'a str> {
-    let those = lines.iter().filter(|line| line.contains(text));
-    those.map(String::as_str).collect()
+/// The events of the dump.
+fn of_dump(events: &[Event]) -> Vec<&DumpEvent> {
+    let of_dump = events.iter().filter_map(|event| match event {
+        Event::Dump(event) => Some(event),
+        _ => None,
+    });
+    of_dump.collect()
 }
 
 /// A disk that becomes full.
@@ -90,22 +86,27 @@ impl Sink for Full {
 fn the_first_disk_error_is_told_when_it_happens_and_once() {
     let dir = tempfile::tempdir().unwrap();
     let full = Full { room: 9 << 20 };
-    let (lines, error) = crash(Faults::default(), dir.path(), Some(Box::new(full)));
+    let (events, error) = crash(Faults::default(), dir.path(), Some(Box::new(full)));
     let cause = format!("{FULL}: cannot write pages: no storage space");
-    assert_eq!(
-        with(&lines, "no storage space"),
-        [format!("ERROR dump stopped: {cause}")]
-    );
-    let at = |text: &str| lines.iter().position(|line| line.contains(text));
-    assert!(at("dump stopped") < at("dump incomplete"), "{lines:#?}");
+    let said = of_dump(&events);
+    let stopped = DumpEvent::Stopped { why: cause.clone() };
+    let at = said.iter().position(|event| **event == stopped);
+    let told = events
+        .iter()
+        .filter(|event| event.to_string().contains(&cause));
+    assert_eq!(told.count(), 1, "{events:#?}");
     // How far it came is told at the end, and what became of the rest of it.
-    let end = with(&lines, "dump incomplete");
-    assert_eq!(end.len(), 1, "{lines:#?}");
-    assert!(end[0].ends_with("pages written"), "{end:?}");
-    assert_eq!(
-        with(&lines, "WARN the incomplete dump may not be on the disk").len(),
-        1
-    );
+    let ends = |event: &&DumpEvent| matches!(event, DumpEvent::Incomplete { .. });
+    let end = said.iter().position(ends);
+    assert!(at.is_some() && at < end, "{events:#?}");
+    match said.iter().copied().filter(ends).collect::<Vec<_>>()[..] {
+        [DumpEvent::Incomplete { why, is_told: true }] => {
+            assert!(why.text.ends_with("pages written"), "{why:?}");
+        }
+        _ => panic!("{events:#?}"),
+    }
+    let not_synced = |event: &&&DumpEvent| matches!(event, DumpEvent::NotSynced { .. });
+    assert_eq!(said.iter().filter(not_synced).count(), 1);
     // Whoever asks the job gets it all, without a word twice.
     let (counts, rest) = error.split_once(": ").unwrap();
     assert!(counts.ends_with(" pages written"), "{error}");
@@ -116,19 +117,20 @@ fn the_first_disk_error_is_told_when_it_happens_and_once() {
 fn a_dump_that_cannot_be_begun_is_told_once_with_its_path() {
     let dir = tempfile::tempdir().unwrap();
     let nowhere = dir.path().join("missing/dump");
-    let (lines, _) = crash(Faults::default(), &nowhere, None);
-    let why = format!("{}: No such file", nowhere.display());
-    let said = with(&lines, &why);
-    assert_eq!(said.len(), 1, "{lines:#?}");
-    assert!(said[0].starts_with("ERROR no dump: "), "{said:?}");
-    assert_eq!(with(&lines, "incomplete"), [""; 0]);
+    let (events, _) = crash(Faults::default(), &nowhere, None);
+    let [DumpEvent::NotMade { why }] = of_dump(&events)[..] else {
+        panic!("{events:#?}");
+    };
+    let missing = format!("{}: No such file", nowhere.display());
+    assert!(why.text.contains(&missing), "{why}");
+    assert_eq!(why.kind, ErrorKind::Io);
 }
 
 #[test]
 fn a_dump_for_which_there_is_no_room_is_told_with_its_path() {
     let dir = tempfile::tempdir().unwrap();
     let host = MemoryHost::new(Arc::new(SyntheticImage::new(FRAMES)), 1, Faults::default());
-    let shared = Shared::new(log_into(&Lines::default()));
+    let shared = Shared::new(Kept::default().log("web1"));
     let target = Target {
         options: Options::parse("max_dump_size=8K").unwrap(),
         name: "web1".into(),
@@ -147,13 +149,13 @@ fn a_dump_for_which_there_is_no_room_is_told_with_its_path() {
 fn a_missing_dump_directory_is_made_and_the_first_use_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let dump = dir.path().join("dump");
-    let said = format!("made the dump directory {}", dump.display());
-    let (lines, error) = crash(Faults::default(), &dump, None);
+    let made = DumpEvent::DirectoryMade { path: dump.clone() };
+    let (events, error) = crash(Faults::default(), &dump, None);
     assert_eq!(error, "");
-    assert_eq!(with(&lines, &said), [format!("INFO {said}")]);
+    assert!(of_dump(&events).contains(&&made), "{events:#?}");
     assert_eq!(dump.metadata().unwrap().permissions().mode() & 0o777, 0o700);
-    let (lines, _) = crash(Faults::default(), &dump, None);
-    assert_eq!(with(&lines, "directory"), [""; 0]);
+    let (events, _) = crash(Faults::default(), &dump, None);
+    assert!(!of_dump(&events).contains(&&made), "{events:#?}");
 }
 
 #[test]
@@ -163,14 +165,13 @@ fn a_crashed_domain_that_stays_is_told_with_what_it_holds_and_what_to_do() {
         destruction: true,
         ..Faults::default()
     };
-    let (lines, _) = crash(faults, dir.path(), None);
-    assert_eq!(
-        with(&lines, "could not destroy"),
-        [
-            "ERROR could not destroy guest-crashed-1, which holds 0 bytes: destroy: it does \
-             not go: run `xl destroy guest-crashed-1`"
-        ]
-    );
+    let (events, _) = crash(faults, dir.path(), None);
+    let stays = RecoveryEvent::CrashedNotDestroyed {
+        name: "guest-crashed-1".into(),
+        held: Size(0),
+        error: HostError::new("destroy", "it does not go"),
+    };
+    assert!(events.contains(&stays.into()), "{events:#?}");
 }
 
 #[test]
@@ -180,24 +181,39 @@ fn memory_that_cannot_be_mapped_is_told_with_what_was_not_done() {
         map: true,
         ..Faults::default()
     };
-    let (lines, _) = crash(faults, dir.path(), None);
-    assert!(!with(&lines, "WARN pages ").is_empty(), "{lines:#?}");
-    for line in with(&lines, "WARN pages ") {
-        let done = line.contains(" were not read: ") || line.contains(" were not given back: ");
-        assert!(done, "{line}");
-    }
+    let (events, _) = crash(faults, dir.path(), None);
+    let missed = |wanted: Step| {
+        let is_it =
+            |event: &&DumpEvent| matches!(event, DumpEvent::Missed { step, .. } if *step == wanted);
+        of_dump(&events).into_iter().filter(is_it).count()
+    };
+    assert!(
+        missed(Step::Read) + missed(Step::Release) > 0,
+        "{events:#?}"
+    );
 }
 
 #[test]
-fn figures_are_written_for_people() {
+fn a_crash_is_told_from_the_first_figure_to_the_last() {
     let dir = tempfile::tempdir().unwrap();
-    let (lines, _) = crash(Faults::default(), dir.path(), None);
-    let has = |text: &str| assert!(!with(&lines, text).is_empty(), "no {text:?} in {lines:#?}");
-    has("guest: 1 vCPU, 32 MiB of memory");
-    has("INFO dump: at most 32 MiB, ");
-    has("settled: recovery has its full memory, 8192 pages (32 MiB) released");
-    has("DEBUG verdicts: ");
-    for line in &lines {
-        assert!(!line.contains(" bytes"), "{line}");
+    let (events, _) = crash(Faults::default(), dir.path(), None);
+    let memory = Size::of_pages(FRAMES);
+    let has = |event: Event| assert!(events.contains(&event), "no {event:?} in {events:#?}");
+    has(GuestEvent::Seen { vcpus: 1, memory }.into());
+    has(RecoveryEvent::Detached.into());
+    has(RecoveryEvent::Settled {
+        released_pages: FRAMES,
     }
+    .into());
+    let complete = of_dump(&events).into_iter().find_map(|event| match event {
+        DumpEvent::Complete { pages, path, .. } => Some((*pages, path.clone())),
+        _ => None,
+    });
+    let (pages, path) = complete.unwrap_or_else(|| panic!("{events:#?}"));
+    assert_eq!(pages, FRAMES);
+    assert_eq!(
+        path.and_then(|path| path.parent().map(Path::to_owned))
+            .as_deref(),
+        Some(dir.path())
+    );
 }

@@ -4,18 +4,20 @@
 
 use std::ffi::CStr;
 use std::mem::{offset_of, size_of, MaybeUninit};
-use std::os::raw::{c_char, c_void};
+use std::os::raw::c_char;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::abi;
-use super::status::{line, printable, Failure};
+use super::callbacks::listener;
+use super::status::{printable, Failure};
 use crate::drain::Target;
 use crate::dump::{FileSink, OpenSink, Sink};
 use crate::error::Error;
 use crate::options::Options;
 use crate::os::fd::duplicate;
-use crate::told::log::{JobLog, Sink as LogSink};
+use crate::told::log::JobLog;
+use crate::told::EventSocket;
 
 /// A struct of the ABI: plain data whose first member is its size.
 ///
@@ -286,17 +288,6 @@ impl Start {
 /// Where Xen keeps dumps (`XEN_DUMP_DIR` of its build).
 const DEFAULT_DUMP_DIR: &str = "/var/lib/xen/dump";
 
-struct UserPointer(*mut c_void);
-// SAFETY: the header says that the callback is called from the job's threads;
-// the caller vouches that its pointer is good there.
-unsafe impl Send for UserPointer {}
-
-impl UserPointer {
-    fn get(&self) -> *mut c_void {
-        self.0
-    }
-}
-
 /// What the options of a call say, before anything is done about it.
 pub(super) struct Settings {
     pub(super) options: Options,
@@ -354,20 +345,12 @@ pub(super) unsafe fn read_start(from: *const abi::vicover_options) -> Result<Sta
     let settings = unsafe { read_settings(from)? };
     let raw = &settings.raw;
     let dump_file = settings.dump_file.as_deref().map(Path::new);
-    let log = raw.log.map(|callback| {
-        let user = UserPointer(raw.log_user);
-        let log: LogSink = Box::new(move |level, message| {
-            let line = line(message);
-            // SAFETY: the caller's function and pointer, called as the header
-            // promises: one at a time, with a terminated line.
-            unsafe { callback(user.get(), level_number(level), line.as_ptr()) };
-        });
-        log
-    });
+    let sink = read_sink(raw, dump_file, &settings.options)?;
+    let socket = settings.options.events.as_deref().map(EventSocket::to);
     Ok(Start {
-        sink: read_sink(raw, dump_file, &settings.options)?,
+        sink,
+        log: JobLog::with_socket(&settings.name, listener(raw), socket),
         options: settings.options,
-        log: JobLog::new(&settings.name, log),
         name: settings.name,
         dump_dir: settings.dump_dir,
     })
@@ -417,14 +400,4 @@ fn read_sink(
         let doing = format!("using descriptor {} as sink", raw.sink_fd);
         Error::Io { doing, source }.into()
     })
-}
-
-fn level_number(level: log::Level) -> abi::vicover_level {
-    let number = match level {
-        log::Level::Error => abi::VICOVER_LOG_ERROR,
-        log::Level::Warn => abi::VICOVER_LOG_WARN,
-        log::Level::Info => abi::VICOVER_LOG_INFO,
-        log::Level::Debug | log::Level::Trace => abi::VICOVER_LOG_DEBUG,
-    };
-    number as abi::vicover_level
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //! The C ABI: translation only. Every decision is made elsewhere.
 
+mod callbacks;
 mod domains;
 mod exports;
 mod handles;

@@ -6,8 +6,7 @@ use std::ffi::CString;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
 use super::abi;
-use crate::error::panic_text;
-use crate::error::Error;
+use crate::error::{panic_text, Error, ErrorKind};
 
 /// What a call answers when it fails.
 pub(super) struct Failure {
@@ -32,14 +31,14 @@ impl From<Error> for Failure {
 
 /// The code for an error.
 pub(super) fn status_of(error: &Error) -> abi::vicover_status {
-    match error {
-        Error::Options(_) => abi::VICOVER_ERR_OPTION,
-        Error::Io { .. } | Error::DumpStart(_) | Error::Dump(_) => abi::VICOVER_ERR_IO,
-        Error::Host { .. } => abi::VICOVER_ERR_HOST,
-        Error::Cancelled => abi::VICOVER_ERR_CANCELLED,
-        Error::Unsupported(_) => abi::VICOVER_ERR_UNSUPPORTED,
-        Error::Busy(_) => abi::VICOVER_ERR_BUSY,
-        Error::Internal(_) => abi::VICOVER_ERR_INTERNAL,
+    match error.kind() {
+        ErrorKind::Option => abi::VICOVER_ERR_OPTION,
+        ErrorKind::Io => abi::VICOVER_ERR_IO,
+        ErrorKind::Host => abi::VICOVER_ERR_HOST,
+        ErrorKind::Cancelled => abi::VICOVER_ERR_CANCELLED,
+        ErrorKind::Unsupported => abi::VICOVER_ERR_UNSUPPORTED,
+        ErrorKind::Busy => abi::VICOVER_ERR_BUSY,
+        ErrorKind::Internal => abi::VICOVER_ERR_INTERNAL,
     }
 }
 

@@ -13,7 +13,9 @@ use crate::pacing::controller::{Controller, INTERVAL};
 use crate::pacing::guard::LOW_PAGES;
 use crate::pacing::policy::Policy;
 use crate::pacing::sample::{MemoryState, Order, Sample};
-use crate::told::log::{job_log, JobLog};
+use crate::told::event::{ControlEvent, Instead};
+use crate::told::log::JobLog;
+use crate::units::Span;
 
 #[derive(Default)]
 struct State {
@@ -63,7 +65,10 @@ impl Steering {
         let steer = move || self.steer(pace, recovery.as_deref(), log);
         let thread = start_in(scope, "vicover-pace", Signals::ToOthers, steer)
             .inspect_err(|error| {
-                job_log!(log, Warn, "disk I/O control cannot start a thread: {error}");
+                log.tell(ControlEvent::NoThread {
+                    instead: Instead::NoIoControl,
+                    error: error.to_string(),
+                });
             })
             .ok();
         Steered {
@@ -82,7 +87,7 @@ impl Steering {
             let policy = state.policy.unwrap_or(followed);
             drop(state);
             if policy != followed {
-                job_log!(log, Info, "disk I/O policy: {policy}");
+                log.tell(ControlEvent::Policy { policy });
                 followed = policy;
                 controller = Controller::new(policy);
             }
@@ -115,13 +120,11 @@ impl Steering {
         drop(state);
         if looks > 0 {
             let used = processor::used_by_this_thread().saturating_sub(used_before);
-            job_log!(
-                log,
-                Debug,
-                "disk I/O control: {looks} looks, {} ms of processor time in {} ms",
-                used.as_millis(),
-                pace.now().saturating_sub(began).as_millis()
-            );
+            log.tell(ControlEvent::Looked {
+                looks,
+                used: Span(used),
+                lasted: Span(pace.now().saturating_sub(began)),
+            });
         }
     }
 }
@@ -233,7 +236,7 @@ mod tests {
     }
 
     fn quiet() -> JobLog {
-        JobLog::new("test", Some(Box::new(|_, _| {})))
+        JobLog::new("test", Some(Box::new(|_| {})))
     }
 
     /// Steers `pace` while `story` goes on.

@@ -7,7 +7,7 @@ use crate::dump::{self, DumpSize, Format, Sizer};
 use crate::error::Error;
 use crate::host::{Access, CrashedDomain};
 use crate::job::Shared;
-use crate::told::log::job_log;
+use crate::told::event::DumpEvent;
 use crate::understand::Understanding;
 use crate::units::Size;
 
@@ -36,13 +36,8 @@ pub(crate) fn fit(
     // Mostly it is enough to know how large pages can become.
     let most = size.of(wanted, wanted * PAGE_SIZE as u64);
     if most <= room {
-        job_log!(
-            shared.log,
-            Info,
-            "dump: at most {}, {} free",
-            Size(most),
-            Size(room)
-        );
+        let (most, room) = (Size(most), Size(room));
+        shared.log.tell(DumpEvent::Fits { most, room });
         return Ok(());
     }
     let budget = Budget { size, room };
@@ -58,20 +53,14 @@ pub(crate) fn fit(
     let expected = budget.size.of(kept, sample.bytes(kept));
     if kept < wanted {
         known.keep_most_useful(kept)?;
-        job_log!(
-            shared.log,
-            Warn,
-            "dump: no room for all in {}, the most useful {kept} of {wanted} pages are kept",
-            Size(room)
-        );
+        shared.log.tell(DumpEvent::LeftOut {
+            kept_pages: kept,
+            wanted_pages: wanted,
+            room: Size(room),
+        });
     }
-    job_log!(
-        shared.log,
-        Info,
-        "dump: {} expected, {} free",
-        Size(expected),
-        Size(room)
-    );
+    let (expected, room) = (Size(expected), Size(room));
+    shared.log.tell(DumpEvent::Expected { expected, room });
     Ok(())
 }
 

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use crate::host::{CrashedDomain, RecoveryDomain};
 use crate::limits::cancel::Cancel;
-use crate::told::log::{job_log, JobLog};
+use crate::told::event::RecoveryEvent;
+use crate::told::log::JobLog;
 
 /// Pages that are worth a call to the hypervisor: one superpage.
 const GROW_BATCH: u64 = 512;
@@ -212,11 +213,7 @@ impl<'a> Handover<'a> {
             Ok(()) => state.claimed = pages,
             Err(error) => {
                 state.unclaimable = true;
-                job_log!(
-                    self.log,
-                    Warn,
-                    "cannot reserve freed memory for recovery, another domain may take it: {error}"
-                );
+                self.log.tell(RecoveryEvent::NotReserved { error });
             }
         }
     }
@@ -261,7 +258,7 @@ mod tests {
     fn released_memory_is_claimed_until_the_account_is_closed() {
         let image = Arc::new(SyntheticImage::new(64));
         let host = MemoryHost::new(image, 1, Faults::default());
-        let log = JobLog::new("test", Some(Box::new(|_, _| {})));
+        let log = JobLog::new("test", Some(Box::new(|_| {})));
         let cancel = Cancel::default();
         let handover = Handover::new(&host, &log, &cancel);
         let frames: Vec<_> = (0..8).map(crate::addr::Gfn).collect();

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use crate::job::Shared;
-use crate::told::log::job_log;
+use crate::told::event::DumpEvent;
 use crate::units::Size;
 
 const AT_MOST_EVERY: Duration = Duration::from_secs(1);
@@ -42,13 +42,12 @@ impl<'a> ProgressLog<'a> {
         }
         self.told_tenths = tenths;
         self.told_at = Some(Instant::now());
-        job_log!(
-            self.shared.log,
-            Info,
-            "dump {} %: {dumped} of {planned} pages, {} written, {} released",
-            tenths * 10,
-            Size(counters.dump_bytes.load(Relaxed)),
-            Size::of_pages(counters.released.load(Relaxed))
-        );
+        self.shared.log.tell(DumpEvent::Progress {
+            percent: tenths * 10,
+            dumped_pages: dumped,
+            planned_pages: planned,
+            written: Size(counters.dump_bytes.load(Relaxed)),
+            released: Size::of_pages(counters.released.load(Relaxed)),
+        });
     }
 }

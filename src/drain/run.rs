@@ -14,8 +14,6 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::OnceLock;
 use std::thread;
 
-use log::Level;
-
 use crate::addr::{Gfn, GfnRange, Page};
 use crate::drain::handover::Handover;
 use crate::drain::progress::ProgressLog;
@@ -26,7 +24,7 @@ use crate::host::contained::contained;
 use crate::host::{Access, CrashedDomain, HostError, Mapping};
 use crate::job::Shared;
 use crate::os::thread::{start_in, Signals};
-use crate::told::log::job_log;
+use crate::told::event::{Cause, DumpEvent, Step};
 use crate::understand::Understanding;
 
 /// A mapped chunk on its way through the dump engine.
@@ -108,7 +106,8 @@ pub(crate) fn run(
                 true => Error::Cancelled,
                 false => error,
             };
-            shared.tell_failure(Level::Error, format_args!("no dump: {}", error.chain()));
+            let why = Cause::from(&error);
+            shared.tell_failure(DumpEvent::NotMade { why });
             drain.without_dump(&known.chunks);
             Err(error)
         }
@@ -118,12 +117,12 @@ pub(crate) fn run(
 /// Says how a dump ended that was begun and is not complete: with the reason, unless
 /// the log had that when it arose.
 fn tell_incomplete(error: &Error, shared: &Shared) {
-    let (level, why) = match error {
-        Error::Dump(failure) if failure.told => (Level::Warn, failure.to_string()),
-        Error::Cancelled => (Level::Warn, error.to_string()),
-        _ => (Level::Error, error.chain()),
-    };
-    shared.tell_failure(level, format_args!("dump incomplete: {why}"));
+    let is_told = matches!(error, Error::Dump(failure) if failure.told);
+    let mut why = Cause::from(error);
+    if is_told {
+        why.text = error.to_string();
+    }
+    shared.tell_failure(DumpEvent::Incomplete { why, is_told });
 }
 
 /// Ranges whose failure is told one by one; of the others, how many there are.
@@ -225,7 +224,7 @@ impl<'a> Drain<'a> {
     fn submit(&self, engine: &Engine<MappedChunk>, range: GfnRange, reading: Reading) {
         let (mapping, failure) = self.map_to_dump(range);
         if let Some(error) = &failure {
-            self.warn(range, "read", error);
+            self.warn(range, Step::Read, error);
         }
         let chunk = Chunk {
             first: range.start.as_pfn(),
@@ -324,16 +323,20 @@ impl<'a> Drain<'a> {
     fn map_and_give_back(&self, range: GfnRange, which: impl Fn(Gfn) -> bool) {
         match self.domain.map(range, Access::Scrub) {
             Ok(mapping) => self.give_back(range, mapping, which),
-            Err(error) => self.warn(range, "given back", &error),
+            Err(error) => self.warn(range, Step::Release, &error),
         }
     }
 
-    /// Says that pages `were` not read or given back.
-    fn warn(&self, range: GfnRange, were: &str, error: &HostError) {
+    /// Says that a step could not be done with pages.
+    fn warn(&self, range: GfnRange, step: Step, error: &HostError) {
         let GfnRange { start, end } = range;
         if self.failures.fetch_add(1, Relaxed) < TOLD {
-            let log = &self.shared.log;
-            job_log!(log, Warn, "pages {start}..{end} were not {were}: {error}");
+            self.shared.log.tell(DumpEvent::Missed {
+                step,
+                start,
+                end,
+                error: error.clone(),
+            });
         }
     }
 
@@ -369,7 +372,7 @@ impl<'a> Drain<'a> {
                 }
                 handover.add_released(accepted);
             }
-            Err(error) => self.warn(range, "given back", &error),
+            Err(error) => self.warn(range, Step::Release, &error),
         }
     }
 }
@@ -379,7 +382,8 @@ impl Drop for Drain<'_> {
     fn drop(&mut self) {
         let untold = self.failures.load(Relaxed).saturating_sub(TOLD);
         if untold > 0 {
-            job_log!(self.shared.log, Warn, "the same of {untold} more ranges");
+            let ranges = untold;
+            self.shared.log.tell(DumpEvent::MoreMissed { ranges });
         }
     }
 }

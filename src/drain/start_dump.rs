@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::host::CrashedDomain;
 use crate::job::Shared;
 use crate::options::{Compression, DumpFormat, Options};
-use crate::told::log::job_log;
+use crate::told::event::DumpEvent;
 use crate::understand::Understanding;
 
 /// The level that compresses fastest while it is still worth it, for each codec.
@@ -31,10 +31,7 @@ pub(crate) fn start_dump(
     let config = config(&target.options, shared);
     let sink = open_sink(target, known.facts.timestamp_s, config.format, shared)?;
     let path = sink.path();
-    match &path {
-        Some(path) => job_log!(shared.log, Info, "dumping to {}", path.display()),
-        None => job_log!(shared.log, Info, "dumping to the descriptor handed in"),
-    }
+    shared.log.tell(DumpEvent::Started { path: path.clone() });
     shared.set_place(sink.place());
     begin(domain, target, known, sink, config, shared).map_err(|error| match error {
         Error::DumpStart(source) => Error::DumpStart(source.at(path.as_deref())),
@@ -81,12 +78,8 @@ fn open_sink(
         None => make_directory(&target.dump_dir).and_then(|made| {
             let dir = &target.dump_dir;
             if made {
-                job_log!(
-                    shared.log,
-                    Info,
-                    "made the dump directory {}",
-                    dir.display()
-                );
+                let path = dir.clone();
+                shared.log.tell(DumpEvent::DirectoryMade { path });
             }
             FileSink::create(dir, &target.name, timestamp_s, format)
                 .map(|sink| Box::new(sink) as Box<dyn Sink>)
@@ -114,9 +107,18 @@ fn config(options: &Options, shared: &Shared) -> EngineConfig {
     let log = shared.log.clone();
     let mut config = EngineConfig {
         format: format_of(options),
-        notices: Some(Arc::new(move |notice| match notice {
-            Notice::Stopped(_) => job_log!(log, Error, "{notice}"),
-            Notice::NotSynced(_) | Notice::NotLasting(_) => job_log!(log, Warn, "{notice}"),
+        notices: Some(Arc::new(move |notice| {
+            log.tell(match notice {
+                Notice::Stopped(error) => DumpEvent::Stopped {
+                    why: error.with_causes(),
+                },
+                Notice::NotSynced(error) => DumpEvent::NotSynced {
+                    why: error.with_causes(),
+                },
+                Notice::NotLasting(error) => DumpEvent::NotLasting {
+                    why: error.with_causes(),
+                },
+            });
         })),
         buffer_bytes: usize::try_from(options.buffer_bytes).unwrap_or(usize::MAX),
         throttle: Some(shared.pace.clone()),

@@ -25,7 +25,7 @@ pub mod qemu_registers;
 pub mod xen;
 
 /// A request that the host refused.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, serde::Serialize)]
 #[error("{call}: {what}")]
 pub struct HostError {
     /// The call that failed, as its own documentation names it.

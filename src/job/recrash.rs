@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::job::{Phase, Shared};
 use crate::options::Recrash;
-use crate::told::log::job_log;
+use crate::told::event::JobEvent;
 
 /// How often somebody who waits for a job looks whether it is still to wait.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
@@ -83,11 +83,7 @@ pub(crate) fn wait_for(earlier: &Shared, shared: &Shared) -> Result<(), Error> {
     if is_done(earlier) {
         return Ok(());
     }
-    job_log!(
-        shared.log,
-        Info,
-        "queued: the dump of an earlier crash comes first"
-    );
+    shared.log.tell(JobEvent::Queued);
     while !earlier.wait(Some(LOOK_AGAIN), |now| now.phase == Phase::Done) {
         if shared.is_cancelled() {
             return Err(Error::Cancelled);
@@ -102,7 +98,7 @@ mod tests {
     use crate::told::log::JobLog;
 
     fn job() -> Arc<Shared> {
-        Arc::new(Shared::new(JobLog::new("guest", Some(Box::new(|_, _| {})))))
+        Arc::new(Shared::new(JobLog::new("guest", Some(Box::new(|_| {})))))
     }
 
     /// Starts one for `guest`; says whether it had to wait.

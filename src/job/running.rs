@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     fn quiet() -> JobLog {
-        JobLog::new("test", Some(Box::new(|_, _| {})))
+        JobLog::new("test", Some(Box::new(|_| {})))
     }
 
     #[test]

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //! A job as its caller sees it: where it is, how it ended, and how to stop it.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
@@ -14,7 +13,8 @@ use crate::dump::Place;
 use crate::error::Error;
 use crate::limits::cancel::Cancel;
 use crate::pacing::policy::Policy;
-use crate::told::log::{job_log, JobLog};
+use crate::told::event::{Event, JobEvent};
+use crate::told::log::JobLog;
 
 /// Where a job is. Only ever goes forward.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -208,8 +208,8 @@ impl Shared {
 
     /// Says in the log, when it happens, why the job will have failed. It is not
     /// said once more at the job's end.
-    pub(crate) fn tell_failure(&self, level: log::Level, message: fmt::Arguments<'_>) {
-        self.log.write(level, message);
+    pub(crate) fn tell_failure(&self, event: impl Into<Event>) {
+        self.log.tell(event);
         self.state().told = true;
     }
 
@@ -217,8 +217,8 @@ impl Shared {
     pub fn finish(&self, result: Result<(), Error>) {
         let told = self.state().told;
         match &result {
-            Err(Error::Cancelled) if !told => job_log!(self.log, Warn, "{}", Error::Cancelled),
-            Err(error) if !told => job_log!(self.log, Error, "{}", error.chain()),
+            Err(Error::Cancelled) if !told => self.log.tell(JobEvent::Cancelled),
+            Err(error) if !told => self.log.tell(JobEvent::Failed { why: error.into() }),
             _ => {}
         }
         self.update(|state| {
@@ -297,9 +297,11 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::told::event::{Cause, DumpEvent};
+    use crate::told::kept::Kept;
 
     fn quiet() -> JobLog {
-        JobLog::new("test", Some(Box::new(|_, _| {})))
+        JobLog::new("test", Some(Box::new(|_| {})))
     }
 
     #[test]
@@ -326,22 +328,24 @@ mod tests {
         assert_eq!(shared.snapshot().elapsed, first);
     }
 
+    fn no_dump() -> Event {
+        let why = Cause::from(&Error::Cancelled);
+        DumpEvent::NotMade { why }.into()
+    }
+
     #[test]
     fn a_failure_is_told_once() {
         let told = |early: bool| {
-            let lines = Arc::new(Mutex::new(Vec::new()));
-            let log = lines.clone();
-            let sink = Box::new(move |_, line: &str| log.lock().unwrap().push(line.to_owned()));
-            let shared = Shared::new(JobLog::new("test", Some(sink)));
+            let kept = Kept::default();
+            let shared = Shared::new(kept.log("test"));
             if early {
-                shared.tell_failure(log::Level::Error, format_args!("no dump: cancelled"));
+                shared.tell_failure(no_dump());
             }
             shared.finish(Err(Error::Cancelled));
-            let lines = lines.lock().unwrap().clone();
-            lines
+            kept.events()
         };
-        assert_eq!(told(true), ["no dump: cancelled"]);
-        assert_eq!(told(false), ["cancelled by the caller"]);
+        assert_eq!(told(true), [no_dump()]);
+        assert_eq!(told(false), [JobEvent::Cancelled.into()]);
     }
 
     #[test]

@@ -125,7 +125,7 @@ mod tests {
         let options = Options::parse(
             "compress=zstd, compress_level=3,threads=4,buffer=128M,dump_level=17,\
                             max_dump_size=3G,reserve=0,sink=/dev/vg/dump,io=fixed:80M,\
-             on_recrash=queue,standby=booted",
+             on_recrash=queue,events=/run/events,standby=booted",
         )
         .unwrap();
         assert_eq!(
@@ -144,6 +144,7 @@ mod tests {
                     bytes_per_s: 80 << 20,
                 },
                 on_recrash: Recrash::Queue,
+                events: Some("/run/events".into()),
                 standby: Standby::Booted,
             }
         );
@@ -156,7 +157,7 @@ mod tests {
             text("compres=zlib"),
             "unknown option 'compres'; allowed: dump_level, format, compress, compress_level, \
              threads, buffer, max_dump_size, reserve, sink, io, on_recrash, \
-             standby"
+             events, standby"
         );
         assert_eq!(
             text("compress=lzma"),
@@ -228,7 +229,7 @@ mod tests {
     fn the_stated_defaults_are_the_real_ones() {
         for spec in TABLE
             .iter()
-            .filter(|s| !["threads", "sink"].contains(&s.key))
+            .filter(|s| !["threads", "sink", "events"].contains(&s.key))
         {
             let stated = Options::parse(&format!("{}={}", spec.key, spec.default)).unwrap();
             let level = stated.compress_level.or(Some(1));

@@ -119,7 +119,7 @@ pub const TABLE: &[OptionSpec] = &[
         default: "a new file",
         help: "Where to write instead; what is on the device is lost, a FIFO gets a flattened stream.",
         set: |options, value| {
-            options.sink = Some(PathBuf::from(value)).filter(|path| path.is_absolute());
+            options.sink = absolute(value);
             options.sink.is_some().then_some(())
         },
     },
@@ -148,6 +148,16 @@ pub const TABLE: &[OptionSpec] = &[
         },
     },
     OptionSpec {
+        key: "events",
+        allowed: "the absolute path of a Unix datagram socket",
+        default: "nowhere",
+        help: "Send each thing that happens to whoever listens there, as one JSON object; nothing waits for that.",
+        set: |options, value| {
+            options.events = absolute(value);
+            options.events.is_some().then_some(())
+        },
+    },
+    OptionSpec {
         key: "standby",
         allowed: "0, 1, booted",
         default: "0",
@@ -163,6 +173,10 @@ pub const TABLE: &[OptionSpec] = &[
         },
     },
 ];
+
+fn absolute(path: &str) -> Option<PathBuf> {
+    Some(PathBuf::from(path)).filter(|path| path.is_absolute())
+}
 
 /// The value that a word stands for.
 fn one_of<T: Copy>(word: &str, choices: &[(&str, T)]) -> Option<T> {

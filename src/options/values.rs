@@ -71,6 +71,8 @@ pub struct Options {
     pub io: Policy,
     /// What a second crash means while the first dump is being written.
     pub on_recrash: Recrash,
+    /// A datagram socket that events are sent to.
+    pub events: Option<PathBuf>,
     /// Whether a recovery domain is kept beside the running guest.
     pub standby: Standby,
 }
@@ -89,6 +91,7 @@ impl Default for Options {
             sink: None,
             io: Policy::Adaptive,
             on_recrash: Recrash::Restart,
+            events: None,
             standby: Standby::No,
         }
     }

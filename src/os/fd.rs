@@ -7,6 +7,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -93,6 +94,20 @@ pub(crate) fn open(path: &Path, options: &OpenOptions) -> io::Result<File> {
 /// Opens a file to be read.
 pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
     open(path, OpenOptions::new().read(true))
+}
+
+/// A socket to send datagrams from to a path, which does not block.
+#[allow(clippy::disallowed_methods)] // here it is raised
+pub(crate) fn datagram_socket() -> io::Result<UnixDatagram> {
+    let _making = Making::begin()?;
+    let socket = UnixDatagram::unbound()?;
+    let socket = match socket.as_raw_fd() < FIRST {
+        // The program closed that number after it had been looked at.
+        true => OwnedFd::from(duplicate(socket.as_raw_fd())?).into(),
+        false => socket,
+    };
+    socket.set_nonblocking(true)?;
+    Ok(socket)
 }
 
 /// What a file says that is at most `most` bytes long.

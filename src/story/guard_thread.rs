@@ -10,7 +10,8 @@ use crate::drain::handover::Handover;
 use crate::host::RecoveryDomain;
 use crate::os::thread::{start_in, Signals};
 use crate::story::memory_guard::{Guarded, Watch};
-use crate::told::log::{job_log, JobLog};
+use crate::told::event::{ControlEvent, Instead};
+use crate::told::log::JobLog;
 
 /// The guard of a recovery domain while its story goes on. Dropping it ends the
 /// watch, and lets the domain run.
@@ -38,8 +39,10 @@ impl<'scope> Guarding<'scope> {
         let thread = start_in(scope, "vicover-guard", Signals::ToOthers, run)
             .inspect_err(|error| {
                 handover.hold(false);
-                let does = "guards recovery's memory in the story's own thread";
-                job_log!(log, Warn, "cannot start a thread, {does}: {error}");
+                log.tell(ControlEvent::NoThread {
+                    instead: Instead::GuardInStory,
+                    error: error.to_string(),
+                });
             })
             .ok();
         Self {

@@ -10,7 +10,8 @@ use crate::host::contained::contained;
 use crate::host::{CrashedDomain, HostError, Pausable};
 use crate::job::Shared;
 use crate::story::recover::dump_only;
-use crate::told::log::job_log;
+use crate::told::event::JobEvent;
+use crate::units::Span;
 
 /// Dumps a domain that is paused until all of it has been read, and lets it run
 /// again whatever became of the dump.
@@ -37,7 +38,7 @@ impl<'a> Paused<'a> {
     fn new(domain: &'a dyn Pausable, shared: &'a Shared) -> Result<Self, Error> {
         let paused = contained("pause", || domain.pause());
         paused.map_err(Error::host("pausing the domain"))?;
-        job_log!(shared.log, Info, "paused");
+        shared.log.tell(JobEvent::Paused);
         Ok(Self {
             domain,
             since: shared.elapsed(),
@@ -53,16 +54,15 @@ impl<'a> Paused<'a> {
 
     fn unpause(&self) -> Result<(), HostError> {
         let unpaused = contained("unpause", || self.domain.unpause());
-        let stood = (self.shared.elapsed() - self.since).as_secs_f64();
+        let log = &self.shared.log;
         match &unpaused {
-            Ok(()) => job_log!(self.shared.log, Info, "runs again after {stood:.2} s"),
-            Err(error) => self.shared.tell_failure(
-                log::Level::Error,
-                format_args!(
-                    "the domain stays paused: {error}: run `xl unpause {}`",
-                    self.shared.log.name()
-                ),
-            ),
+            Ok(()) => log.tell(JobEvent::RunsAgain {
+                paused: Span(self.shared.elapsed() - self.since),
+            }),
+            Err(error) => self.shared.tell_failure(JobEvent::StaysPaused {
+                name: log.name().into(),
+                error: error.clone(),
+            }),
         }
         unpaused
     }

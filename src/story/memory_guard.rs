@@ -12,7 +12,8 @@ use crate::drain::handover::Handover;
 use crate::host::{Backing, HostError, RecoveryDomain};
 use crate::pacing::guard::{look_again, Guard};
 use crate::pacing::headstart::HeadStart;
-use crate::told::log::{job_log, JobLog};
+use crate::told::event::ControlEvent;
+use crate::told::log::JobLog;
 use crate::units::{Size, Span};
 
 /// How soon a domain is looked at again that could not be looked at.
@@ -45,17 +46,11 @@ impl Guarded {
 
     /// Says it in a line.
     pub(crate) fn tell(&self, log: &JobLog) {
-        let lowest = match self.lowest_cache {
-            Some(pages) => format!("lowest cache {}", Size::of_pages(pages)),
-            None => "no memory was missing".into(),
-        };
-        job_log!(
-            log,
-            Info,
-            "memory guard: {} pauses, {} in all, {lowest}",
-            self.pauses,
-            Span(self.paused)
-        );
+        log.tell(ControlEvent::Guarded {
+            pauses: self.pauses,
+            paused: Span(self.paused),
+            lowest_cache: self.lowest_cache.map(Size::of_pages),
+        });
     }
 }
 
@@ -103,13 +98,11 @@ impl Watch {
         }
         match self.recovery.unpause() {
             Ok(()) => self.paused.store(false, SeqCst),
-            Err(error) => job_log!(
-                log,
-                Error,
-                "recovery domain {} stays paused: {error}: run `xl unpause {}`",
-                self.recovery.domid(),
-                log.name()
-            ),
+            Err(error) => log.tell(ControlEvent::StaysPaused {
+                domid: self.recovery.domid(),
+                name: log.name().into(),
+                error,
+            }),
         }
     }
 
@@ -138,7 +131,7 @@ impl Watch {
                 // It crashed or was destroyed: its own policy's turn.
                 Err(error) if !self.recovery.exists() => {
                     pace.hurry(true);
-                    job_log!(log, Info, "memory guard ends with its domain: {error}");
+                    log.tell(ControlEvent::GuardEnded { error });
                     break;
                 }
                 Err(error) => {
@@ -218,11 +211,7 @@ impl<'a> Post<'a> {
                 self.watch.paused.store(true, SeqCst);
                 self.paused_at = Some(Instant::now());
                 let domid = recovery.domid();
-                job_log!(
-                    self.log,
-                    Info,
-                    "recovery domain {domid} is paused until memory is there"
-                );
+                self.log.tell(ControlEvent::RecoveryPaused { domid });
             }
             (false, true) => {
                 recovery.unpause()?;
@@ -240,7 +229,8 @@ impl<'a> Post<'a> {
         self.pace.hurry(true);
         self.handover.hold(false);
         if !std::mem::replace(&mut self.complained, true) {
-            job_log!(self.log, Warn, "memory guard cannot look: {error}");
+            let error = error.clone();
+            self.log.tell(ControlEvent::GuardBlind { error });
         }
     }
 
@@ -273,9 +263,13 @@ mod tests {
     use crate::host::memory::{Faults, MemoryHost};
     use crate::limits::cancel::Cancel;
     use crate::pacing::sample::Order;
+    use crate::told::event::Event;
+    use crate::told::kept::Kept;
     use std::collections::VecDeque;
     use std::thread;
 
+    /// Longer than any of these tests may take.
+    const NEVER: Duration = Duration::from_secs(20);
     const MIB: u64 = 256;
     const PAGE: u64 = 4096;
 
@@ -337,7 +331,7 @@ mod tests {
         domain: Arc<Scripted>,
         pace: Arc<Pace>,
         watch: Arc<Watch>,
-        log: Arc<Mutex<Vec<String>>>,
+        log: Kept,
         guard: thread::JoinHandle<Guarded>,
     }
 
@@ -351,12 +345,11 @@ mod tests {
             ..Order::FREE
         });
         let watch = Watch::over(domain.clone());
-        let log = Arc::new(Mutex::new(Vec::new()));
+        let log = Kept::default();
         let (watched, paced) = (watch.clone(), pace.clone());
-        let lines = log.clone();
+        let kept = log.clone();
         let guard = thread::spawn(move || {
-            let sink = Box::new(move |_, line: &str| lines.lock().unwrap().push(line.into()));
-            let (log, cancel) = (JobLog::new("test", Some(sink)), Cancel::default());
+            let (log, cancel) = (kept.log("test"), Cancel::default());
             let crashed = MemoryHost::new(Arc::new(SyntheticImage::new(1)), 1, Faults::default());
             let handover = Handover::new(&crashed, &log, &cancel);
             let guarded = watched.run(&|| false, &paced, &handover, &log);
@@ -405,11 +398,9 @@ mod tests {
         assert_eq!(guarded.pauses, 1);
         assert_eq!(*story.domain.calls.lock().unwrap(), ["pause"]);
         assert!(story.pace.hurries());
-        let log = story.log.lock().unwrap();
-        assert!(
-            log.iter().any(|line| line.contains("ends with its domain")),
-            "{log:?}"
-        );
+        let ended =
+            |event: &Event| matches!(event, Event::Control(ControlEvent::GuardEnded { .. }));
+        assert!(story.log.has(ended), "{}", story.log);
     }
 
     #[test]
@@ -436,15 +427,9 @@ mod tests {
     #[test]
     fn a_domain_that_cannot_be_looked_at_for_a_while_stays_guarded() {
         let story = start(&[Some(MIB), None]);
-        while !story
-            .log
-            .lock()
-            .unwrap()
-            .iter()
-            .any(|line| line.contains("cannot look"))
-        {
-            thread::yield_now();
-        }
+        let blind =
+            |event: &Event| matches!(event, Event::Control(ControlEvent::GuardBlind { .. }));
+        assert!(story.log.wait(NEVER, blind).is_some(), "{}", story.log);
         assert_eq!(*story.domain.calls.lock().unwrap(), ["pause"]);
         story.domain.push(Some(200 * MIB));
         while *story.domain.calls.lock().unwrap() != ["pause", "unpause"] {

@@ -6,8 +6,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, Scope};
 
-use log::Level;
-
 use crate::drain::handover::Handover;
 use crate::drain::{self, start_dump, Target, Work};
 use crate::dump::Summary;
@@ -20,7 +18,7 @@ use crate::os::thread::{start_in, Signals};
 use crate::story::guard_thread::Guarding;
 use crate::story::standby::say_if_kept;
 
-use crate::told::log::job_log;
+use crate::told::event::{Cause, DumpEvent, RecoveryEvent, StandbyEvent};
 use crate::told::report::{report_dump, report_times};
 use crate::understand::{look, read_registers, understand_beside, Awaited, Understanding};
 use crate::units::Size;
@@ -92,11 +90,7 @@ pub fn recover(
     if let Err(error) = detached {
         return stay_down(domain, &mut known, target, error, shared);
     }
-    job_log!(
-        shared.log,
-        Info,
-        "detached: no disk of the crashed guest can write any more"
-    );
+    shared.log.tell(RecoveryEvent::Detached);
 
     enter(toolstack, shared, Phase::Seed);
     let crash = Crash {
@@ -164,7 +158,8 @@ impl Crash<'_> {
         }
         let dumped = match dumping {
             Ok(dumping) => joined(dumping).unwrap_or_else(|error| {
-                shared.tell_failure(Level::Error, format_args!("dump incomplete: {error}"));
+                let (why, is_told) = (Cause::from(&error), false);
+                shared.tell_failure(DumpEvent::Incomplete { why, is_told });
                 Err(error)
             }),
             Err(no_dump) => no_dump,
@@ -238,23 +233,16 @@ fn bring_up(
         handover.abandon();
         if let Err(error) = toolstack.discard(&*recovery) {
             let domid = recovery.domid();
-            job_log!(
-                shared.log,
-                Error,
-                "could not destroy recovery domain {domid}, which does not run: {error}: \
-                 run `xl destroy {domid}`"
-            );
+            shared
+                .log
+                .tell(RecoveryEvent::NotDestroyed { domid, error });
         }
         return Err(Error::host("starting the recovery domain")(error));
     }
     shared.milestones.unpaused.get_or_init(|| shared.elapsed());
-    shared.decide(Outcome::Adopted, recovery.domid());
-    job_log!(
-        shared.log,
-        Info,
-        "recovery unpaused: domain {}",
-        recovery.domid()
-    );
+    let domid = recovery.domid();
+    shared.decide(Outcome::Adopted, domid);
+    shared.log.tell(RecoveryEvent::Unpaused { domid });
     Ok(recovery)
 }
 
@@ -262,11 +250,7 @@ fn bring_up(
 /// has mapped from everybody else, so one that does not go only delays its pages.
 fn detach_rest(toolstack: &mut dyn Toolstack, handover: &Handover<'_>, shared: &Shared) {
     if let Err(error) = toolstack.detach_rest() {
-        job_log!(
-            shared.log,
-            Error,
-            "the crashed domain keeps interfaces until it is destroyed: {error}"
-        );
+        shared.log.tell(RecoveryEvent::InterfacesKept { error });
     }
     handover.detached();
 }
@@ -286,11 +270,7 @@ fn take_standby(
 }
 
 fn say_not_used(why: &str, shared: &Shared) {
-    job_log!(
-        shared.log,
-        Warn,
-        "standby: not used, a recovery domain is built instead: {why}"
-    );
+    shared.log.tell(StandbyEvent::NotUsed { why: why.into() });
 }
 
 /// The recovery cannot go on, so nobody will want the standby.
@@ -310,12 +290,8 @@ fn adopt_standby(
     enter(toolstack, shared, Phase::Recover);
     match toolstack.adopt(standby) {
         Ok(recovery) => {
-            job_log!(
-                shared.log,
-                Info,
-                "standby: domain {} has the disks",
-                recovery.domid()
-            );
+            let domid = recovery.domid();
+            shared.log.tell(StandbyEvent::Adopted { domid });
             Some(recovery)
         }
         Err(error) => {
@@ -351,20 +327,17 @@ fn build(
         }
         handover.hold(true);
         enter(toolstack, shared, Phase::Recover);
-        job_log!(
-            shared.log,
-            Info,
-            "seeded: {} released, building the recovery domain with {} of {}",
-            released(shared),
-            Size::of_pages(requirement.backed_pages),
-            Size::of_pages(requirement.full_pages)
-        );
+        shared.log.tell(RecoveryEvent::Seeded {
+            released: released(shared),
+            backed: Size::of_pages(requirement.backed_pages),
+            full: Size::of_pages(requirement.full_pages),
+        });
         tries_left -= 1;
         handover.spend(need);
         match toolstack.create() {
             Ok(recovery) => {
                 let domid = recovery.domid();
-                job_log!(shared.log, Info, "recovery created: domain {domid}");
+                shared.log.tell(RecoveryEvent::Created { domid });
                 return Ok(recovery);
             }
             Err(error) => {
@@ -374,12 +347,8 @@ fn build(
                 if tries_left == 0 {
                     return Err(error);
                 }
-                job_log!(
-                    shared.log,
-                    Warn,
-                    "{}; once more with more memory",
-                    error.chain()
-                );
+                let why = Cause::from(&error);
+                shared.log.tell(RecoveryEvent::CreatingAgain { why });
                 need += need / 4;
             }
         }
@@ -408,13 +377,8 @@ fn stay_down(
 /// Says why nothing takes the crashed domain's place. The dump, of which the job's
 /// result tells, may be complete all the same.
 fn say_no_recovery(error: &Error, shared: &Shared) {
-    job_log!(
-        shared.log,
-        Error,
-        "recovery failed ({}): the guest stays down until the dump is written, then it \
-         restarts",
-        error.chain()
-    );
+    let why = Cause::from(error);
+    shared.log.tell(RecoveryEvent::Failed { why });
 }
 
 /// What the hypervisor has back.
@@ -429,35 +393,20 @@ fn close(toolstack: &mut dyn Toolstack, recovery: &dyn RecoveryDomain, shared: &
         let total = Size::of_pages(shared.counters.total.load(Relaxed));
         let held = Size(total.0.saturating_sub(released(shared).0));
         let name = toolstack.crashed_name();
-        job_log!(
-            shared.log,
-            Error,
-            "could not destroy {name}, which holds {held}: {error}: run `xl destroy {name}`"
-        );
+        let told = RecoveryEvent::CrashedNotDestroyed { name, held, error };
+        shared.log.tell(told);
     }
     if !recovery.exists() {
-        job_log!(
-            shared.log,
-            Info,
-            "recovery domain {} is gone: {} released for what comes after it",
-            recovery.domid(),
-            released(shared)
-        );
+        let (domid, released) = (recovery.domid(), released(shared));
+        shared.log.tell(RecoveryEvent::Gone { domid, released });
         return;
     }
-    match toolstack.settle(recovery) {
-        Ok(()) => job_log!(
-            shared.log,
-            Info,
-            "settled: recovery has its full memory, {} pages ({}) released",
-            shared.counters.released.load(Relaxed),
-            released(shared)
-        ),
-        Err(error) => job_log!(
-            shared.log,
-            Error,
-            "recovery domain {} runs, but may lack memory or devices: {error}",
-            recovery.domid()
-        ),
-    }
+    let domid = recovery.domid();
+    let settled = match toolstack.settle(recovery) {
+        Ok(()) => RecoveryEvent::Settled {
+            released_pages: shared.counters.released.load(Relaxed),
+        },
+        Err(error) => RecoveryEvent::NotSettled { domid, error },
+    };
+    shared.log.tell(settled);
 }

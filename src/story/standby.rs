@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::host::contained::ContainedStandbyHost;
 use crate::host::{BuiltStandby, HostError, StandbyHost};
 use crate::job::Shared;
-use crate::told::log::job_log;
+use crate::told::event::StandbyEvent;
 use crate::units::Size;
 
 /// How often the guest's configuration and boot files are compared with what the
@@ -33,19 +33,16 @@ pub fn keep(
             Ok(standby) => standby,
             Err(_) if shared.is_cancelled() => return Ok(()),
             Err(error) => {
-                shared.tell_failure(log::Level::Warn, format_args!("no standby: {error}"));
+                let told = error.clone();
+                shared.tell_failure(StandbyEvent::NotBuilt { error: told });
                 return Err(Error::host("building a standby")(error));
             }
         };
-        job_log!(
-            shared.log,
-            Info,
-            "standby: domain {} is ready and holds {}",
-            standby.domid,
-            Size::of_pages(standby.pages)
-        );
+        let (domid, held) = (standby.domid, Size::of_pages(standby.pages));
         let recipe = standby.recipe.clone();
         slot.offer(standby);
+        // Not before: whoever hears it may crash the guest.
+        shared.log.tell(StandbyEvent::Ready { domid, held });
         if watch(host, &recipe, often, shared) {
             return Ok(());
         }
@@ -71,15 +68,11 @@ fn watch(host: &mut dyn StandbyHost, recipe: &str, often: Duration, shared: &Sha
         match host.recipe() {
             Ok(now) if now == recipe => {}
             Ok(_) => {
-                job_log!(
-                    shared.log,
-                    Info,
-                    "standby: the guest's configuration or boot files have changed: built anew"
-                );
+                shared.log.tell(StandbyEvent::Outdated);
                 return false;
             }
             // The guest is ending; whoever looks after it will say so.
-            Err(error) => job_log!(shared.log, Debug, "standby: looking at the guest: {error}"),
+            Err(error) => shared.log.tell(StandbyEvent::GuestNotSeen { error }),
         }
     }
 }
@@ -93,11 +86,7 @@ pub(crate) fn say_if_kept(
     if let Err(error) = discarded {
         let domid = standby.domid;
         let held = Size::of_pages(standby.pages);
-        job_log!(
-            shared.log,
-            Error,
-            "could not destroy standby domain {domid}, which holds {held}: {error}: \
-             run `xl destroy {domid}`"
-        );
+        let told = StandbyEvent::NotDestroyed { domid, held, error };
+        shared.log.tell(told);
     }
 }

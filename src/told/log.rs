@@ -1,29 +1,51 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-//! Where a job's messages go: the caller's callback, or the `log` crate.
+//! Where a job's events go: the caller's callback or the `log` crate, and the socket
+//! that the option `events` names.
 
-use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
-/// Takes one message, a line without its end.
-pub type Sink = Box<dyn FnMut(log::Level, &str) + Send>;
+use super::event::Event;
+use super::record::Told;
+use super::socket::EventSocket;
 
-/// The log of one job. Messages from its threads arrive one at a time; clones are
-/// the same log.
+/// Takes one event.
+pub type Listener = Box<dyn FnMut(&Told<'_>) + Send>;
+
+/// The log of one job. Events from its threads arrive one at a time; clones are one
+/// log.
 #[derive(Clone)]
 pub struct JobLog(Arc<Inner>);
 
 struct Inner {
-    sink: Option<Mutex<Sink>>,
     name: String,
+    since: Instant,
+    outlets: Mutex<Outlets>,
+}
+
+struct Outlets {
+    listener: Option<Listener>,
+    socket: Option<EventSocket>,
 }
 
 impl JobLog {
-    /// A log for the guest `name`; without a sink, messages go to the `log`
-    /// crate's logger, which is nobody unless the program has set one.
-    pub fn new(name: &str, sink: Option<Sink>) -> Self {
+    /// The log of a job that starts now, for the guest `name`. Without a listener,
+    /// lines go to the `log` crate's logger, which is nobody unless the program has
+    /// set one.
+    pub fn new(name: &str, listener: Option<Listener>) -> Self {
+        Self::with_socket(name, listener, None)
+    }
+
+    /// A log as [`JobLog::new`] makes, whose events are sent to `socket`, too.
+    pub(crate) fn with_socket(
+        name: &str,
+        listener: Option<Listener>,
+        socket: Option<EventSocket>,
+    ) -> Self {
         Self(Arc::new(Inner {
-            sink: sink.map(Mutex::new),
             name: name.to_owned(),
+            since: Instant::now(),
+            outlets: Mutex::new(Outlets { listener, socket }),
         }))
     }
 
@@ -32,22 +54,39 @@ impl JobLog {
         &self.0.name
     }
 
-    /// Writes one message. A sink that panicked before is used again: losing
-    /// the log of a crash would be worse.
-    pub fn write(&self, level: log::Level, message: fmt::Arguments<'_>) {
-        match &self.0.sink {
-            Some(sink) => {
-                let mut sink = sink.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-                sink(level, &message.to_string());
-            }
-            None => log::log!(target: "vicover", level, "{}: {message}", self.name()),
+    /// Tells an event. A listener that panicked before is used again: losing the log
+    /// of a crash would be worse.
+    pub fn tell(&self, event: impl Into<Event>) {
+        let mut outlets = self
+            .0
+            .outlets
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let told = Told {
+            guest: &self.0.name,
+            at: self.0.since.elapsed(),
+            event: &event.into(),
+        };
+        let not_taken = outlets
+            .socket
+            .as_mut()
+            .and_then(|socket| socket.send(&told));
+        outlets.hear(&told);
+        if let Some(not_taken) = not_taken {
+            let event = &not_taken.into();
+            outlets.hear(&Told { event, ..told });
         }
     }
 }
 
-macro_rules! job_log {
-    ($log:expr, $level:ident, $($message:tt)+) => {
-        $log.write(log::Level::$level, format_args!($($message)+))
-    };
+impl Outlets {
+    fn hear(&mut self, told: &Told<'_>) {
+        match &mut self.listener {
+            Some(listener) => listener(told),
+            None => {
+                let (guest, event) = (told.guest, told.event);
+                log::log!(target: "vicover", event.level(), "{guest}: {event}");
+            }
+        }
+    }
 }
-pub(crate) use job_log;

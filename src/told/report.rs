@@ -2,59 +2,43 @@
 //! What is said of a crash when it is over.
 
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
+use super::event::{DumpEvent, RecoveryEvent};
 use crate::dump::Summary;
 use crate::error::Error;
 use crate::job::Shared;
-use crate::told::log::job_log;
 use crate::units::{Size, Span};
 
 /// Says when what matters to the service happened.
 pub(crate) fn report_times(shared: &Shared) {
-    let after = |at: Option<&Duration>| match at {
-        Some(at) => format!("after {}", Span(*at)),
-        None => "never".into(),
-    };
-    job_log!(
-        shared.log,
-        Info,
-        "times: first page released {}, recovery unpaused {}, all over {}",
-        after(shared.milestones.first_release.get()),
-        after(shared.milestones.unpaused.get()),
-        after(Some(&shared.elapsed()))
-    );
+    let milestones = &shared.milestones;
+    shared.log.tell(RecoveryEvent::Times {
+        first_release: milestones.first_release.get().copied().map(Span),
+        unpaused: milestones.unpaused.get().copied().map(Span),
+        over: Span(shared.elapsed()),
+    });
 }
 
 /// Says that the dump is complete; what else became of it has been told.
 pub(crate) fn report_dump(drained: Result<Summary, Error>, shared: &Shared) -> Result<(), Error> {
-    let summary = drained?;
-    shared
-        .counters
-        .dumped
-        .store(summary.progress.pages, Relaxed);
-    shared.counters.dump_bytes.store(summary.length, Relaxed);
-    if summary.progress.left_out_pages > 0 {
-        job_log!(
-            shared.log,
-            Warn,
-            "dump: no room for the last {} pages",
-            summary.progress.left_out_pages
-        );
+    let Summary {
+        progress,
+        length,
+        path,
+        ..
+    } = drained?;
+    shared.counters.dumped.store(progress.pages, Relaxed);
+    shared.counters.dump_bytes.store(length, Relaxed);
+    if progress.left_out_pages > 0 {
+        let pages = progress.left_out_pages;
+        shared.log.tell(DumpEvent::NoRoomForLast { pages });
     }
-    let path = summary.path.unwrap_or_default();
-    let place = match path.as_os_str().is_empty() {
-        true => "a stream".into(),
-        false => path.display().to_string(),
-    };
-    job_log!(
-        shared.log,
-        Info,
-        "dump complete: {} pages ({} zero, {} unreadable), {}, {place}",
-        summary.progress.pages,
-        summary.progress.zero_pages,
-        summary.progress.unreadable_pages,
-        Size(summary.length)
-    );
+    shared.log.tell(DumpEvent::Complete {
+        pages: progress.pages,
+        zero_pages: progress.zero_pages,
+        unreadable_pages: progress.unreadable_pages,
+        length: Size(length),
+        path,
+    });
     Ok(())
 }

@@ -24,7 +24,7 @@ use crate::host::{CrashedDomain, VcpuState};
 use crate::job::Shared;
 use crate::options::Options;
 use crate::os::thread::{start_in, Signals};
-use crate::told::log::job_log;
+use crate::told::event::{ControlEvent, GuestEvent, Instead};
 use crate::units::Size;
 
 /// Reads the registers of `domain`: what can only be had while nothing is
@@ -36,14 +36,10 @@ pub(crate) fn read_registers(
     let vcpus = domain.vcpus().map_err(Error::host("reading registers"))?;
     let total: u64 = domain.ram().iter().map(GfnRange::len).sum();
     shared.counters.total.store(total, Relaxed);
-    job_log!(
-        shared.log,
-        Info,
-        "guest: {} vCPU{}, {} of memory",
-        vcpus.len(),
-        if vcpus.len() == 1 { "" } else { "s" },
-        Size::of_pages(total)
-    );
+    shared.log.tell(GuestEvent::Seen {
+        vcpus: vcpus.len(),
+        memory: Size::of_pages(total),
+    });
     Ok(vcpus)
 }
 
@@ -163,11 +159,10 @@ pub(crate) fn understand_beside<T>(
         let known = match looking {
             Ok(looking) => joined(looking).and_then(|known| known),
             Err(error) => {
-                job_log!(
-                    shared.log,
-                    Warn,
-                    "cannot start a thread, memory is read after the devices have gone: {error}"
-                );
+                shared.log.tell(ControlEvent::NoThread {
+                    instead: Instead::ReadAfterwards,
+                    error: error.to_string(),
+                });
                 look()
             }
         };
@@ -209,67 +204,43 @@ fn make_plan(
 }
 
 fn tell_kernel(located: &Located, shared: &Shared) {
-    let copies = located.copies.iter();
-    let places: Vec<String> = copies.map(|copy| copy.gfn.to_string()).collect();
-    let by = match located.by {
-        Way::Processor => "the processors",
-        Way::Search => "a search",
-    };
-    let release = &located.kernel.name.release;
-    job_log!(shared.log, Info, "guest runs Linux {release}");
-    job_log!(
-        shared.log,
-        Debug,
-        "VMCOREINFO at gfn {}, found by {by} in {} pages",
-        places.join(", "),
-        located.pages_probed
-    );
+    let release = located.kernel.name.release.clone();
+    shared.log.tell(GuestEvent::Kernel { release });
+    shared.log.tell(GuestEvent::Vmcoreinfo {
+        gfns: located.copies.iter().map(|copy| copy.gfn.0).collect(),
+        by_search: located.by == Way::Search,
+        pages_probed: located.pages_probed,
+    });
 }
 
 fn tell_plan(plan: &Plan, bitmaps: &Bitmaps, shared: &Shared) {
+    let log = &shared.log;
     for doubt in plan.doubts() {
-        job_log!(shared.log, Warn, "{doubt}");
+        let doubt = doubt.clone();
+        log.tell(GuestEvent::Doubted { doubt });
+    }
+    for doubt in plan.doubts() {
         if let Doubt::NoKernel(error) = doubt {
-            tell_unconfirmed(error.unconfirmed(), shared);
+            let info = error.unconfirmed();
+            log.tell(GuestEvent::Unconfirmed {
+                release: info.map(|info| info.release().to_owned()),
+                is_32_bit: info.is_some_and(VmcoreInfo::is_32_bit),
+            });
         }
     }
-    for noticed in plan.noticed() {
-        job_log!(shared.log, Info, "{noticed}");
+    for what in plan.noticed() {
+        let what = what.clone();
+        log.tell(GuestEvent::Noticed { what });
     }
-    job_log!(
-        shared.log,
-        Info,
-        "plan: {} pages, {} to dump, level {}",
-        plan.pages(),
-        bitmaps.wanted_total(),
-        plan.level().get()
-    );
-    let verdicts: Vec<String> = Verdict::ALL
+    log.tell(GuestEvent::Planned {
+        pages: plan.pages(),
+        wanted_pages: bitmaps.wanted_total(),
+        dump_level: plan.level().get(),
+    });
+    let counts = Verdict::ALL
         .into_iter()
-        .filter(|verdict| plan.count_of(*verdict) > 0)
-        .map(|verdict| format!("{} {}", verdict.name(), plan.count_of(verdict)))
-        .collect();
-    job_log!(shared.log, Debug, "verdicts: {}", verdicts.join(", "));
-}
-
-/// What a dump of a guest that is not understood is good for.
-fn tell_unconfirmed(info: Option<&VmcoreInfo>, shared: &Shared) {
-    let help = match info {
-        // As tried with drgn 0.0.22 and makedumpfile 1.7.2.
-        Some(info) if info.is_32_bit() => "drgn reads it by physical address, others refuse it",
-        _ => "readers may need help to open it",
-    };
-    match info {
-        Some(info) => job_log!(
-            shared.log,
-            Warn,
-            "the dump repeats what Linux {} says of itself, which is not confirmed: {help}",
-            info.release()
-        ),
-        None => job_log!(
-            shared.log,
-            Warn,
-            "the dump does not say which kernel it is of: {help}"
-        ),
-    }
+        .map(|verdict| (verdict, plan.count_of(verdict)));
+    log.tell(GuestEvent::Verdicts {
+        pages: counts.filter(|(_, pages)| *pages > 0).collect(),
+    });
 }

@@ -79,7 +79,7 @@ fn dump_within(image: &Arc<dyn Image>, options: &str, limit: u64) -> Result<Repo
         dump_dir: directory.path().into(),
         sink: Mutex::default(),
     };
-    let shared = Shared::new(JobLog::new("guest", Some(Box::new(|_, _| ()))));
+    let shared = Shared::new(JobLog::new("guest", Some(Box::new(|_| ()))));
     dump_only(&host, &target, &|| (), &shared)?;
     let path = shared.dump_path().expect("a finished dump has a path");
     verify(&path).map_err(Error::DumpStart)

@@ -78,7 +78,7 @@ fn dump(
         dump_dir: dir.into(),
         sink: Mutex::new(sink),
     };
-    let log = JobLog::new("bench", Some(Box::new(|_, line| eprintln!("{line}"))));
+    let log = JobLog::new("bench", Some(Box::new(|told| eprintln!("{}", told.event))));
     let shared = Shared::new(log);
     dump_only(&host, &target, &|| (), &shared).unwrap_or_else(|error| panic!("{}", error.chain()));
     json!({ "output_bytes": shared.counters.dump_bytes.load(Relaxed) })

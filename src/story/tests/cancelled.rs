@@ -7,7 +7,7 @@ use std::sync::mpsc::{channel, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::{ended, files, guest, start, target, Lines, DEADLINE, FRAMES};
+use super::{ended, files, guest, start, target, Kept, DEADLINE, FRAMES};
 use crate::drain::Target;
 use crate::dump::{OpenSink, Sink};
 use crate::host::memory::{Faults, MemoryHost};
@@ -106,10 +106,10 @@ impl Sink for Hanging {
 }
 
 /// Cancels a job and waits for its end, which must be near.
-fn cancel(what: &str, job: Job, lines: &Lines) -> super::Ended {
+fn cancel(what: &str, job: Job, kept: &Kept) -> super::Ended {
     let since = Instant::now();
     job.shared.cancel();
-    let ended = ended(what, job, lines);
+    let ended = ended(what, job, kept);
     let took = since.elapsed();
     ended.check(took < PROMISED, &format!("ended after {took:?}"));
     ended.check(ended.error.as_deref() == Some(WHY), "error");
@@ -120,16 +120,16 @@ fn cancel(what: &str, job: Job, lines: &Lines) -> super::Ended {
 fn hangs(
     at: Step,
     host: &MemoryHost,
-    lines: &Lines,
+    kept: &Kept,
     work: fn(&MemoryHost, &Target, &Shared) -> Result<(), crate::error::Error>,
 ) -> (Job, Disk) {
     let directory = tempfile::tempdir().unwrap();
     let (sink, disk) = hanging(at);
     let target = target(&directory, Some(Box::new(sink)));
     let inside = host.clone();
-    let job = start(lines, move |shared| work(&inside, &target, shared));
+    let job = start(kept, move |shared| work(&inside, &target, shared));
     let arrived = disk.arrived.recv_timeout(DEADLINE);
-    assert!(arrived.is_ok(), "no {at:?}; log:\n{}", lines.text());
+    assert!(arrived.is_ok(), "no {at:?}; log:\n{}", kept);
     (job, disk)
 }
 
@@ -158,11 +158,11 @@ fn check_left_alone(at: Step, disk: &Disk) {
 #[test]
 fn a_dump_to_a_disk_that_hangs_ends_without_it() {
     for at in STEPS {
-        let (host, lines) = (guest(Faults::default()), Lines::default());
-        let (job, disk) = hangs(at, &host, &lines, |host, target, shared| {
+        let (host, kept) = (guest(Faults::default()), Kept::default());
+        let (job, disk) = hangs(at, &host, &kept, |host, target, shared| {
             dump_only(host, target, &|| (), shared)
         });
-        cancel(&format!("{at:?}"), job, &lines);
+        cancel(&format!("{at:?}"), job, &kept);
         check_left_alone(at, &disk);
     }
 }
@@ -170,11 +170,11 @@ fn a_dump_to_a_disk_that_hangs_ends_without_it() {
 #[test]
 fn a_recovery_whose_dump_hangs_gets_all_memory() {
     for at in STEPS {
-        let (host, lines) = (guest(Faults::default()), Lines::default());
-        let (job, disk) = hangs(at, &host, &lines, |host, target, shared| {
+        let (host, kept) = (guest(Faults::default()), Kept::default());
+        let (job, disk) = hangs(at, &host, &kept, |host, target, shared| {
             recover(host, Box::new(host.clone()), None, target, shared)
         });
-        let ended = cancel(&format!("{at:?}"), job, &lines);
+        let ended = cancel(&format!("{at:?}"), job, &kept);
         ended.check(ended.outcome == Outcome::Adopted, "outcome");
         ended.check(host.released() == FRAMES, "memory is kept");
         let violations = host.violations();
@@ -190,10 +190,10 @@ fn a_dump_into_a_pipe_that_nobody_empties_ends_and_leaves_no_thread() {
     let probe = file.try_clone().unwrap();
     let sink = OpenSink::from_file(file, None).unwrap();
     let directory = tempfile::tempdir().unwrap();
-    let (host, lines) = (guest(Faults::default()), Lines::default());
+    let (host, kept) = (guest(Faults::default()), Kept::default());
     let target = target(&directory, Some(sink));
     let inside = host.clone();
-    let job = start(&lines, move |shared| {
+    let job = start(&kept, move |shared| {
         dump_only(&inside, &target, &|| (), shared)
     });
     let since = Instant::now();
@@ -202,7 +202,7 @@ fn a_dump_into_a_pipe_that_nobody_empties_ends_and_leaves_no_thread() {
         std::thread::yield_now();
     }
     drop(probe);
-    cancel("a full pipe", job, &lines);
+    cancel("a full pipe", job, &kept);
     // It was not emptied, and still nobody has the other end.
     let answer = io::Write::write(&mut (&reader), &[0]);
     assert_eq!(answer.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
@@ -211,19 +211,19 @@ fn a_dump_into_a_pipe_that_nobody_empties_ends_and_leaves_no_thread() {
 #[test]
 fn a_drain_that_rests_for_a_booting_recovery_ends() {
     let directory = tempfile::tempdir().unwrap();
-    let (host, lines) = (guest(Faults::default()), Lines::default());
+    let (host, kept) = (guest(Faults::default()), Kept::default());
     let target = target(&directory, None);
     let inside = host.clone();
-    let job = start(&lines, move |shared| {
+    let job = start(&kept, move |shared| {
         recover(&inside, Box::new(inside.clone()), None, &target, shared)
     });
     let running = job
         .shared
         .wait(Some(DEADLINE), |now| now.outcome == Outcome::Adopted);
-    assert!(running, "{}", lines.text());
+    assert!(running, "{}", kept);
     let since = Instant::now();
     job.shared.cancel();
-    let ended = ended("head start", job, &lines);
+    let ended = ended("head start", job, &kept);
     let took = since.elapsed();
     ended.check(took < PROMISED, &format!("ended after {took:?}"));
     ended.check(host.released() == FRAMES, "memory is kept");
@@ -232,15 +232,15 @@ fn a_drain_that_rests_for_a_booting_recovery_ends() {
 #[test]
 fn cancelled_before_it_begins_a_dump_leaves_no_file() {
     let directory = tempfile::tempdir().unwrap();
-    let (host, lines) = (guest(Faults::default()), Lines::default());
+    let (host, kept) = (guest(Faults::default()), Kept::default());
     let target = target(&directory, None);
     let inside = host.clone();
-    let job = start(&lines, move |shared| {
+    let job = start(&kept, move |shared| {
         shared.cancel();
         recover(&inside, Box::new(inside.clone()), None, &target, shared)
     });
     let shared = job.shared.clone();
-    let ended = cancel("at the start", job, &lines);
+    let ended = cancel("at the start", job, &kept);
     ended.check(ended.outcome == Outcome::Adopted, "outcome");
     ended.check(host.released() == FRAMES, "memory is kept");
     assert_eq!((files(&directory).len(), shared.dump_path()), (0, None));

@@ -16,7 +16,7 @@ use crate::host::images::SyntheticImage;
 use crate::host::memory::{Faults, MemoryHost};
 use crate::job::{Job, Outcome, Phase, Shared};
 use crate::options::Options;
-use crate::told::log::JobLog;
+use crate::told::kept::Kept;
 
 /// Pages of the guests here.
 const FRAMES: u64 = 16 * 512;
@@ -28,28 +28,12 @@ fn guest(faults: Faults) -> MemoryHost {
     MemoryHost::new(Arc::new(SyntheticImage::new(FRAMES)), 2, faults)
 }
 
-/// A log that is kept.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<String>>>);
-
-impl Lines {
-    fn log(&self) -> JobLog {
-        let lines = self.0.clone();
-        let sink = Box::new(move |_, line: &str| lines.lock().unwrap().push(line.into()));
-        JobLog::new("guest", Some(sink))
-    }
-
-    fn text(&self) -> String {
-        self.0.lock().unwrap().join("\n")
-    }
-}
-
 /// How a job ended.
 struct Ended {
     what: String,
     error: Option<String>,
     outcome: Outcome,
-    log: String,
+    log: Kept,
 }
 
 impl Ended {
@@ -64,7 +48,7 @@ impl Ended {
 }
 
 /// Waits until a job has ended.
-fn ended(what: &str, job: Job, lines: &Lines) -> Ended {
+fn ended(what: &str, job: Job, kept: &Kept) -> Ended {
     let done = job
         .shared
         .wait(Some(DEADLINE), |now| now.phase == Phase::Done);
@@ -72,7 +56,7 @@ fn ended(what: &str, job: Job, lines: &Lines) -> Ended {
         what: what.into(),
         error: job.shared.with_failure(|failure| failure.map(Error::chain)),
         outcome: job.shared.snapshot().outcome,
-        log: lines.text(),
+        log: kept.clone(),
     };
     ended.check(done, "the job does not end");
     job.join();
@@ -101,6 +85,6 @@ fn files(directory: &tempfile::TempDir) -> Vec<String> {
 }
 
 /// Starts a job that must start.
-fn start(lines: &Lines, work: impl FnOnce(&Shared) -> Result<(), Error> + Send + 'static) -> Job {
-    Job::start(lines.log(), work).unwrap()
+fn start(kept: &Kept, work: impl FnOnce(&Shared) -> Result<(), Error> + Send + 'static) -> Job {
+    Job::start(kept.log("guest"), work).unwrap()
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ended, guest, start, target, Lines, FRAMES};
+use super::{ended, guest, start, target, Kept, FRAMES};
 use crate::addr::{Gfn, GfnRange};
 use crate::host::memory::{Event, Faults, MemoryHost, RECIPE};
 use crate::host::{
@@ -14,6 +14,7 @@ use crate::host::{
 use crate::job::{Outcome, Shared};
 use crate::pacing::sample::DiskTotals;
 use crate::story::{live, recover, standby};
+use crate::told::event::{self as told, StandbyEvent};
 
 /// A host of which one method is broken.
 #[derive(Clone)]
@@ -214,14 +215,14 @@ const NOTHING: Right = Right {
 /// Recovers a guest of a broken host, with a standby on request.
 fn recover_with(method: &'static str, faults: Faults, with_standby: bool, right: Right) {
     let directory = tempfile::tempdir().unwrap();
-    let (host, lines) = (guest(faults), Lines::default());
+    let (host, kept) = (guest(faults), Kept::default());
     let broken = Broken {
         host: host.clone(),
         method,
     };
     let target = target(&directory, None);
     let keeper = with_standby.then(|| {
-        let keeper = Shared::new(Lines::default().log());
+        let keeper = Shared::new(Kept::default().log("guest"));
         keeper.standby.offer(BuiltStandby {
             domid: 7,
             pages: 100,
@@ -229,11 +230,11 @@ fn recover_with(method: &'static str, faults: Faults, with_standby: bool, right:
         });
         keeper
     });
-    let job = start(&lines, move |shared| {
+    let job = start(&kept, move |shared| {
         let toolstack = Box::new(broken.clone());
         recover::recover(&broken, toolstack, keeper.as_ref(), &target, shared)
     });
-    let ended = ended(method, job, &lines);
+    let ended = ended(method, job, &kept);
     let found = Right {
         outcome: ended.outcome,
         dumped: ended.error.is_none(),
@@ -361,12 +362,12 @@ fn a_dump_of_a_running_domain_ends_whatever_panics() {
         ("len", true),
     ] {
         let directory = tempfile::tempdir().unwrap();
-        let lines = Lines::default();
+        let kept = Kept::default();
         let host = guest(Faults::default());
         let running = Running(Broken { host, method });
         let target = target(&directory, None);
-        let job = start(&lines, move |shared| live::dump(&running, &target, shared));
-        let ended = ended(method, job, &lines);
+        let job = start(&kept, move |shared| live::dump(&running, &target, shared));
+        let ended = ended(method, job, &kept);
         ended.check(ended.error.is_none() == dumped, "dumped or not");
         ended.check(ended.outcome == Outcome::Untouched, "outcome");
     }
@@ -398,20 +399,25 @@ fn keeping_a_standby_ends_whatever_panics() {
         ("recipe", "recipe is broken"),
         ("discard", "discard is broken"),
     ] {
-        let lines = Lines::default();
+        let kept = Kept::default();
         let host = guest(Faults::default());
         let mut broken = Broken { host, method };
         let often = Duration::from_millis(1);
-        let job = start(&lines, move |shared| {
+        let job = start(&kept, move |shared| {
             standby::keep(&mut broken, false, often, shared)
         });
-        let since = std::time::Instant::now();
-        while !lines.text().contains(said) {
-            assert!(since.elapsed() < super::DEADLINE, "no '{said}'");
-            std::thread::yield_now();
-        }
+        let told = |event: &told::Event| match event {
+            told::Event::Standby(
+                StandbyEvent::NotBuilt { error }
+                | StandbyEvent::GuestNotSeen { error }
+                | StandbyEvent::NotDestroyed { error, .. },
+            ) => error.what.contains(said),
+            _ => false,
+        };
+        let waited = kept.wait(super::DEADLINE, told);
+        assert!(waited.is_some(), "no '{said}' in {kept}");
         job.shared.cancel();
-        let ended = ended(method, job, &lines);
+        let ended = ended(method, job, &kept);
         ended.check(ended.error.is_none() == (method != "build"), "error");
     }
 }

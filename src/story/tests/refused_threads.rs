@@ -3,13 +3,14 @@
 
 use std::sync::atomic::Ordering::SeqCst;
 
-use super::{ended, files, guest, target, Lines, FRAMES};
+use super::{ended, files, guest, target, Kept, FRAMES};
 use crate::drain::Target;
 use crate::error::Error;
 use crate::host::memory::{Event, Faults, MemoryHost};
 use crate::job::{Job, Outcome, Shared};
 use crate::os::thread::refusal;
 use crate::story::recover::{dump_only, recover};
+use crate::told::event::{self as told, ControlEvent, DumpEvent, JobEvent};
 
 const WHY: &str = "cannot start a thread: Resource temporarily unavailable";
 /// More than any job starts.
@@ -23,10 +24,12 @@ fn refuse_each(
 ) {
     for number in 1..MANY {
         let directory = tempfile::tempdir().unwrap();
-        let (host, lines) = (guest(Faults::default()), Lines::default());
+        let (host, kept) = (guest(Faults::default()), Kept::default());
         let (inside, target) = (host.clone(), target(&directory, None));
         let left = refusal::of_number(number);
-        let started = Job::start(lines.log(), move |shared| work(inside, target, shared));
+        let started = Job::start(kept.log("guest"), move |shared| {
+            work(inside, target, shared)
+        });
         let job = match started {
             Ok(job) => job,
             Err(error) => {
@@ -36,13 +39,21 @@ fn refuse_each(
                 continue;
             }
         };
-        let ended = ended(&format!("start number {number}"), job, &lines);
+        let ended = ended(&format!("start number {number}"), job, &kept);
         if left.load(SeqCst) > 0 {
             ended.check(ended.error.is_none(), "nothing was refused");
             assert!(number > 4, "too few threads to have seen anything");
             return;
         }
-        let said = ended.log.contains("cannot start a thread");
+        let said = ended.log.has(|event| match event {
+            told::Event::Control(ControlEvent::NoThread { .. }) => true,
+            told::Event::Dump(DumpEvent::NotMade { why } | DumpEvent::Incomplete { why, .. }) => {
+                why.text.contains(WHY)
+            }
+            told::Event::Dump(DumpEvent::Stopped { why }) => why.contains(WHY),
+            told::Event::Job(JobEvent::Failed { why }) => why.text.contains(WHY),
+            _ => false,
+        });
         ended.check(said, "nobody says so");
         check(&ended, &host, number);
     }

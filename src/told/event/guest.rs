@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//! What was found out about the guest.
+
+use std::fmt;
+
+use log::Level;
+use serde::ser::SerializeMap;
+use serde::Serialize;
+
+use super::as_text;
+use crate::guest::doubt::Doubt;
+use crate::guest::plan::Noticed;
+use crate::guest::verdict::Verdict;
+use crate::units::Size;
+
+/// What was found out about the guest.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum GuestEvent {
+    /// Its registers have been read.
+    Seen {
+        /// Its processors.
+        vcpus: usize,
+        /// Its memory.
+        #[serde(rename = "memory_bytes")]
+        memory: Size,
+    },
+    /// Its kernel was found.
+    Kernel {
+        /// The kernel's release, such as "6.1.0-18-amd64".
+        release: String,
+    },
+    /// Where the kernel describes itself.
+    Vmcoreinfo {
+        /// Page frames of the description and its copies.
+        gfns: Vec<u64>,
+        /// Memory was searched, since no processor led to the kernel.
+        by_search: bool,
+        /// Pages that were looked at.
+        pages_probed: u64,
+    },
+    /// Less is left out of the dump than was asked for.
+    Doubted {
+        /// Why.
+        #[serde(serialize_with = "as_text")]
+        doubt: Doubt,
+    },
+    /// Something is not as usual, and the dump does not suffer.
+    Noticed {
+        /// What.
+        #[serde(serialize_with = "as_text")]
+        what: Noticed,
+    },
+    /// What the dump says of the kernel is not confirmed.
+    Unconfirmed {
+        /// The release that a description claims; none without any description.
+        release: Option<String>,
+        /// The description is a 32-bit kernel's.
+        is_32_bit: bool,
+    },
+    /// What to dump has been decided.
+    Planned {
+        /// Pages of the guest.
+        pages: u64,
+        /// Pages to be dumped.
+        wanted_pages: u64,
+        /// The dump level that comes of it, as makedumpfile counts.
+        dump_level: u8,
+    },
+    /// How many pages have which verdict.
+    Verdicts {
+        /// Verdicts with their pages, in the order of [`Verdict::ALL`].
+        #[serde(serialize_with = "by_name")]
+        pages: Vec<(Verdict, u64)>,
+    },
+}
+
+impl GuestEvent {
+    pub(super) fn level(&self) -> Level {
+        match self {
+            Self::Doubted { .. } | Self::Unconfirmed { .. } => Level::Warn,
+            Self::Vmcoreinfo { .. } | Self::Verdicts { .. } => Level::Debug,
+            _ => Level::Info,
+        }
+    }
+}
+
+impl fmt::Display for GuestEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Seen { vcpus, memory } => {
+                let plural = if *vcpus == 1 { "" } else { "s" };
+                write!(f, "guest: {vcpus} vCPU{plural}, {memory} of memory")
+            }
+            Self::Kernel { release } => write!(f, "guest runs Linux {release}"),
+            Self::Vmcoreinfo {
+                gfns,
+                by_search,
+                pages_probed,
+            } => {
+                let places: Vec<String> = gfns.iter().map(|gfn| format!("{gfn:#x}")).collect();
+                let by = match by_search {
+                    true => "a search",
+                    false => "the processors",
+                };
+                write!(
+                    f,
+                    "VMCOREINFO at gfn {}, found by {by} in {pages_probed} pages",
+                    places.join(", ")
+                )
+            }
+            Self::Doubted { doubt } => doubt.fmt(f),
+            Self::Noticed { what } => what.fmt(f),
+            Self::Unconfirmed { release, is_32_bit } => {
+                unconfirmed(f, release.as_deref(), *is_32_bit)
+            }
+            Self::Planned {
+                pages,
+                wanted_pages,
+                dump_level,
+            } => write!(
+                f,
+                "plan: {pages} pages, {wanted_pages} to dump, level {dump_level}"
+            ),
+            Self::Verdicts { pages } => {
+                let each = pages.iter().map(|(verdict, count)| {
+                    let name = verdict.name();
+                    format!("{name} {count}")
+                });
+                write!(f, "verdicts: {}", each.collect::<Vec<_>>().join(", "))
+            }
+        }
+    }
+}
+
+/// What a dump of a guest that is not understood is good for.
+fn unconfirmed(f: &mut fmt::Formatter<'_>, release: Option<&str>, is_32_bit: bool) -> fmt::Result {
+    let help = match is_32_bit {
+        // As tried with drgn 0.0.22 and makedumpfile 1.7.2.
+        true => "drgn reads it by physical address, others refuse it",
+        false => "readers may need help to open it",
+    };
+    match release {
+        Some(release) => write!(
+            f,
+            "the dump repeats what Linux {release} says of itself, which is not confirmed: {help}"
+        ),
+        None => write!(f, "the dump does not say which kernel it is of: {help}"),
+    }
+}
+
+fn by_name<S: serde::Serializer>(pages: &[(Verdict, u64)], to: S) -> Result<S::Ok, S::Error> {
+    let mut map = to.serialize_map(Some(pages.len()))?;
+    for (verdict, count) in pages {
+        map.serialize_entry(verdict.name(), count)?;
+    }
+    map.end()
+}

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//! The job as a whole, and a domain that goes on running afterwards.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use log::Level;
+use serde::Serialize;
+
+use super::{as_path, Cause};
+use crate::error::Error;
+use crate::host::HostError;
+use crate::units::Span;
+
+/// The job as a whole, and a domain that goes on running afterwards.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum JobEvent {
+    /// An earlier crash of the guest comes first.
+    Queued,
+    /// The domain to be dumped stands still.
+    Paused,
+    /// It runs again.
+    RunsAgain {
+        /// How long it stood.
+        #[serde(rename = "paused_ms")]
+        paused: Span,
+    },
+    /// It could not be let run again.
+    StaysPaused {
+        /// Its name.
+        name: String,
+        /// Why not.
+        error: HostError,
+    },
+    /// The caller asked to stop.
+    Cancelled,
+    /// The job failed, for a reason that has not been told before.
+    Failed {
+        /// Why.
+        why: Cause,
+    },
+    /// Nobody takes events where the option `events` says, or not fast enough.
+    EventsNotTaken {
+        /// The socket.
+        #[serde(serialize_with = "as_path")]
+        path: PathBuf,
+        /// What the system says.
+        error: String,
+    },
+}
+
+impl JobEvent {
+    pub(super) fn level(&self) -> Level {
+        match self {
+            Self::Cancelled | Self::EventsNotTaken { .. } => Level::Warn,
+            Self::StaysPaused { .. } | Self::Failed { .. } => Level::Error,
+            Self::Queued | Self::Paused | Self::RunsAgain { .. } => Level::Info,
+        }
+    }
+}
+
+impl fmt::Display for JobEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Queued => f.write_str("queued: the dump of an earlier crash comes first"),
+            Self::Paused => f.write_str("paused"),
+            Self::RunsAgain { paused } => {
+                write!(f, "runs again after {:.2} s", paused.0.as_secs_f64())
+            }
+            Self::StaysPaused { name, error } => write!(
+                f,
+                "the domain stays paused: {error}: run `xl unpause {name}`"
+            ),
+            Self::Cancelled => Error::Cancelled.fmt(f),
+            Self::Failed { why } => why.fmt(f),
+            Self::EventsNotTaken { path, error } => {
+                write!(f, "events are not sent to {}: {error}", path.display())
+            }
+        }
+    }
+}
