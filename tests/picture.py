@@ -14,7 +14,6 @@ import bisect
 import csv
 import json
 import pathlib
-import re
 import sys
 from xml.sax.saxutils import escape
 
@@ -29,16 +28,16 @@ CRASHED, RECOVERY, FREE, DUMP = "#c05a1a", "#1a66a8", "#777777", "#222222"
 UP, DOWN = "#3c8d54", "#b8322a"
 PHASE_FILLS = ("#dfe5ec", "#c3cdd9")
 
-# Where a phase begins: the line that the library logs at its beginning, or at
-# the end of the phase before. The first begins with the crash itself; the last,
-# "close", with the last line on the dump's progress.
+# Where a phase begins: what the library tells at its beginning, or at the end of the
+# phase before. The first begins with the crash itself; the last, "close", with the
+# last figure of the dump's progress.
 PHASES = (
     ("notice", None),
-    ("understand", r"^crash:"),
-    ("detach", r"^dumping to|^no dump"),
-    ("seed", r"^detached"),
-    ("recover", r"^seeded"),
-    ("drain", r"^recovery unpaused"),
+    ("understand", "guest seen"),
+    ("detach", "guest planned"),
+    ("seed", "recovery detached"),
+    ("recover", "recovery seeded"),
+    ("drain", "recovery unpaused"),
 )
 
 
@@ -53,9 +52,10 @@ class Story:
         self.zero = crash["at_s"]
         self.crashed = crash["data"]["domid"]
         after = events[events.index(crash):]
-        self.log = [
-            (e["at_s"] - self.zero, re.sub(r"^vicover: \S+Z ", "", e["data"]["line"]))
-            for e in after if e["name"] == "log"
+        # What libvicover told: (seconds, its two names, its members).
+        self.told = [
+            (e["at_s"] - self.zero, f"{e['data']['about']} {e['data']['event']}", e["data"])
+            for e in after if e["name"] == "vicover"
         ]
         self.recovery, self.created = self._other(after, "domain_created")
         _, self.runs = self._other(after, "domain_unpaused")
@@ -70,7 +70,7 @@ class Story:
         }
         if self.gone is not None:
             self.memory[self.crashed].append((self.gone, 0.0))
-        told = [at for at, _ in self.log]
+        told = [at for at, _, _ in self.told]
         backs = [up for _, up in self.outages if up is not None]
         marks = [m for m in (self.gone, self.runs) if m is not None]
         self.end = max([10.0, *told, *backs, *marks]) * 1.03
@@ -98,37 +98,36 @@ class Story:
         return [(float(seconds) - self.zero, int(pages) / PAGES_PER_MIB)
                 for seconds, name, pages in watched if name == what]
 
-    def said(self, pattern: str):
-        """When the library first logged a line that matches."""
-        return next((at for at, line in self.log if re.search(pattern, line)), None)
+    def first(self, what: str):
+        """When the library first told that something happened."""
+        return next((at for at, name, _ in self.told if name == what), None)
 
     def dumped(self) -> list:
         """(seconds, percent of the pages to dump)."""
         points = []
-        began = self.said(r"^dumping to")
+        began = self.first("dump started")
         if began is not None:
             points.append((began, 0.0))
-        for at, line in self.log:
-            if found := re.match(r"dump \d+ %: (\d+) of (\d+) pages", line):
-                points.append((at, 100 * int(found[1]) / int(found[2])))
-        done = self.said(r"^dump complete")
+        for at, name, data in self.told:
+            if name == "dump progress":
+                points.append((at, 100 * data["dumped_pages"] / data["planned_pages"]))
+        done = self.first("dump complete")
         if done is not None:
             points.append((done, 100.0))
         return points
 
     def phases(self) -> list:
-        """(name, from, to) of each phase that the log tells of."""
-        if not self.log:
+        """(name, from, to) of each phase that was told."""
+        if not self.told:
             return []
-        begins = [(name, self.said(pattern) if pattern else 0.0)
-                  for name, pattern in PHASES]
-        told = [at for at, line in self.log if re.match(r"dump \d+ %", line)]
+        begins = [(name, self.first(what) if what else 0.0) for name, what in PHASES]
+        told = [at for at, name, _ in self.told if name == "dump progress"]
         begins.append(("close", told[-1] if told else None))
         begins = [(name, at) for name, at in begins if at is not None]
         ends = [at for _, at in begins[1:]]
-        last = self.said(r"^settled")
+        last = self.first("recovery settled")
         ends.append(last if last is not None else self.end)
-        # Log lines reach the watcher in order, but close ones at one time.
+        # Events reach the watcher in order, but close ones at one time.
         return [(name, at, end) for (name, at), end in zip(begins, ends) if end > at]
 
     def marks(self) -> list:
@@ -140,7 +139,7 @@ class Story:
             (self.created, "recovery created", RECOVERY),
             (self.runs, "recovery runs", RECOVERY),
             (back, "service back", UP),
-            (self.said(r"^dump complete"), "dump complete", DUMP),
+            (self.first("dump complete"), "dump complete", DUMP),
             (self.gone, "crashed domain gone", CRASHED),
         ]
         return sorted((at, f"{text} {at:.1f} s" if at else text, colour)

@@ -4,9 +4,12 @@
 guest_config=/etc/xen/guest.cfg
 dumps=/var/lib/xen/dump
 
-# Every line of xl's log for the guest becomes an event the moment it is written.
+# Every line of xl's log for the guest becomes an event the moment it is written, and
+# so does what libvicover tells, without waiting for whoever listens.
 step_follow_log() {
     log-events /var/log/xen/xl-guest.log >&3 &
+    echo 512 > /proc/sys/net/unix/max_dgram_qlen
+    vicover-events /run/vicover.events >&3 &
 }
 
 # What the guest prints; the file outlives a domain, of whatever number.

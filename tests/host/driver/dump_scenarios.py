@@ -5,11 +5,12 @@ own dump-core, to compare with."""
 import re
 
 from .pieces import HostError
-from .scenarios import nothing_lost, scenario, start, verify
+from .scenarios import nothing_lost, scenario, start, told, verify
+from .xlcfg import EVENTS
 
 DIRECTORY = "/var/lib/xen/dump"
 # Everything, uncompressed and slowly, so that there is time to look at it.
-SLOW = "dump_level=0,compress=none,io=fixed:8M"
+SLOW = f"{EVENTS},dump_level=0,compress=none,io=fixed:8M"
 
 
 def uptime_s(host) -> int:
@@ -66,23 +67,26 @@ def live_dump(host, run):
     host.step("make_dump_directory")
     domid, uptime = state_of(host)["domid"], uptime_s(host)
 
-    began = begin(host, f"guest {DIRECTORY}/live.kdump")
+    began = begin(host, f"-o {EVENTS} guest {DIRECTORY}/live.kdump")
     if status := end(host, began, 300):
         raise HostError(f"xl vicover-dump ended with status {status}")
-    run.result["stood_s"] = float(says(host, r"runs again after ([\d.]+) s", 5, began)[1])
+    run.result["stood_ms"] = told(host, "job runs_again", 5, began).data["paused_ms"]
     dumped, total = says(host, r"live.kdump: (\d+) of (\d+) pages", 5, began).groups()
     run.result["pages_dumped"], run.result["pages_total"] = int(dumped), int(total)
     uptime = runs_on(host, domid, uptime)
 
     began = begin(host, f"-o {SLOW} guest {DIRECTORY}/half.kdump")
-    says(host, r"dump [2-7]0 %", 300, began)
+    host.wait("vicover", 300, "libvicover tells no progress", after=began,
+              where=lambda data: 20 <= data.get("percent", 0) <= 70)
     if "p" not in state_of(host)["state"]:
         raise HostError("the guest runs while it is dumped")
     host.step("interrupt_dump")
     if not end(host, began, 60):
         raise HostError("xl vicover-dump was interrupted and says that all went well")
     says(host, "Interrupt: ending the dump", 5, began)
-    says(host, r"dump incomplete: cancelled", 5, began)
+    incomplete = told(host, "dump incomplete", 5, began).data
+    if incomplete["why"]["kind"] != "cancelled":
+        raise HostError(f"the dump is incomplete for another reason: {incomplete}")
     says(host, r"half.kdump.incomplete is not complete", 5, began)
     uptime = runs_on(host, domid, uptime)
 

@@ -5,12 +5,10 @@ guest has done the work that it begins with, by the policy that paces the dump.
 The policy is given as --xlcfg 'vicover="...,io=POLICY"'; the disk by --disk-rate
 and --one-disk."""
 
-import re
-
 from .downtime_scenarios import ON_DISK
-from .figures import SIZE, size
-from .recovery_scenarios import keep_log, no_error, said
-from .scenarios import crash, nothing_lost, recovered, scenario, start, verify
+from .recovery_scenarios import no_error
+from .scenarios import (crash, keep_told, nothing_lost, recovered, scenario, start, told,
+                        verify)
 
 LOADED = (128, 0, 128)  # MiB of anonymous memory, of tmpfs, of page cache
 WORK_DEADLINE_S = 900
@@ -52,15 +50,14 @@ def story(host, run, anonymous: int, cache: int) -> None:
         run.result["full_service_s"] = round(answers[-1].at_s - crashed.at_s, 3)
         done = disks(host, answers[-1])
         if "io=adaptive" in " ".join(run.options.xlcfg):
-            line = said(host, "disk I/O control:", DUMP_DEADLINE_S, crashed).data["line"]
-            looks, used_ms, passed_ms = map(int, re.findall(r"\d+", line)[-3:])
-            run.result["control"] = {"looks": looks, "processor_ms": used_ms,
-                                     "passed_ms": passed_ms}
-            line = said(host, "dump complete:", DUMP_DEADLINE_S, crashed).data["line"]
-            pages, written = re.search(rf"(\d+) pages .*, ({SIZE}), /", line).groups()
-            run.result["dump"] = {"pages": int(pages), "bytes": size(written)}
+            control = told(host, "control looked", DUMP_DEADLINE_S, crashed).data
+            run.result["control"] = {"looks": control["looks"],
+                                     "processor_ms": control["used_ms"],
+                                     "passed_ms": control["lasted_ms"]}
+            dump = told(host, "dump complete", DUMP_DEADLINE_S, crashed).data
+            run.result["dump"] = {"pages": dump["pages"], "bytes": dump["length_bytes"]}
     finally:
-        keep_log(host, run, crashed)
+        keep_told(host, run, crashed)
     verified = verify(host, run, 120)
     run.result.update(boot_reads=read_since(before, up), work_reads=read_since(up, done))
     no_error(host)

@@ -2,11 +2,9 @@
 """What may befall a recovery domain: too little memory while the dump is slow,
 a crash of its own, and the ordinary life of a guest afterwards."""
 
-import re
-
-from .figures import SIZE, SPAN, seconds, size
 from .pieces import HostError
-from .scenarios import crash, full_memory, recovered, scenario, settled, start
+from .scenarios import (crash, full_memory, is_told, keep_told, recovered, scenario, settled,
+                        start, told)
 
 # Everything is dumped, and slowly once recovery runs: memory stays short.
 SLOW = 'vicover="dump_level=0,io=fixed:256K"'
@@ -17,32 +15,24 @@ SCRIPT_DEADLINE_S = 40
 STANDBY_MIB = 400
 
 
-def said(host, text: str, deadline_s: float, after=None, event: str = "log"):
-    """Waits for a line of xl's log with `text` in it."""
-    return host.wait(event, deadline_s, f"xl's log does not say '{text}'", after=after,
+def xl_said(host, text: str, deadline_s: float, after):
+    """Waits for a line of xl's own with `text` in it."""
+    return host.wait("log", deadline_s, f"xl's log does not say '{text}'", after=after,
                      where=lambda data: text in data["line"])
 
 
-def keep_log(host, run, crashed) -> None:
-    """The library's lines go into the result, with their time since the crash."""
-    run.result["vicover_log"] = [
-        [round(event.at_s - crashed.at_s, 3), event.data["line"]]
-        for event in host.events if event.name == "log"
-    ]
-
-
 def no_error(host) -> None:
-    """Nothing the library wrote is an error."""
+    """Nothing that the library told is an error."""
     errors = [event.data["line"] for event in host.events
-              if event.name == "log" and re.match(r"vicover: \S+ error: ", event.data["line"])]
+              if event.name == "vicover" and event.data["level"] == "error"]
     if errors:
-        raise HostError("errors in xl's log:\n" + "\n".join(errors))
+        raise HostError("libvicover tells of errors:\n" + "\n".join(errors))
 
 
 def handed_over(host, crashed, deadline_s: float = 900) -> None:
     """Waits until recovery has its memory and the dump is complete."""
-    for text in ("settled:", "dump complete:"):
-        said(host, text, deadline_s, crashed)
+    for what in ("recovery settled", "dump complete"):
+        told(host, what, deadline_s, crashed)
 
 
 def complete_dumps(run, count: int = 1) -> None:
@@ -57,7 +47,7 @@ def ends_well(host, run, first, last, deadline_s: float = 60, dumps: int = 1) ->
     """What remains is what should remain after crashes from `first` to `last`: no
     error in the log, and so many dumps, all complete."""
     settled(host, run, last, deadline_s)
-    keep_log(host, run, first)
+    keep_told(host, run, first)
     no_error(host)
     complete_dumps(run, dumps)
 
@@ -84,16 +74,15 @@ def memory_guard(host, run):
     host.step(f"request 240 load {run.options.memory * 11 // 16} 0 0", 260)
     loaded = host.events[-1]
     host.wait("acked", 60, "the service acknowledges no writes", after=loaded)
-    line = said(host, "memory guard:", 900, crashed).data["line"]
-    found = re.search(rf"(\d+) pauses, ({SPAN}) in all, lowest cache ({SIZE})", line)
-    if not found:
-        raise HostError(f"the guard's line says too little: {line}")
+    guarded = told(host, "control guarded", 900, crashed).data
+    if guarded["lowest_cache_bytes"] is None:
+        raise HostError(f"the guard saw no memory missing: {guarded}")
     run.result.update(
-        guard_pauses=int(found[1]), guard_paused_ms=round(seconds(found[2]) * 1000),
-        guard_lowest_cache_pages=size(found[3]) // 4096,
+        guard_pauses=guarded["pauses"], guard_paused_ms=guarded["paused_ms"],
+        guard_lowest_cache_pages=guarded["lowest_cache_bytes"] // 4096,
     )
     run.result["load_done_s"] = loaded.at_s - crashed.at_s
-    said(host, "dump complete:", 900, crashed)
+    told(host, "dump complete", 900, crashed)
     ends_well(host, run, crashed, crashed)
     if run.result["guard_pauses"] < 1:
         raise HostError("the guard had nothing to do: memory was not short")
@@ -116,7 +105,7 @@ def interface_scripts(host, run):
     host.step("hold_interface")
     crashed = crash(host, run)
     runs_without_interface(host, crashed)
-    said(host, "dumping to", 60, crashed)
+    told(host, "dump started", 60, crashed)
     host.step("release_interface")
     recovered(host, run, crashed, 60)
     handed_over(host, crashed, 60)
@@ -132,7 +121,7 @@ def interface_scripts(host, run):
     run.result["recovery"] = figures_of(host, domid)
     host.step("list")
     run.result["dumps"] = host.wait("domains", 1, "no list of domains").data["dumps"]
-    keep_log(host, run, crashed)
+    keep_told(host, run, crashed)
     no_error(host)
     complete_dumps(run, 2)
     full_memory(run)
@@ -144,8 +133,7 @@ def crash_twice(host, run):
     start(host, run)
     crashed = crash(host, run)
     recovered(host, run, crashed, 600)
-    if any("dump complete:" in event.data["line"] for event in host.events
-           if event.name == "log"):
+    if any(is_told(event, "dump complete") for event in host.events):
         raise HostError("the first dump was complete before the second crash")
     return crashed, crash_again(host, run)
 
@@ -164,14 +152,14 @@ def second_crash(host, run):
     """Recovery crashes while the first dump is still being written."""
     crashed, again = crash_twice(host, run)
     first, domid = crashed.data["domid"], again.data["domid"]
-    without = said(host, "is restarted without a dump", 60, again)
+    without = xl_said(host, "is restarted without a dump", 60, again)
     run.result["second_handled_s"] = without.at_s - again.at_s
     gone = host.wait("domain_gone", 300, f"domain {domid} was not destroyed",
                      after=again, where=lambda data: data["domid"] == domid)
     host.wait("domain_gone", 900, f"the crashed domain {first} did not go away",
               after=crashed, where=lambda data: data["domid"] == first)
-    said(host, "dump complete:", 60, crashed)
-    keep_log(host, run, crashed)
+    told(host, "dump complete", 60, crashed)
+    keep_told(host, run, crashed)
     recovered(host, run, again, 300)
     run.result["second_gone_s"] = gone.at_s - again.at_s
     run.result["host_free_pages_before"] = crashed.data["free_pages_before"]
@@ -183,13 +171,13 @@ def second_crash(host, run):
 def queued_crash(host, run):
     """The same, but recovery is dumped and recovered, too, in its turn."""
     crashed, again = crash_twice(host, run)
-    said(host, "queued:", 60, again)
-    first_done = said(host, "dump complete:", 900, again)
-    second_done = said(host, "dump complete:", 900, first_done)
-    keep_log(host, run, crashed)
+    told(host, "job queued", 60, again)
+    first_done = told(host, "dump complete", 900, again)
+    second_done = told(host, "dump complete", 900, first_done)
+    keep_told(host, run, crashed)
     recovered(host, run, again, 300)
-    said(host, "settled:", 60, again)
-    said(host, "all over after", 60, second_done)
+    told(host, "recovery settled", 60, again)
+    told(host, "recovery times", 60, second_done)
     run.result["host_free_pages_before"] = crashed.data["free_pages_before"]
     ends_well(host, run, crashed, again, dumps=2)
     full_memory(run, "the second recovery domain")
@@ -197,13 +185,13 @@ def queued_crash(host, run):
 
 def standby_takes_over(host, run, crashed):
     """The standby is used, and another one is built; the event that tells it."""
-    said(host, "has the disks", 60, crashed)
+    told(host, "standby adopted", 60, crashed)
     recovered(host, run, crashed, 300)
     handed_over(host, crashed)
     gone = host.wait("domain_gone", 60, "the crashed domain did not go away", after=crashed,
                      where=lambda data: data["domid"] == crashed.data["domid"])
     created = host.wait("domain_created", 60, "no other standby was created", after=gone)
-    said(host, "is ready and holds", 300, created)
+    told(host, "standby ready", 300, created)
     return created
 
 
@@ -211,7 +199,7 @@ def standby_story(host, run):
     """A standby takes over, another takes over from that, a third one goes with
     its guest."""
     start(host, run)
-    said(host, "is ready and holds", 300)
+    told(host, "standby ready", 300)
     crashed = crash(host, run)
     standby_takes_over(host, run, crashed)
     again = crash_again(host, run)
@@ -293,19 +281,19 @@ def destroyed_meanwhile(host, run):
     while it runs and most of the dump is still to be written."""
     start(host, run)
     crashed = crash(host, run)
-    said(host, "seeded:", 120, crashed)
+    told(host, "recovery seeded", 120, crashed)
     destroy_crashed(host, crashed)
     recovered(host, run, crashed, 300)
-    said(host, "all over after", 300, crashed)
+    told(host, "recovery times", 300, crashed)
     nothing_claimed(host)
 
     again = crash_again(host, run)
     recovered(host, run, again, 300)
     destroy_crashed(host, again)
-    said(host, "all over after", 300, again)
+    told(host, "recovery times", 300, again)
     nothing_claimed(host)
     settled(host, run, again, 60)
-    keep_log(host, run, crashed)
+    keep_told(host, run, crashed)
     dumps = [line.split()[0] for line in run.result["dumps"]]
     if any(not name.endswith(".incomplete") for name in dumps):
         raise HostError(f"a dump without most of its pages counts as complete: {dumps}")

@@ -51,6 +51,26 @@ def start(host, run, client: str = "client", load: tuple = ()) -> None:
               where=lambda data: data["number"] >= 100)
 
 
+def is_told(event, what: str) -> bool:
+    """Whether an event of the host's is one of libvicover's: `what` is its two names,
+    such as "dump complete"."""
+    return event.name == "vicover" and f"{event.data['about']} {event.data['event']}" == what
+
+
+def told(host, what: str, deadline_s: float, after=None):
+    """Waits until libvicover tells that something happened."""
+    return host.wait("vicover", deadline_s, f"libvicover does not tell of '{what}'", after=after,
+                     where=lambda data: f"{data['about']} {data['event']}" == what)
+
+
+def keep_told(host, run, crashed) -> None:
+    """What libvicover told goes into the result, with its time since the crash."""
+    run.result["told"] = [
+        [round(event.at_s - crashed.at_s, 3), event.data]
+        for event in host.events if event.name == "vicover"
+    ]
+
+
 def begin(host, run) -> None:
     """The guest is created on a host that is watched."""
     host.wait("dom0_ready", 180, "dom0 did not come up")
@@ -210,14 +230,10 @@ def vicover(host, run):
     start(host, run)
     crashed = crash(host, run)
     recovered(host, run, crashed, 300)
-    for said in ("settled:", "dump complete:"):
-        host.wait("log", 900, f"xl's log does not say '{said}'", after=crashed,
-                  where=lambda data: said in data["line"])
+    for what in ("recovery settled", "dump complete"):
+        told(host, what, 900, crashed)
     settled(host, run, crashed, 10)
-    done = [event for event in host.events if event.name == "log"]
-    run.result["vicover_log"] = [
-        [round(event.at_s - crashed.at_s, 3), event.data["line"]] for event in done
-    ]
+    keep_told(host, run, crashed)
     if not run.result["dumps"]:
         raise HostError("there is no dump")
     result = run.result

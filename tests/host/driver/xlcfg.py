@@ -10,12 +10,14 @@ FIRST_MAC = "00:16:3e:77:00:02"
 # Debian's, and the one that lib/quick-calibration makes of it.
 KERNELS = {False: "vmlinux", True: "vmlinux-quick"}
 SECOND_MAC = "00:16:3e:77:00:03"
+# Where dom0's step follow_log listens.
+EVENTS = "events=/run/vicover.events"
 
 
 def spec(options) -> str:
-    """The guest's vicover options, for a toolstack that has them from elsewhere."""
+    """The guest's vicover options: those of the last pair that has any."""
     given = [pair.partition("=")[2] for pair in options.xlcfg if pair.startswith("vicover=")]
-    return given[-1].strip('"') if given else ""
+    return ",".join([*(text.strip('"') for text in given[-1:]), EVENTS])
 
 
 def guest_config(options, network) -> str:
@@ -40,9 +42,13 @@ def guest_config(options, network) -> str:
         "tsc_mode": '"native"',
     }
     for pair in options.xlcfg:
-        if options.toolstack != "xl" and "vicover" in pair:
-            continue
         key, value = pair.split("=", 1)
+        if "vicover" in pair and options.toolstack != "xl":
+            continue
+        if "vicover" in pair:
+            keys["vicover"] = f'"{spec(options)}"'
+        if key == "vicover":
+            continue
         if not re.fullmatch(r"""\d+|\[.*\]|".*"|'.*'""", value.strip(), re.DOTALL):
             value = f'"{value}"'
         keys[key.strip()] = value.strip()

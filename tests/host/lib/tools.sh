@@ -2,7 +2,7 @@
 # tools: our C programs that run in dom0.
 
 tools_sources=(lib/tools.sh lib/sdk.sh tools/client.c tools/watch.c tools/log-events.c
-    tools/load-fpu.c tools/owed.h tools/event.h)
+    tools/vicover-events.c tools/load-fpu.c tools/owed.h tools/event.h)
 
 make_tools() {
     mkdir "$work/bin"
@@ -10,5 +10,6 @@ make_tools() {
     step "watch" sdk_cc -o "$work/bin/watch" "$here/tools/watch.c" \
         -lxenctrl
     step "log-events" sdk_cc -o "$work/bin/log-events" "$here/tools/log-events.c"
+    step "vicover-events" sdk_cc -o "$work/bin/vicover-events" "$here/tools/vicover-events.c"
     step "load-fpu" sdk_cc -o "$work/bin/load-fpu" "$here/tools/load-fpu.c"
 }
