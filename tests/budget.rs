@@ -22,7 +22,7 @@ use vicover::error::Error;
 use vicover::guest::memory::GuestMemory;
 use vicover::host::images::{Image, View};
 use vicover::host::memory::{Faults, MemoryHost};
-use vicover::job::Shared;
+use vicover::job::JobState;
 use vicover::options::Options;
 use vicover::story::recover::dump_only;
 use vicover::told::event::{DumpEvent, Event};
@@ -162,7 +162,7 @@ fn dump_into(dir: &Path, image: Arc<dyn Image>, options: &str) -> (Kept, Result<
         dump_dir: dir.into(),
         sink: Mutex::default(),
     };
-    let result = dump_only(&host, &target, &|| (), &Shared::new(log.log("guest")));
+    let result = dump_only(&host, &target, &|| (), &JobState::new(log.log("guest")));
     (log, result)
 }
 

@@ -27,7 +27,7 @@ use vicover::guest::memory::GuestMemory;
 use vicover::host::images::{Image, View};
 use vicover::host::memory::{Faults, MemoryHost};
 use vicover::host::VcpuState;
-use vicover::job::Shared;
+use vicover::job::JobState;
 use vicover::options::Options;
 use vicover::story::recover::dump_only;
 use vicover::told::event::{Event, GuestEvent};
@@ -88,7 +88,7 @@ impl Dump {
         };
         let host = MemoryHost::new(Arc::new(image), 1, Faults::default());
         let log = Kept::default();
-        let shared = Shared::new(log.log("guest"));
+        let shared = JobState::new(log.log("guest"));
         let target = Target {
             options: Options::parse("").unwrap(),
             name: "guest".into(),

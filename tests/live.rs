@@ -15,7 +15,7 @@ use vicover::error::Error;
 use vicover::host::images::SyntheticImage;
 use vicover::host::memory::{Faults, MemoryHost};
 use vicover::host::{Access, CrashedDomain, HostError, Mapping, Pausable, VcpuState};
-use vicover::job::{Job, Outcome, Phase, Shared};
+use vicover::job::{Job, JobState, Outcome, Phase};
 use vicover::options::Options;
 use vicover::story::live;
 use vicover::told::log::JobLog;
@@ -199,9 +199,9 @@ fn it_runs_again_after_a_panic() {
 }
 
 /// A job's state that says nothing.
-fn quiet() -> Arc<Shared> {
+fn quiet() -> Arc<JobState> {
     let log = JobLog::new("live", Some(Box::new(|_| {})));
-    Arc::new(Shared::new(log))
+    Arc::new(JobState::new(log))
 }
 
 #[test]

@@ -12,7 +12,7 @@ use vicover::error::Error;
 use vicover::host::images::SyntheticImage;
 use vicover::host::memory::{Faults, MemoryHost};
 use vicover::host::Access;
-use vicover::job::{Outcome, Shared};
+use vicover::job::{JobState, Outcome};
 use vicover::options::Options;
 use vicover::story::recover::{dump_only, recover};
 use vicover::told::event::{DumpEvent, Event};
@@ -60,13 +60,13 @@ impl Told {
     }
 }
 
-type Work = fn(&MemoryHost, &Target, &Shared) -> Result<(), Error>;
+type Work = fn(&MemoryHost, &Target, &JobState) -> Result<(), Error>;
 
-fn recovered(host: &MemoryHost, target: &Target, shared: &Shared) -> Result<(), Error> {
+fn recovered(host: &MemoryHost, target: &Target, shared: &JobState) -> Result<(), Error> {
     recover(host, Box::new(host.clone()), None, target, shared)
 }
 
-fn dumped(host: &MemoryHost, target: &Target, shared: &Shared) -> Result<(), Error> {
+fn dumped(host: &MemoryHost, target: &Target, shared: &JobState) -> Result<(), Error> {
     dump_only(host, target, &|| (), shared)
 }
 
@@ -74,7 +74,7 @@ fn tell(work: Work, options: &str, faults: Faults) -> Told {
     let directory = tempfile::tempdir().unwrap();
     let host = MemoryHost::new(Arc::new(SyntheticImage::new(FRAMES)), 1, faults);
     let log = Kept::default();
-    let shared = Shared::new(log.log("guest"));
+    let shared = JobState::new(log.log("guest"));
     let target = Target {
         options: Options::parse(&format!("dump_level=0,{options}")).unwrap(),
         name: "guest".into(),
@@ -101,7 +101,7 @@ fn maps_to_understand() -> u64 {
     let faults = Faults::default();
     let host = MemoryHost::new(Arc::new(SyntheticImage::new(FRAMES)), 1, faults);
     let directory = tempfile::tempdir().unwrap();
-    let shared = Shared::new(JobLog::new("guest", Some(Box::new(|_| {}))));
+    let shared = JobState::new(JobLog::new("guest", Some(Box::new(|_| {}))));
     let target = Target {
         options: Options::parse("dump_level=0").unwrap(),
         name: "guest".into(),

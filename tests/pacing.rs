@@ -13,7 +13,7 @@ use vicover::pacing::adaptive::{MIND, QUIET};
 use vicover::pacing::controller::{Controller, LEAST_FLOOR, PIECE};
 use vicover::pacing::headstart;
 use vicover::pacing::policy::Policy;
-use vicover::pacing::sample::{DiskTotals, MemoryState, Order, Sample, WriterTotals};
+use vicover::pacing::sample::{DiskTotals, MemoryState, Sample, WriteLimits, WriterTotals};
 
 const MIB: u64 = 1 << 20;
 const LOOKING: [Policy; 4] = [
@@ -119,13 +119,13 @@ fn samples(steps: &[[u64; 6]]) -> Vec<Sample> {
     all
 }
 
-/// How often within any `span` an order comes that `is` so, after one that is not.
+/// How often within any `span` limits come that `is` holds for, after others.
 fn most_changes(
-    orders: &[(Duration, Order)],
+    decided: &[(Duration, WriteLimits)],
     span: Duration,
-    is: impl Fn(&Order) -> bool,
+    is: impl Fn(&WriteLimits) -> bool,
 ) -> usize {
-    let changes: Vec<Duration> = orders
+    let changes: Vec<Duration> = decided
         .windows(2)
         .filter(|pair| !is(&pair[0].1) && is(&pair[1].1))
         .map(|pair| pair[1].0)
@@ -153,11 +153,11 @@ proptest! {
             };
             let mut controller = Controller::new(policy);
             for lie in &lies {
-                let order = controller.order(lie);
+                let limits = controller.limits(lie);
                 let least = (LEAST_FLOOR * part) as u64;
-                prop_assert!(order.limit.is_none_or(|limit| limit >= least), "{order:?}");
+                prop_assert!(limits.limit.is_none_or(|limit| limit >= least), "{limits:?}");
                 let (small, large) = PIECE;
-                prop_assert!(order.piece.is_none_or(|piece| (small..=large).contains(&piece)));
+                prop_assert!(limits.piece.is_none_or(|piece| (small..=large).contains(&piece)));
             }
         }
     }
@@ -172,14 +172,14 @@ proptest! {
             let mut sample = samples(&[[1, 1, 1, 1, 1, 1]])[0];
             for mut lie in lies.clone() {
                 lie.at = sample.at;
-                controller.order(&lie);
+                controller.limits(&lie);
             }
-            let mut order = controller.order(&sample);
+            let mut limits = controller.limits(&sample);
             for _ in 0..20 {
                 sample.at += Duration::from_millis(50);
-                order = controller.order(&sample);
+                limits = controller.limits(&sample);
             }
-            prop_assert_eq!(order, Order::FREE);
+            prop_assert_eq!(limits, WriteLimits::NONE);
         }
     }
 
@@ -188,16 +188,16 @@ proptest! {
         steps in prop::collection::vec(step(), 2..300),
     ) {
         let mut controller = Controller::new(Policy::Adaptive);
-        let orders: Vec<_> = samples(&steps)
+        let decided: Vec<_> = samples(&steps)
             .iter()
-            .map(|sample| (sample.at, controller.order(sample)))
+            .map(|sample| (sample.at, controller.limits(sample)))
             .collect();
-        let freed = most_changes(&orders, QUIET, |order| *order == Order::FREE);
+        let freed = most_changes(&decided, QUIET, |limits| *limits == WriteLimits::NONE);
         prop_assert!(freed <= 1, "set free {freed} times in {QUIET:?}");
-        // Idle recovery is neither: leave those orders out. A mind takes twice as
+        // Idle recovery is neither: leave those out. A mind takes twice as
         // long to come back to an opinion; a measurement a second looks the same.
-        let busy: Vec<_> = orders.into_iter().filter(|(_, order)| *order != Order::FREE).collect();
-        let urgent = most_changes(&busy, 2 * MIND, |order| order.limit.is_none());
+        let busy: Vec<_> = decided.into_iter().filter(|(_, limits)| *limits != WriteLimits::NONE).collect();
+        let urgent = most_changes(&busy, 2 * MIND, |limits| limits.limit.is_none());
         prop_assert!(urgent <= 4, "urgent {urgent} times in {:?}", 2 * MIND);
     }
 }
@@ -207,11 +207,11 @@ proptest! {
 fn adaptive_keeps_its_opinion_of_memory_for_a_while() {
     let mut controller = Controller::new(Policy::Adaptive);
     let mut sample = samples(&[[50, 1, 1, 1, 1, 1]])[0];
-    let (mut disk, mut orders) = (DiskTotals::default(), vec![(sample.at, Order::FREE)]);
+    let (mut disk, mut decided) = (DiskTotals::default(), vec![(sample.at, WriteLimits::NONE)]);
     for look in 0..400 {
-        let free = orders
+        let free = decided
             .last()
-            .is_some_and(|(_, order)| order.limit.is_none());
+            .is_some_and(|(_, limits)| limits.limit.is_none());
         sample.at += Duration::from_millis(50);
         // At its full speed the dump makes requests take twice as long.
         disk.sent += 20;
@@ -227,9 +227,9 @@ fn adaptive_keeps_its_opinion_of_memory_for_a_while() {
             left: if look % 2 == 0 { 0 } else { 1 << 60 },
             missing: 1 << 40,
         });
-        orders.push((sample.at, controller.order(&sample)));
+        decided.push((sample.at, controller.limits(&sample)));
     }
-    let urgent = most_changes(&orders, 10 * MIND, |order| order.limit.is_none());
+    let urgent = most_changes(&decided, 10 * MIND, |limits| limits.limit.is_none());
     // Once in two, and after each measurement, of which there is one a second.
     assert!(
         (5..=15).contains(&urgent),
@@ -400,7 +400,7 @@ fn a_disk_that_is_done_with_a_little_at_once_still_gets_more() {
     let mut dump = WriterTotals::default();
     let mut limit = 0;
     for look in 1..=200 {
-        limit = controller.order(&reading(look, None, dump)).limit.unwrap();
+        limit = controller.limits(&reading(look, None, dump)).limit.unwrap();
         // The disk takes 5 GB a second: far less than a look's time is spent.
         let bytes = limit / 20;
         dump.bytes += bytes;
@@ -424,11 +424,11 @@ fn a_recovery_that_is_short_of_memory_is_not_made_to_wait_for_a_measurement() {
             left: 20 * MIB,
             missing: (100_000 * MIB).saturating_sub(touched),
         };
-        let order = controller.order(&reading(look, Some(memory), dump));
-        if order.limit.is_some() {
+        let limits = controller.limits(&reading(look, Some(memory), dump));
+        if limits.limit.is_some() {
             held.push(look);
         }
-        let bytes = order.limit.map_or(5 * MIB, |limit| limit / 20);
+        let bytes = limits.limit.map_or(5 * MIB, |limit| limit / 20);
         dump.bytes += bytes;
         dump.busy += Duration::from_secs_f64(bytes as f64 / (100 * MIB) as f64);
     }

@@ -20,7 +20,7 @@ use vicover::guest::memory::GuestMemory;
 use vicover::host::images::{FileImage, Image, View};
 use vicover::host::memory::{Event, Faults, MemoryHost};
 use vicover::host::VcpuState;
-use vicover::job::{Job, Phase, Shared};
+use vicover::job::{Job, JobState, Phase};
 use vicover::options::Options;
 use vicover::story::recover::{dump_only, recover};
 use vicover::told::event::{self as told, GuestEvent};
@@ -226,7 +226,7 @@ fn recovery_does_not_wait_for_a_search() {
     let crashed = MemoryHost::new(Arc::new(image), 1, Faults::default());
     *host.lock().unwrap() = Some(crashed.clone());
     let kept = Kept::default();
-    let shared = Shared::new(kept.log("guest"));
+    let shared = JobState::new(kept.log("guest"));
     let toolstack = Box::new(crashed.clone());
     recover(&crashed, toolstack, None, &target(dir.path()), &shared).unwrap();
     assert_search_ended(&kept);
@@ -265,7 +265,7 @@ fn registers_beside_an_image_lead_to_its_kernel() {
         &host,
         &target(dir.path()),
         &|| (),
-        &Shared::new(kept.log("guest")),
+        &JobState::new(kept.log("guest")),
     )
     .unwrap();
     let told = |right: &dyn Fn(&GuestEvent) -> bool| {

@@ -10,7 +10,7 @@ use vicover::error::Error;
 use vicover::host::images::SyntheticImage;
 use vicover::host::memory::{Event, Faults, MemoryHost, RECIPE};
 use vicover::host::{BuiltStandby, HostError, StandbyHost};
-use vicover::job::{Job, Outcome, Phase, Shared};
+use vicover::job::{Job, JobState, Outcome, Phase};
 use vicover::options::Options;
 use vicover::story::recover::recover;
 use vicover::story::standby;
@@ -84,7 +84,7 @@ impl StandbyHost for Builder {
 /// Starts to keep a standby; returns its job and what is told of it.
 fn keep(mut builder: Builder, boot: bool) -> (Job, Kept) {
     let kept = Kept::default();
-    let work = move |shared: &Shared| standby::keep(&mut builder, boot, OFTEN, shared);
+    let work = move |shared: &JobState| standby::keep(&mut builder, boot, OFTEN, shared);
     (Job::start(kept.log("guest"), work).unwrap(), kept)
 }
 
@@ -115,7 +115,7 @@ fn ended(job: Job) -> Option<String> {
 struct Recovered {
     host: MemoryHost,
     log: Kept,
-    shared: Shared,
+    shared: JobState,
 }
 
 impl Recovered {
@@ -131,7 +131,7 @@ impl Recovered {
 }
 
 /// A crash with a standby that `keeper` keeps.
-fn crash(keeper: &Shared, faults: Faults) -> Recovered {
+fn crash(keeper: &JobState, faults: Faults) -> Recovered {
     let (recovered, result) = try_recover(keeper, faults);
     result.unwrap();
     assert_eq!(recovered.host.released(), FRAMES);
@@ -139,11 +139,11 @@ fn crash(keeper: &Shared, faults: Faults) -> Recovered {
 }
 
 /// The same, which may fail.
-fn try_recover(keeper: &Shared, faults: Faults) -> (Recovered, Result<(), Error>) {
+fn try_recover(keeper: &JobState, faults: Faults) -> (Recovered, Result<(), Error>) {
     let directory = tempfile::tempdir().unwrap();
     let host = MemoryHost::new(Arc::new(SyntheticImage::new(FRAMES)), 1, faults);
     let log = Kept::default();
-    let shared = Shared::new(log.log("guest"));
+    let shared = JobState::new(log.log("guest"));
     let target = Target {
         options: Options::default(),
         name: "guest".into(),

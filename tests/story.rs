@@ -10,7 +10,7 @@ use vicover::error::Error;
 use vicover::error::ErrorKind;
 use vicover::host::images::SyntheticImage;
 use vicover::host::memory::{Event, Faults, MemoryHost};
-use vicover::job::{Outcome, Shared};
+use vicover::job::{JobState, Outcome};
 use vicover::options::Options;
 use vicover::story::recover::recover;
 use vicover::told::event::{self as told, DumpEvent, RecoveryEvent};
@@ -21,7 +21,7 @@ const FRAMES: u64 = 16 * 512;
 
 struct Told {
     host: MemoryHost,
-    shared: Shared,
+    shared: JobState,
     result: Result<(), Error>,
     log: Kept,
     directory: tempfile::TempDir,
@@ -75,7 +75,7 @@ fn tell_with(options: &str, faults: Faults, missing: bool) -> Told {
     let directory = tempfile::tempdir().unwrap();
     let host = MemoryHost::new(Arc::new(SyntheticImage::new(FRAMES)), 2, faults);
     let log = Kept::default();
-    let shared = Shared::new(log.log("guest"));
+    let shared = JobState::new(log.log("guest"));
     let target = Target {
         options: Options::parse(options).unwrap(),
         name: "guest".into(),
@@ -296,7 +296,7 @@ fn what_recovery_does_not_take_is_claimed_no_longer_than_there_is_a_crashed_doma
 fn a_dump_that_was_cancelled_before_it_began_leaves_no_file_and_recovery_completes() {
     let directory = tempfile::tempdir().unwrap();
     let host = MemoryHost::new(Arc::new(SyntheticImage::new(FRAMES)), 1, Faults::default());
-    let shared = Shared::new(Kept::default().log("guest"));
+    let shared = JobState::new(Kept::default().log("guest"));
     shared.cancel();
     let target = Target {
         options: Options::default(),

@@ -14,7 +14,7 @@ use vicover::error::ErrorKind;
 use vicover::host::images::SyntheticImage;
 use vicover::host::memory::{Faults, MemoryHost};
 use vicover::host::HostError;
-use vicover::job::Shared;
+use vicover::job::JobState;
 use vicover::options::Options;
 use vicover::story::recover::{dump_only, recover};
 use vicover::told::event::{DumpEvent, Event, GuestEvent, RecoveryEvent, Step};
@@ -27,7 +27,7 @@ const FRAMES: u64 = 8192;
 fn crash(faults: Faults, dump_dir: &Path, sink: Option<Box<dyn Sink>>) -> (Vec<Event>, String) {
     let host = MemoryHost::new(Arc::new(SyntheticImage::new(FRAMES)), 1, faults);
     let kept = Kept::default();
-    let shared = Shared::new(kept.log("web1"));
+    let shared = JobState::new(kept.log("web1"));
     let target = Target {
         options: Options::parse("dump_level=0,compress=none").unwrap(),
         name: "web1".into(),
@@ -130,7 +130,7 @@ fn a_dump_that_cannot_be_begun_is_told_once_with_its_path() {
 fn a_dump_for_which_there_is_no_room_is_told_with_its_path() {
     let dir = tempfile::tempdir().unwrap();
     let host = MemoryHost::new(Arc::new(SyntheticImage::new(FRAMES)), 1, Faults::default());
-    let shared = Shared::new(Kept::default().log("web1"));
+    let shared = JobState::new(Kept::default().log("web1"));
     let target = Target {
         options: Options::parse("max_dump_size=8K").unwrap(),
         name: "web1".into(),

@@ -68,7 +68,7 @@ mod xen {
     use crate::error::Error;
     use crate::host::xen::{CrashConfig, LibxlContext, XenDomain, XenStandbyHost, XenToolstack};
     use crate::job::recrash::{self, Recoveries};
-    use crate::job::Shared;
+    use crate::job::JobState;
     use crate::options::Standby;
     use crate::story::{live, recover::recover as recover_crashed, standby};
     use std::ptr::NonNull;
@@ -114,7 +114,7 @@ mod xen {
         let domain = XenDomain::open(given.domid, &config);
         let domain = domain.map_err(Error::host(OPENING))?;
         let (target, log) = start.into_target();
-        let work = move |shared: &Shared| live::dump(&domain, &target, shared);
+        let work = move |shared: &JobState| live::dump(&domain, &target, shared);
         Ok(Job::start(log, work)?)
     }
 
@@ -136,7 +136,7 @@ mod xen {
         let mut host = host.map_err(Error::host("opening xenstore"))?;
         let guest = config.uuid_text();
         let (_, log) = start.into_target();
-        let work = move |shared: &Shared| {
+        let work = move |shared: &JobState| {
             RECOVERIES.wait_for_guest(&guest, shared);
             standby::keep(&mut host, boot, standby::LOOK_EVERY, shared)
         };
@@ -150,7 +150,7 @@ mod xen {
     pub(in crate::capi) unsafe fn recover(
         start: Start,
         given: Given,
-        keeper: Option<Arc<Shared>>,
+        keeper: Option<Arc<JobState>>,
     ) -> Result<Job, Failure> {
         given.check()?;
         // SAFETY: passed on.
@@ -176,7 +176,7 @@ mod xen {
                 None => Ok(prepare()?),
                 Some(earlier) => Err((earlier, prepare)),
             };
-            let job = Job::start(log, move |shared: &Shared| {
+            let job = Job::start(log, move |shared: &JobState| {
                 let (domain, toolstack) = ready.or_else(|(earlier, prepare)| {
                     recrash::wait_for(&earlier, shared)?;
                     prepare()
@@ -195,7 +195,7 @@ pub(super) use xen::{dump, keep, recover, refusal};
 mod no_xen {
     use super::{Failure, Given, Job, Start};
     use crate::error::Error;
-    use crate::job::Shared;
+    use crate::job::JobState;
     use std::sync::Arc;
 
     fn no_xen() -> Failure {
@@ -228,7 +228,7 @@ mod no_xen {
     pub(in crate::capi) unsafe fn recover(
         start: Start,
         given: Given,
-        _keeper: Option<Arc<Shared>>,
+        _keeper: Option<Arc<JobState>>,
     ) -> Result<Job, Failure> {
         // SAFETY: as above.
         unsafe { dump(start, given) }

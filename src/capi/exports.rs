@@ -19,7 +19,7 @@ use crate::dump::{mend, verify, Report, Verdict};
 use crate::error::Error;
 use crate::host::images::{FileImage, Image, SyntheticImage};
 use crate::host::memory::{Faults, MemoryHost};
-use crate::job::{Job, Outcome, Phase, Shared};
+use crate::job::{Job, JobState, Outcome, Phase};
 use crate::limits::bounded::{MOST_FRAMES, MOST_VCPUS};
 use crate::options::Options;
 use crate::story::recover;
@@ -245,7 +245,7 @@ pub unsafe extern "C" fn vicover_poll(
     })
 }
 
-fn progress_of(shared: &Shared) -> abi::vicover_progress {
+fn progress_of(shared: &JobState) -> abi::vicover_progress {
     let snapshot = shared.snapshot();
     let counters = &shared.counters;
     abi::vicover_progress {

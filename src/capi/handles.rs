@@ -8,7 +8,7 @@ use once_cell::sync::Lazy;
 
 use super::abi;
 use super::status::Failure;
-use crate::job::{Job, Phase, Shared};
+use crate::job::{Job, JobState, Phase};
 
 #[derive(Default)]
 struct Table {
@@ -41,7 +41,7 @@ pub(super) fn add(job: Job) -> abi::vicover_job {
 }
 
 /// The state of a job.
-pub(super) fn get(handle: abi::vicover_job) -> Result<Arc<Shared>, Failure> {
+pub(super) fn get(handle: abi::vicover_job) -> Result<Arc<JobState>, Failure> {
     let table = table();
     let job = table.jobs.get(&handle).ok_or_else(|| unknown(handle))?;
     Ok(job.shared.clone())

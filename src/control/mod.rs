@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //! The writer's limits at work: the pace that it keeps to, and who sets it.
 
-pub(crate) mod pace;
-pub(crate) mod steering;
+pub(crate) mod io_control;
+pub(crate) mod write_pace;

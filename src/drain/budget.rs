@@ -6,7 +6,7 @@ use crate::addr::{Gfn, GfnRange, Page, Pfn, PAGE_SIZE};
 use crate::dump::{self, DumpSize, Format, Sizer};
 use crate::error::Error;
 use crate::host::{Access, CrashedDomain};
-use crate::job::Shared;
+use crate::job::JobState;
 use crate::told::event::DumpEvent;
 use crate::understand::Understanding;
 use crate::units::Size;
@@ -26,22 +26,23 @@ const UNCERTAIN: u64 = 50;
 /// Changes what is dumped so that it fits into `room` bytes.
 pub(crate) fn fit(
     domain: &dyn CrashedDomain,
-    known: &mut Understanding,
+    understanding: &mut Understanding,
     format: Format,
     room: u64,
-    shared: &Shared,
+    job: &JobState,
 ) -> Result<(), Error> {
-    let size = DumpSize::new(format, &known.facts, &known.bitmaps).map_err(Error::DumpStart)?;
-    let wanted = known.bitmaps.wanted_total();
+    let size = DumpSize::new(format, &understanding.facts, &understanding.bitmaps)
+        .map_err(Error::DumpStart)?;
+    let wanted = understanding.bitmaps.wanted_total();
     // Mostly it is enough to know how large pages can become.
     let most = size.of(wanted, wanted * PAGE_SIZE as u64);
     if most <= room {
         let (most, room) = (Size(most), Size(room));
-        shared.log.tell(DumpEvent::Fits { most, room });
+        job.log.tell(DumpEvent::Fits { most, room });
         return Ok(());
     }
     let budget = Budget { size, room };
-    let mut look = Look::new(domain, known, format, shared)?;
+    let mut look = Look::new(domain, understanding, format, job)?;
     let sample = look.until_certain(&budget)?;
     let kept = sample.fitting(&budget);
     if kept == 0 {
@@ -52,15 +53,15 @@ pub(crate) fn fit(
     }
     let expected = budget.size.of(kept, sample.bytes(kept));
     if kept < wanted {
-        known.keep_most_useful(kept)?;
-        shared.log.tell(DumpEvent::LeftOut {
+        understanding.keep_most_useful(kept)?;
+        job.log.tell(DumpEvent::LeftOut {
             kept_pages: kept,
             wanted_pages: wanted,
             room: Size(room),
         });
     }
     let (expected, room) = (Size(expected), Size(room));
-    shared.log.tell(DumpEvent::Expected { expected, room });
+    job.log.tell(DumpEvent::Expected { expected, room });
     Ok(())
 }
 
@@ -140,22 +141,22 @@ impl Sample {
 /// Looks at pages that are to be dumped.
 struct Look<'a> {
     domain: &'a dyn CrashedDomain,
-    known: &'a Understanding,
-    shared: &'a Shared,
+    understanding: &'a Understanding,
+    job: &'a JobState,
     sizer: Sizer,
 }
 
 impl<'a> Look<'a> {
     fn new(
         domain: &'a dyn CrashedDomain,
-        known: &'a Understanding,
+        understanding: &'a Understanding,
         format: Format,
-        shared: &'a Shared,
+        job: &'a JobState,
     ) -> Result<Self, Error> {
         Ok(Self {
             domain,
-            known,
-            shared,
+            understanding,
+            job,
             sizer: Sizer::new(format).map_err(Error::DumpStart)?,
         })
     }
@@ -163,7 +164,7 @@ impl<'a> Look<'a> {
     /// Takes larger samples, of no more pages than may fit, until it is certain enough
     /// how many do.
     fn until_certain(&mut self, budget: &Budget) -> Result<Sample, Error> {
-        let wanted = self.known.bitmaps.wanted_total();
+        let wanted = self.understanding.bitmaps.wanted_total();
         let (mut reach, mut pages) = (wanted, FIRST_LOOK);
         let mut looks = 0;
         loop {
@@ -184,11 +185,11 @@ impl<'a> Look<'a> {
     /// The sizes of one page of every `step` of the `reach` most useful ones. Which
     /// one is left to chance: much in memory is regular.
     fn sample(&mut self, reach: u64, step: u64) -> Result<Sample, Error> {
-        let wanted = self.known.bitmaps.wanted();
+        let wanted = self.understanding.bitmaps.wanted();
         let mut sizes = Vec::with_capacity(reach.div_ceil(step) as usize);
         let mut seen = 0;
         let mut next = chosen(0, step, reach);
-        for run in self.known.plan.by_usefulness() {
+        for run in self.understanding.plan.by_usefulness() {
             let (start, end) = (run.start.as_pfn(), run.end.as_pfn());
             let count = wanted.count_range(start, end);
             if seen + count <= next {
@@ -197,7 +198,7 @@ impl<'a> Look<'a> {
             }
             for pfn in wanted.iter_range(start, end) {
                 if seen == next {
-                    if self.shared.is_cancelled() {
+                    if self.job.is_cancelled() {
                         return Err(Error::Cancelled);
                     }
                     sizes.push(self.size_of(pfn));

@@ -15,7 +15,7 @@ use crate::told::log::JobLog;
 
 /// Pages that are worth a call to the hypervisor: one superpage.
 const GROW_BATCH: u64 = 512;
-/// How often a drain that is held looks whether the caller has cancelled.
+/// How often a drain that is paused looks whether the caller has cancelled.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 #[derive(Default)]
@@ -29,7 +29,8 @@ struct State {
     /// hypervisor refused.
     unclaimable: bool,
     recovery: Option<Arc<dyn RecoveryDomain>>,
-    held: bool,
+    /// The drain waits.
+    paused: bool,
     /// The crashed domain has no device left.
     detached: bool,
     drained: bool,
@@ -136,25 +137,35 @@ impl<'a> Handover<'a> {
         drop(self.wait_while(|state| !state.detached && !state.free));
     }
 
-    /// Makes the drain wait (while recovery is being built or boots, processor
-    /// and disk are its), or lets it go on.
-    pub(crate) fn hold(&self, held: bool) {
-        let before = std::mem::replace(&mut self.state().held, held);
-        if before != held {
+    /// Makes the drain wait: while recovery is being built or boots, processor and
+    /// disk are recovery's.
+    pub(crate) fn pause_drain(&self) {
+        self.set_drain_paused(true);
+    }
+
+    /// Lets the drain go on.
+    pub(crate) fn resume_drain(&self) {
+        self.set_drain_paused(false);
+    }
+
+    /// Makes the drain wait or lets it go on.
+    pub(crate) fn set_drain_paused(&self, paused: bool) {
+        let before = std::mem::replace(&mut self.state().paused, paused);
+        if before != paused {
             self.changed.notify_all();
         }
     }
 
-    /// Blocks while the drain is held.
-    pub(crate) fn wait_not_held(&self) {
+    /// Blocks while the drain is paused, unless the caller cancels.
+    pub(crate) fn wait_resumed(&self) {
         let mut state = self.state();
-        while state.held && !state.free && !self.cancel.is_asked() {
+        while state.paused && !state.free && !self.cancel.is_asked() {
             let waited = self.changed.wait_timeout(state, LOOK_AGAIN);
             state = waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
         }
     }
 
-    /// Lets the drain go for good when it is dropped: whoever could have held it, or
+    /// Lets the drain go for good when it is dropped: whoever could have paused it, or
     /// have let it go, is no more.
     pub(crate) fn freed_at_end(&self) -> FreedAtEnd<'_> {
         FreedAtEnd(self)

@@ -5,7 +5,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use crate::job::Shared;
+use crate::job::JobState;
 use crate::told::event::DumpEvent;
 use crate::units::Size;
 
@@ -13,16 +13,16 @@ const AT_MOST_EVERY: Duration = Duration::from_secs(1);
 
 /// Remembers what was told.
 pub(crate) struct ProgressLog<'a> {
-    shared: &'a Shared,
+    job: &'a JobState,
     told_tenths: u64,
     told_at: Option<Instant>,
 }
 
 impl<'a> ProgressLog<'a> {
     /// Nothing told yet.
-    pub(crate) fn new(shared: &'a Shared) -> Self {
+    pub(crate) fn new(job: &'a JobState) -> Self {
         Self {
-            shared,
+            job,
             told_tenths: 0,
             told_at: None,
         }
@@ -30,7 +30,7 @@ impl<'a> ProgressLog<'a> {
 
     /// Writes a line when another tenth is done.
     pub(crate) fn tell(&mut self) {
-        let counters = &self.shared.counters;
+        let counters = &self.job.counters;
         let (planned, dumped) = (
             counters.planned.load(Relaxed),
             counters.dumped.load(Relaxed),
@@ -42,7 +42,7 @@ impl<'a> ProgressLog<'a> {
         }
         self.told_tenths = tenths;
         self.told_at = Some(Instant::now());
-        self.shared.log.tell(DumpEvent::Progress {
+        self.job.log.tell(DumpEvent::Progress {
             percent: tenths * 10,
             dumped_pages: dumped,
             planned_pages: planned,

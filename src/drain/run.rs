@@ -22,7 +22,7 @@ use crate::error::{joined, panic_text, Error};
 use crate::guest::verdict::Verdict;
 use crate::host::contained::contained;
 use crate::host::{Access, CrashedDomain, HostError, Mapping};
-use crate::job::Shared;
+use crate::job::JobState;
 use crate::os::thread::{start_in, Signals};
 use crate::told::event::{Cause, DumpEvent, Step};
 use crate::understand::Understanding;
@@ -74,10 +74,10 @@ pub(crate) enum Work<'a> {
 /// dump (why is `start`'s error), memory is given back all the same.
 pub(crate) fn run(
     domain: &dyn CrashedDomain,
-    known: &mut Understanding,
+    understanding: &mut Understanding,
     work: Work<'_>,
     start: impl FnOnce(&mut Understanding) -> Result<Dump, Error>,
-    shared: &Shared,
+    job: &JobState,
 ) -> Result<Summary, Error> {
     let _drained = match work {
         Work::HandOver(handover) => {
@@ -86,29 +86,29 @@ pub(crate) fn run(
         }
         Work::DumpOnly(_) => None,
     };
-    let planned = known.bitmaps.clone();
-    Drain::new(domain, known, work, shared).release_unwanted(|_| true);
-    let dump = match shared.is_cancelled() {
+    let planned = understanding.bitmaps.clone();
+    Drain::new(domain, understanding, work, job).release_unwanted(|_| true);
+    let dump = match job.is_cancelled() {
         true => Err(Error::Cancelled),
-        false => catch_unwind(AssertUnwindSafe(|| start(known)))
+        false => catch_unwind(AssertUnwindSafe(|| start(understanding)))
             .unwrap_or_else(|panic| Err(Error::Internal(panic_text(&*panic)))),
     };
-    let drain = Drain::new(domain, known, work, shared);
+    let drain = Drain::new(domain, understanding, work, job);
     match dump {
         Ok((engine, completed)) => {
             // What did not fit into the dump either.
             drain.release_unwanted(|gfn| planned.wanted().get(gfn.as_pfn()));
             let result = drain.through(engine, completed);
-            result.inspect_err(|error| tell_incomplete(error, shared))
+            result.inspect_err(|error| tell_incomplete(error, job))
         }
         Err(error) => {
-            let error = match shared.is_cancelled() {
+            let error = match job.is_cancelled() {
                 true => Error::Cancelled,
                 false => error,
             };
             let why = Cause::from(&error);
-            shared.tell_failure(DumpEvent::NotMade { why });
-            drain.without_dump(&known.chunks);
+            job.tell_failure(DumpEvent::NotMade { why });
+            drain.without_dump(&understanding.chunks);
             Err(error)
         }
     }
@@ -116,13 +116,13 @@ pub(crate) fn run(
 
 /// Says how a dump ended that was begun and is not complete: with the reason, unless
 /// the log had that when it arose.
-fn tell_incomplete(error: &Error, shared: &Shared) {
+fn tell_incomplete(error: &Error, job: &JobState) {
     let is_told = matches!(error, Error::Dump(failure) if failure.told);
     let mut why = Cause::from(error);
     if is_told {
         why.text = error.to_string();
     }
-    shared.tell_failure(DumpEvent::Incomplete { why, is_told });
+    job.tell_failure(DumpEvent::Incomplete { why, is_told });
 }
 
 /// Ranges whose failure is told one by one; of the others, how many there are.
@@ -130,9 +130,9 @@ const TOLD: u64 = 3;
 
 struct Drain<'a> {
     domain: &'a dyn CrashedDomain,
-    known: &'a Understanding,
+    understanding: &'a Understanding,
     work: Work<'a>,
-    shared: &'a Shared,
+    job: &'a JobState,
     /// The domain is losing its memory to somebody else: nothing more comes of it.
     gone: OnceLock<HostError>,
     /// Ranges that could not be mapped or released.
@@ -142,15 +142,15 @@ struct Drain<'a> {
 impl<'a> Drain<'a> {
     fn new(
         domain: &'a dyn CrashedDomain,
-        known: &'a Understanding,
+        understanding: &'a Understanding,
         work: Work<'a>,
-        shared: &'a Shared,
+        job: &'a JobState,
     ) -> Self {
         Self {
             domain,
-            known,
+            understanding,
             work,
-            shared,
+            job,
             gone: OnceLock::new(),
             failures: AtomicU64::new(0),
         }
@@ -171,7 +171,7 @@ impl<'a> Drain<'a> {
                 Ok(releaser) => releaser,
                 Err(error) => {
                     drop(engine);
-                    self.without_dump(&self.known.chunks);
+                    self.without_dump(&self.understanding.chunks);
                     return Err(Error::thread(error));
                 }
             };
@@ -188,11 +188,11 @@ impl<'a> Drain<'a> {
             self.without_dump(unsaved);
             released?;
             result.map_err(|failure| {
-                self.shared
+                self.job
                     .counters
                     .dump_bytes
                     .store(failure.summary.length, Relaxed);
-                match self.shared.is_cancelled() {
+                match self.job.is_cancelled() {
                     true => Error::Cancelled,
                     false => Error::Dump(failure),
                 }
@@ -203,19 +203,19 @@ impl<'a> Drain<'a> {
     /// Hands every chunk to the engine; returns the chunks that were left out
     /// because the caller cancelled, or the domain is gone.
     fn feed(&self, engine: &Engine<MappedChunk>, reading: Reading) -> &[GfnRange] {
-        let mut progress = ProgressLog::new(self.shared);
-        for (index, range) in self.known.chunks.iter().enumerate() {
-            self.wait_not_held();
-            if self.shared.is_cancelled() || self.gone.get().is_some() {
-                return &self.known.chunks[index..];
+        let mut progress = ProgressLog::new(self.job);
+        for (index, range) in self.understanding.chunks.iter().enumerate() {
+            self.wait_resumed();
+            if self.job.is_cancelled() || self.gone.get().is_some() {
+                return &self.understanding.chunks[index..];
             }
             // A chunk without any page to dump has been given back already.
-            if self.known.wanted_in(*range) > 0 {
+            if self.understanding.wanted_in(*range) > 0 {
                 self.submit(engine, *range, reading.clone());
             }
             let now = engine.progress();
-            self.shared.counters.dumped.store(now.pages, Relaxed);
-            self.shared.counters.dump_bytes.store(now.bytes, Relaxed);
+            self.job.counters.dumped.store(now.pages, Relaxed);
+            self.job.counters.dump_bytes.store(now.bytes, Relaxed);
             progress.tell();
         }
         &[]
@@ -255,7 +255,7 @@ impl<'a> Drain<'a> {
                 (Box::new(unmapped) as Box<dyn Mapping>, Some(error))
             }
         };
-        let wanted = self.known.bitmaps.wanted();
+        let wanted = self.understanding.bitmaps.wanted();
         let is_missing =
             |(index, gfn): (usize, Gfn)| wanted.get(gfn.as_pfn()) && !mapping.is_present(index);
         if !range.iter().enumerate().any(is_missing) {
@@ -280,14 +280,14 @@ impl<'a> Drain<'a> {
     fn take_back(&self, done: Completed<MappedChunk>) {
         let start = Gfn(done.chunk.first.0);
         let range = GfnRange::new(start, Gfn(start.0 + done.chunk.count as u64));
-        let wanted = |gfn: Gfn| self.known.bitmaps.wanted().get(gfn.as_pfn());
+        let wanted = |gfn: Gfn| self.understanding.bitmaps.wanted().get(gfn.as_pfn());
         self.give_back(range, done.chunk.pages.mapping, wanted);
     }
 
     /// Rests while recovery is being built and boots.
-    fn wait_not_held(&self) {
+    fn wait_resumed(&self) {
         if let Work::HandOver(handover) = self.work {
-            handover.wait_not_held();
+            handover.wait_resumed();
         }
     }
 
@@ -297,10 +297,10 @@ impl<'a> Drain<'a> {
         if let Work::DumpOnly(_) = self.work {
             return;
         }
-        let wanted = self.known.bitmaps.wanted();
+        let wanted = self.understanding.bitmaps.wanted();
         let which = |gfn: Gfn| !wanted.get(gfn.as_pfn()) && which(gfn);
-        for range in &self.known.chunks {
-            self.wait_not_held();
+        for range in &self.understanding.chunks {
+            self.wait_resumed();
             if range.iter().any(which) {
                 self.map_and_give_back(*range, which);
             }
@@ -331,7 +331,7 @@ impl<'a> Drain<'a> {
     fn warn(&self, range: GfnRange, step: Step, error: &HostError) {
         let GfnRange { start, end } = range;
         if self.failures.fetch_add(1, Relaxed) < TOLD {
-            self.shared.log.tell(DumpEvent::Missed {
+            self.job.log.tell(DumpEvent::Missed {
                 step,
                 start,
                 end,
@@ -342,7 +342,7 @@ impl<'a> Drain<'a> {
 
     /// Broken memory is left alone: writing to it may bring the host down.
     fn may_touch(&self, gfn: Gfn) -> bool {
-        self.known.plan.verdict(gfn) != Verdict::Poisoned
+        self.understanding.plan.verdict(gfn) != Verdict::Poisoned
     }
 
     /// Scrubs the pages of a mapping that `which` names, unmaps it, and releases
@@ -365,10 +365,10 @@ impl<'a> Drain<'a> {
         });
         match released {
             Ok(accepted) => {
-                self.shared.counters.released.fetch_add(accepted, Relaxed);
+                self.job.counters.released.fetch_add(accepted, Relaxed);
                 if accepted > 0 {
-                    let first = &self.shared.milestones.first_release;
-                    first.get_or_init(|| self.shared.elapsed());
+                    let first = &self.job.milestones.first_release;
+                    first.get_or_init(|| self.job.elapsed());
                 }
                 handover.add_released(accepted);
             }
@@ -383,7 +383,7 @@ impl Drop for Drain<'_> {
         let untold = self.failures.load(Relaxed).saturating_sub(TOLD);
         if untold > 0 {
             let ranges = untold;
-            self.shared.log.tell(DumpEvent::MoreMissed { ranges });
+            self.job.log.tell(DumpEvent::MoreMissed { ranges });
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::dump::{
 };
 use crate::error::Error;
 use crate::host::CrashedDomain;
-use crate::job::Shared;
+use crate::job::JobState;
 use crate::options::{Compression, DumpFormat, Options};
 use crate::told::event::DumpEvent;
 use crate::understand::Understanding;
@@ -21,19 +21,19 @@ use crate::understand::Understanding;
 const FAST_LEVEL: i32 = 1;
 
 /// Opens where the guest's dump goes and starts the engine. Where there is not
-/// room enough, `known` afterwards wants fewer pages.
+/// room enough, `understanding` afterwards wants fewer pages.
 pub(crate) fn start_dump(
     domain: &dyn CrashedDomain,
     target: &Target,
-    known: &mut Understanding,
-    shared: &Shared,
+    understanding: &mut Understanding,
+    job: &JobState,
 ) -> Result<Dump, Error> {
-    let config = config(&target.options, shared);
-    let sink = open_sink(target, known.facts.timestamp_s, config.format, shared)?;
+    let config = config(&target.options, job);
+    let sink = open_sink(target, understanding.facts.timestamp_s, config.format, job)?;
     let path = sink.path();
-    shared.log.tell(DumpEvent::Started { path: path.clone() });
-    shared.set_place(sink.place());
-    begin(domain, target, known, sink, config, shared).map_err(|error| match error {
+    job.log.tell(DumpEvent::Started { path: path.clone() });
+    job.set_place(sink.place());
+    begin(domain, target, understanding, sink, config, job).map_err(|error| match error {
         Error::DumpStart(source) => Error::DumpStart(source.at(path.as_deref())),
         other => other,
     })
@@ -43,10 +43,10 @@ pub(crate) fn start_dump(
 fn begin(
     domain: &dyn CrashedDomain,
     target: &Target,
-    known: &mut Understanding,
+    understanding: &mut Understanding,
     sink: Box<dyn Sink>,
     mut config: EngineConfig,
-    shared: &Shared,
+    job: &JobState,
 ) -> Result<Dump, Error> {
     let limits = [
         sink.room(target.options.reserve_bytes),
@@ -54,20 +54,25 @@ fn begin(
     ];
     config.limit = limits.into_iter().flatten().min();
     if let Some(room) = config.limit {
-        budget::fit(domain, known, config.format, room, shared)?;
+        budget::fit(domain, understanding, config.format, room, job)?;
     }
-    shared
-        .counters
+    job.counters
         .planned
-        .store(known.bitmaps.wanted_total(), Relaxed);
-    Engine::start(sink, &known.facts, known.bitmaps.clone(), config).map_err(Error::DumpStart)
+        .store(understanding.bitmaps.wanted_total(), Relaxed);
+    Engine::start(
+        sink,
+        &understanding.facts,
+        understanding.bitmaps.clone(),
+        config,
+    )
+    .map_err(Error::DumpStart)
 }
 
 fn open_sink(
     target: &Target,
     timestamp_s: u64,
     format: Format,
-    shared: &Shared,
+    job: &JobState,
 ) -> Result<Box<dyn Sink>, Error> {
     let mut given = target.sink.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(sink) = given.take() {
@@ -79,7 +84,7 @@ fn open_sink(
             let dir = &target.dump_dir;
             if made {
                 let path = dir.clone();
-                shared.log.tell(DumpEvent::DirectoryMade { path });
+                job.log.tell(DumpEvent::DirectoryMade { path });
             }
             FileSink::create(dir, &target.name, timestamp_s, format)
                 .map(|sink| Box::new(sink) as Box<dyn Sink>)
@@ -102,9 +107,9 @@ pub(crate) fn format_of(options: &Options) -> Format {
     }
 }
 
-fn config(options: &Options, shared: &Shared) -> EngineConfig {
-    shared.steering.begin(options.io, &shared.pace);
-    let log = shared.log.clone();
+fn config(options: &Options, job: &JobState) -> EngineConfig {
+    job.io_control.begin(options.io, &job.pace);
+    let log = job.log.clone();
     let mut config = EngineConfig {
         format: format_of(options),
         notices: Some(Arc::new(move |notice| {
@@ -121,8 +126,8 @@ fn config(options: &Options, shared: &Shared) -> EngineConfig {
             });
         })),
         buffer_bytes: usize::try_from(options.buffer_bytes).unwrap_or(usize::MAX),
-        throttle: Some(shared.pace.clone()),
-        cancel: shared.cancel.clone(),
+        throttle: Some(job.pace.clone()),
+        cancel: job.cancel.clone(),
         ..EngineConfig::default()
     };
     if let Some(threads) = options.threads {

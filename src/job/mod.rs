@@ -10,4 +10,4 @@ mod state;
 
 pub use running::Job;
 pub use standby_slot::Slot;
-pub use state::{Counters, Milestones, Outcome, Phase, Shared, Snapshot};
+pub use state::{Counters, JobState, Milestones, Outcome, Phase, Snapshot};

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::job::{Phase, Shared};
+use crate::job::{JobState, Phase};
 use crate::options::Recrash;
 use crate::told::event::JobEvent;
 
@@ -15,7 +15,7 @@ use crate::told::event::JobEvent;
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// A guest and a recovery of it.
-type Entry = (String, Weak<Shared>);
+type Entry = (String, Weak<JobState>);
 
 /// The recoveries of this process that may still run, by guest.
 #[derive(Default)]
@@ -34,7 +34,7 @@ impl Recoveries {
         &self,
         guest: &str,
         policy: Recrash,
-        start: impl FnOnce(Option<Arc<Shared>>) -> Result<(Arc<Shared>, T), E>,
+        start: impl FnOnce(Option<Arc<JobState>>) -> Result<(Arc<JobState>, T), E>,
     ) -> Result<T, E> {
         let mut running = self.running();
         let earlier = last_of(&running, guest);
@@ -48,7 +48,7 @@ impl Recoveries {
     }
 
     /// Blocks until no recovery of `guest` runs, or `waiting` is cancelled.
-    pub(crate) fn wait_for_guest(&self, guest: &str, waiting: &Shared) {
+    pub(crate) fn wait_for_guest(&self, guest: &str, waiting: &JobState) {
         while !waiting.is_cancelled() {
             let Some(job) = last_of(&self.running(), guest) else {
                 return;
@@ -65,12 +65,12 @@ impl Recoveries {
     }
 }
 
-fn last_of(running: &[Entry], guest: &str) -> Option<Arc<Shared>> {
+fn last_of(running: &[Entry], guest: &str) -> Option<Arc<JobState>> {
     let of_guest = running.iter().rev().find(|(name, _)| name == guest);
     of_guest.and_then(|(_, job)| job.upgrade())
 }
 
-fn is_done(job: &Shared) -> bool {
+fn is_done(job: &JobState) -> bool {
     job.snapshot().phase == Phase::Done
 }
 
@@ -79,7 +79,7 @@ fn is_done(job: &Shared) -> bool {
 ///
 /// # Errors
 /// When the caller cancels meanwhile: nothing has been done to the guest yet.
-pub(crate) fn wait_for(earlier: &Shared, shared: &Shared) -> Result<(), Error> {
+pub(crate) fn wait_for(earlier: &JobState, shared: &JobState) -> Result<(), Error> {
     if is_done(earlier) {
         return Ok(());
     }
@@ -97,8 +97,8 @@ mod tests {
     use super::*;
     use crate::told::log::JobLog;
 
-    fn job() -> Arc<Shared> {
-        Arc::new(Shared::new(JobLog::new("guest", Some(Box::new(|_| {})))))
+    fn job() -> Arc<JobState> {
+        Arc::new(JobState::new(JobLog::new("guest", Some(Box::new(|_| {})))))
     }
 
     /// Starts one for `guest`; says whether it had to wait.
@@ -106,7 +106,7 @@ mod tests {
         all: &Recoveries,
         guest: &str,
         policy: Recrash,
-        new: &Arc<Shared>,
+        new: &Arc<JobState>,
     ) -> Result<bool, Error> {
         all.start(guest, policy, |earlier| {
             Ok((new.clone(), earlier.is_some()))

@@ -5,7 +5,7 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use super::state::{Outcome, Phase, Shared};
+use super::state::{JobState, Outcome, Phase};
 use crate::error::{panic_text, Error};
 use crate::os::thread::{start, Signals};
 use crate::told::log::JobLog;
@@ -13,7 +13,7 @@ use crate::told::log::JobLog;
 /// A job and the thread that runs it.
 pub struct Job {
     /// What caller and threads share.
-    pub shared: Arc<Shared>,
+    pub shared: Arc<JobState>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -22,9 +22,9 @@ impl Job {
     /// failure; when nothing had been decided about the crash, it is dirty.
     pub fn start(
         log: JobLog,
-        work: impl FnOnce(&Shared) -> Result<(), Error> + Send + 'static,
+        work: impl FnOnce(&JobState) -> Result<(), Error> + Send + 'static,
     ) -> Result<Self, Error> {
-        let shared = Arc::new(Shared::new(log));
+        let shared = Arc::new(JobState::new(log));
         let inside = shared.clone();
         // libxl forks in this thread.
         let thread = start("vicover-job", Signals::AsTheProgram, move || {
@@ -53,7 +53,7 @@ impl Job {
 
 /// Ends the job when it is dropped.
 struct Ending<'a> {
-    shared: &'a Shared,
+    shared: &'a JobState,
     result: Result<(), Error>,
 }
 

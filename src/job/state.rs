@@ -7,8 +7,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::standby_slot::Slot;
-use crate::control::pace::Pace;
-use crate::control::steering::Steering;
+use crate::control::io_control::IoControl;
+use crate::control::write_pace::WritePace;
 use crate::dump::Place;
 use crate::error::Error;
 use crate::limits::cancel::Cancel;
@@ -114,7 +114,7 @@ impl State {
 }
 
 /// What the job's threads and its caller share.
-pub struct Shared {
+pub struct JobState {
     state: Mutex<State>,
     changed: Condvar,
     /// Whether the dump is to stop.
@@ -127,9 +127,9 @@ pub struct Shared {
     /// The job's log.
     pub log: JobLog,
     /// The dump's pace.
-    pub(crate) pace: Arc<Pace>,
+    pub(crate) pace: Arc<WritePace>,
     /// Who sets it while recovery runs.
-    pub(crate) steering: Steering,
+    pub(crate) io_control: IoControl,
     /// Where a recovery finds the standby that this job keeps, if that is what it
     /// does.
     pub(crate) standby: Slot,
@@ -148,7 +148,7 @@ pub struct Snapshot {
     pub elapsed: Duration,
 }
 
-impl Shared {
+impl JobState {
     /// The state of a job that starts now.
     pub fn new(log: JobLog) -> Self {
         Self {
@@ -168,7 +168,7 @@ impl Shared {
             milestones: Milestones::default(),
             log,
             pace: Arc::default(),
-            steering: Steering::default(),
+            io_control: IoControl::default(),
             standby: Slot::default(),
         }
     }
@@ -237,7 +237,7 @@ impl Shared {
 
     /// Changes the disk I/O policy, whatever the options said.
     pub fn set_io(&self, policy: Policy) {
-        self.steering.choose(policy, &self.pace);
+        self.io_control.choose(policy, &self.pace);
     }
 
     /// Whether somebody asked to stop.
@@ -306,7 +306,7 @@ mod tests {
 
     #[test]
     fn the_first_decision_stands_and_phases_only_go_forward() {
-        let shared = Shared::new(quiet());
+        let shared = JobState::new(quiet());
         shared.decide(Outcome::Adopted, 7);
         shared.decide(Outcome::Dirty, 0);
         shared.enter(Phase::Drain);
@@ -319,7 +319,7 @@ mod tests {
 
     #[test]
     fn a_job_that_is_over_grows_no_older() {
-        let shared = Shared::new(quiet());
+        let shared = JobState::new(quiet());
         shared.finish(Ok(()));
         let first = shared.snapshot().elapsed;
         while shared.elapsed() < first + Duration::from_millis(2) {
@@ -337,7 +337,7 @@ mod tests {
     fn a_failure_is_told_once() {
         let told = |early: bool| {
             let kept = Kept::default();
-            let shared = Shared::new(kept.log("test"));
+            let shared = JobState::new(kept.log("test"));
             if early {
                 shared.tell_failure(no_dump());
             }
@@ -350,7 +350,7 @@ mod tests {
 
     #[test]
     fn waiting_ends_at_its_deadline() {
-        let shared = Shared::new(quiet());
+        let shared = JobState::new(quiet());
         assert!(!shared.wait(Some(Duration::ZERO), |s| s.phase == Phase::Done));
     }
 }

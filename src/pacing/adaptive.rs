@@ -24,7 +24,7 @@
 use std::time::Duration;
 
 use super::controller::{is_active, limit, Speed, FLOOR_SHARE, PIECE};
-use super::sample::{MemoryState, Order, Sample, WriterTotals};
+use super::sample::{MemoryState, Sample, WriteLimits, WriterTotals};
 
 /// The part of its time that recovery may lose to the dump. Half of a tenth: so
 /// much less than what anybody notices that errors of measurement do not matter.
@@ -151,7 +151,7 @@ struct Seen {
 }
 
 impl Adaptive {
-    pub(super) fn order(&mut self, sample: &Sample) -> Order {
+    pub(super) fn limits(&mut self, sample: &Sample) -> WriteLimits {
         self.speed.note(sample.dump);
         let last = self.last.replace(*sample).unwrap_or(*sample);
         if is_active(&last, sample) {
@@ -166,7 +166,7 @@ impl Adaptive {
         if idle || sample.stopped {
             self.window = None;
             self.limit = None;
-            return Order::FREE;
+            return WriteLimits::NONE;
         }
         if let Some(seen) = self.seen(sample) {
             self.learn(&seen, sample.at);
@@ -178,7 +178,7 @@ impl Adaptive {
             (false, false) => limit(self.rate.max(self.speed.floor())),
         };
         self.limit = rate;
-        Order {
+        WriteLimits {
             limit: rate,
             piece: Some(self.piece()),
             yields: !self.urgent,
@@ -292,7 +292,7 @@ impl Adaptive {
     /// is taken to be as likely to touch as much again as not (Lindy's law: the
     /// chance to touch `left` more is `touched / (touched + left)`).
     ///
-    /// There is no hurry as long as the dump could still write as much as is then
+    /// Nothing is urgent as long as the dump could still write as much as is then
     /// needed before recovery has touched what is left: the same second costs the
     /// same later, and more is known by then.
     fn weigh(&mut self, sample: &Sample) {

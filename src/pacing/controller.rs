@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::adaptive::Adaptive;
 use super::policy::Policy;
-use super::sample::{Order, Sample, WriterTotals};
+use super::sample::{Sample, WriteLimits, WriterTotals};
 
 /// A controller wants to see the host this often. Twenty looks a second follow a
 /// guest's boot, whose phases last some tenths of a second, and cost far less
@@ -27,8 +27,8 @@ pub const PIECE: (u64, u64) = (128 << 10, 1 << 20);
 /// One policy at work.
 #[derive(Clone, Debug)]
 pub enum Controller {
-    /// Always the same order.
-    Constant(Order),
+    /// Always the same limits.
+    Constant(WriteLimits),
     /// [`Policy::Share`].
     Share(Share),
     /// [`Policy::RecoveryFirst`].
@@ -41,10 +41,10 @@ impl Controller {
     /// Begins to follow `policy`.
     pub fn new(policy: Policy) -> Self {
         match policy {
-            Policy::Unlimited => Self::Constant(Order::FREE),
-            Policy::Fixed { bytes_per_s } => Self::Constant(Order {
+            Policy::Unlimited => Self::Constant(WriteLimits::NONE),
+            Policy::Fixed { bytes_per_s } => Self::Constant(WriteLimits {
                 limit: Some(bytes_per_s),
-                ..Order::FREE
+                ..WriteLimits::NONE
             }),
             Policy::Share { percent } => Self::Share(Share {
                 part: f64::from(percent) / 100.0,
@@ -61,12 +61,12 @@ impl Controller {
     }
 
     /// What holds from `sample` on.
-    pub fn order(&mut self, sample: &Sample) -> Order {
+    pub fn limits(&mut self, sample: &Sample) -> WriteLimits {
         match self {
-            Self::Constant(order) => *order,
-            Self::Share(share) => share.order(sample),
-            Self::RecoveryFirst(first) => first.order(sample),
-            Self::Adaptive(adaptive) => adaptive.order(sample),
+            Self::Constant(limits) => *limits,
+            Self::Share(share) => share.limits(sample),
+            Self::RecoveryFirst(first) => first.limits(sample),
+            Self::Adaptive(adaptive) => adaptive.limits(sample),
         }
     }
 }
@@ -137,15 +137,15 @@ pub struct Share {
 }
 
 impl Share {
-    fn order(&mut self, sample: &Sample) -> Order {
+    fn limits(&mut self, sample: &Sample) -> WriteLimits {
         self.speed.note(sample.dump);
         let rate = self.speed.now().map(|speed| speed * self.part);
         match rate.filter(|_| self.part < 1.0) {
-            Some(rate) => Order {
+            Some(rate) => WriteLimits {
                 limit: limit(rate.max(LEAST_FLOOR * self.part)),
-                ..Order::FREE
+                ..WriteLimits::NONE
             },
-            None => Order::FREE,
+            None => WriteLimits::NONE,
         }
     }
 }
@@ -164,7 +164,7 @@ impl RecoveryFirst {
     /// is taken to be doing something else.
     const QUIET: Duration = Duration::from_millis(500);
 
-    fn order(&mut self, sample: &Sample) -> Order {
+    fn limits(&mut self, sample: &Sample) -> WriteLimits {
         self.speed.note(sample.dump);
         let last = self.last.replace(*sample).unwrap_or(*sample);
         if is_active(&last, sample) {
@@ -174,8 +174,8 @@ impl RecoveryFirst {
             .active_at
             .is_none_or(|at| sample.at.saturating_sub(at) >= Self::QUIET);
         match quiet || sample.stopped {
-            true => Order::FREE,
-            false => Order {
+            true => WriteLimits::NONE,
+            false => WriteLimits {
                 limit: limit(self.speed.floor()),
                 piece: Some(PIECE.1),
                 yields: true,

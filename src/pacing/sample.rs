@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-//! What a controller sees and what it orders. All of it plain numbers.
+//! What a controller sees and what it answers. All of it plain numbers.
 
 use std::time::Duration;
 
@@ -56,9 +56,9 @@ pub struct Sample {
     pub stopped: bool,
 }
 
-/// What the dump's writer is to do until the next order.
+/// What the dump's writer is to do until the next limits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Order {
+pub struct WriteLimits {
     /// Bytes a second; `None`: as fast as the disk takes it.
     pub limit: Option<u64>,
     /// Bytes that go to the disk at once, its queue of writes: no more, and where
@@ -70,9 +70,9 @@ pub struct Order {
     pub yields: bool,
 }
 
-impl Order {
+impl WriteLimits {
     /// Nothing holds the writer back.
-    pub const FREE: Self = Self {
+    pub const NONE: Self = Self {
         limit: None,
         piece: None,
         yields: false,

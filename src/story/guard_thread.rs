@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::thread::{Scope, ScopedJoinHandle};
 
-use crate::control::pace::Pace;
+use crate::control::write_pace::WritePace;
 use crate::drain::handover::Handover;
 use crate::host::RecoveryDomain;
 use crate::os::thread::{start_in, Signals};
@@ -19,7 +19,7 @@ pub(crate) struct Guarding<'scope> {
     watch: Arc<Watch>,
     /// None when there cannot be one: then the story's own thread has to watch.
     thread: Option<ScopedJoinHandle<'scope, Guarded>>,
-    pace: &'scope Pace,
+    pace: &'scope WritePace,
     handover: &'scope Handover<'scope>,
     log: &'scope JobLog,
 }
@@ -29,7 +29,7 @@ impl<'scope> Guarding<'scope> {
     pub(crate) fn start(
         scope: &'scope Scope<'scope, '_>,
         recovery: Arc<dyn RecoveryDomain>,
-        pace: &'scope Pace,
+        pace: &'scope WritePace,
         handover: &'scope Handover<'scope>,
         log: &'scope JobLog,
     ) -> Self {
@@ -38,7 +38,7 @@ impl<'scope> Guarding<'scope> {
         let run = move || watched.run(&|| false, pace, handover, log);
         let thread = start_in(scope, "vicover-guard", Signals::ToOthers, run)
             .inspect_err(|error| {
-                handover.hold(false);
+                handover.resume_drain();
                 log.tell(ControlEvent::NoThread {
                     instead: Instead::GuardInStory,
                     error: error.to_string(),

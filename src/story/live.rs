@@ -8,7 +8,7 @@ use crate::drain::Target;
 use crate::error::Error;
 use crate::host::contained::contained;
 use crate::host::{CrashedDomain, HostError, Pausable};
-use crate::job::Shared;
+use crate::job::JobState;
 use crate::story::recover::dump_only;
 use crate::told::event::JobEvent;
 use crate::units::Span;
@@ -18,11 +18,11 @@ use crate::units::Span;
 pub fn dump<D: CrashedDomain + Pausable>(
     domain: &D,
     target: &Target,
-    shared: &Shared,
+    job: &JobState,
 ) -> Result<(), Error> {
-    let paused = Paused::new(domain, shared)?;
+    let paused = Paused::new(domain, job)?;
     // Writing the rest and waiting for the disk needs no domain that waits, too.
-    let dumped = dump_only(domain, target, &|| paused.end(), shared);
+    let dumped = dump_only(domain, target, &|| paused.end(), job);
     dumped.and(paused.ended())
 }
 
@@ -31,19 +31,19 @@ struct Paused<'a> {
     domain: &'a dyn Pausable,
     since: Duration,
     ended: OnceLock<Result<(), HostError>>,
-    shared: &'a Shared,
+    job: &'a JobState,
 }
 
 impl<'a> Paused<'a> {
-    fn new(domain: &'a dyn Pausable, shared: &'a Shared) -> Result<Self, Error> {
+    fn new(domain: &'a dyn Pausable, job: &'a JobState) -> Result<Self, Error> {
         let paused = contained("pause", || domain.pause());
         paused.map_err(Error::host("pausing the domain"))?;
-        shared.log.tell(JobEvent::Paused);
+        job.log.tell(JobEvent::Paused);
         Ok(Self {
             domain,
-            since: shared.elapsed(),
+            since: job.elapsed(),
             ended: OnceLock::new(),
-            shared,
+            job,
         })
     }
 
@@ -54,12 +54,12 @@ impl<'a> Paused<'a> {
 
     fn unpause(&self) -> Result<(), HostError> {
         let unpaused = contained("unpause", || self.domain.unpause());
-        let log = &self.shared.log;
+        let log = &self.job.log;
         match &unpaused {
             Ok(()) => log.tell(JobEvent::RunsAgain {
-                paused: Span(self.shared.elapsed() - self.since),
+                paused: Span(self.job.elapsed() - self.since),
             }),
-            Err(error) => self.shared.tell_failure(JobEvent::StaysPaused {
+            Err(error) => self.job.tell_failure(JobEvent::StaysPaused {
                 name: log.name().into(),
                 error: error.clone(),
             }),

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::control::pace::Pace;
+use crate::control::write_pace::WritePace;
 use crate::drain::handover::Handover;
 use crate::host::{Backing, HostError, RecoveryDomain};
 use crate::pacing::guard::{look_again, Guard};
@@ -108,12 +108,12 @@ impl Watch {
 
     /// Guards the domain until the watch is ended, `until` says so, or it is gone.
     /// The dump rests during the head start and keeps its pace afterwards, but
-    /// hurries while recovery is stopped, and when it is gone: what comes after it
+    /// is_urgent while recovery is stopped, and when it is gone: what comes after it
     /// waits for the memory, too.
     pub(crate) fn run(
         &self,
         until: &dyn Fn() -> bool,
-        pace: &Pace,
+        pace: &WritePace,
         handover: &Handover<'_>,
         log: &JobLog,
     ) -> Guarded {
@@ -123,14 +123,14 @@ impl Watch {
             handover,
         };
         let mut post = Post::new(self, pace, handover, log);
-        pace.hurry(false);
+        pace.set_urgent(false);
         let mut again = Duration::ZERO;
         while !self.wait_ended(again) && !until() {
             match post.look() {
                 Ok(next) => again = next,
                 // It crashed or was destroyed: its own policy's turn.
                 Err(error) if !self.recovery.exists() => {
-                    pace.hurry(true);
+                    pace.set_urgent(true);
                     log.tell(ControlEvent::GuardEnded { error });
                     break;
                 }
@@ -145,18 +145,18 @@ impl Watch {
 }
 
 /// Whatever ends a guard, the drain is not held for the domain's sake any more; and
-/// hurries, unless the story has ended it.
+/// is_urgent, unless the story has ended it.
 struct LetGo<'a> {
     watch: &'a Watch,
-    pace: &'a Pace,
+    pace: &'a WritePace,
     handover: &'a Handover<'a>,
 }
 
 impl Drop for LetGo<'_> {
     fn drop(&mut self) {
-        self.handover.hold(false);
+        self.handover.resume_drain();
         if std::thread::panicking() || self.watch.paused.load(SeqCst) {
-            self.pace.hurry(true);
+            self.pace.set_urgent(true);
         }
     }
 }
@@ -164,7 +164,7 @@ impl Drop for LetGo<'_> {
 /// A guard at its post.
 struct Post<'a> {
     watch: &'a Watch,
-    pace: &'a Pace,
+    pace: &'a WritePace,
     handover: &'a Handover<'a>,
     log: &'a JobLog,
     began: Instant,
@@ -177,7 +177,12 @@ struct Post<'a> {
 }
 
 impl<'a> Post<'a> {
-    fn new(watch: &'a Watch, pace: &'a Pace, handover: &'a Handover<'_>, log: &'a JobLog) -> Self {
+    fn new(
+        watch: &'a Watch,
+        pace: &'a WritePace,
+        handover: &'a Handover<'_>,
+        log: &'a JobLog,
+    ) -> Self {
         Self {
             watch,
             pace,
@@ -220,14 +225,14 @@ impl<'a> Post<'a> {
             }
             _ => {}
         }
-        self.pace.hurry(self.guard.is_paused());
+        self.pace.set_urgent(self.guard.is_paused());
         Ok(look_again(backing.cache, backing.missing()))
     }
 
     /// Nobody knows how much memory the domain has left: it gets what there is.
     fn cannot_look(&mut self, error: &HostError) {
-        self.pace.hurry(true);
-        self.handover.hold(false);
+        self.pace.set_urgent(true);
+        self.handover.resume_drain();
         if !std::mem::replace(&mut self.complained, true) {
             let error = error.clone();
             self.log.tell(ControlEvent::GuardBlind { error });
@@ -247,7 +252,7 @@ impl<'a> Post<'a> {
         };
         let (now, used) = (self.began.elapsed(), self.watch.recovery.processor_time()?);
         self.handover
-            .hold(start.look(now, used, backing.cache, backing.missing()));
+            .set_drain_paused(start.look(now, used, backing.cache, backing.missing()));
         if start.is_over(now) {
             self.head_start = None;
         }
@@ -262,7 +267,7 @@ mod tests {
     use crate::host::images::SyntheticImage;
     use crate::host::memory::{Faults, MemoryHost};
     use crate::limits::cancel::Cancel;
-    use crate::pacing::sample::Order;
+    use crate::pacing::sample::WriteLimits;
     use crate::told::event::Event;
     use crate::told::kept::Kept;
     use std::collections::VecDeque;
@@ -329,7 +334,7 @@ mod tests {
 
     struct Story {
         domain: Arc<Scripted>,
-        pace: Arc<Pace>,
+        pace: Arc<WritePace>,
         watch: Arc<Watch>,
         log: Kept,
         guard: thread::JoinHandle<Guarded>,
@@ -339,10 +344,10 @@ mod tests {
     fn start(caches: &[Option<u64>]) -> Story {
         let domain = Arc::new(Scripted::default());
         caches.iter().for_each(|cache| domain.push(*cache));
-        let pace = Arc::new(Pace::default());
-        pace.obey(Order {
+        let pace = Arc::new(WritePace::default());
+        pace.set_limits(WriteLimits {
             limit: Some(1),
-            ..Order::FREE
+            ..WriteLimits::NONE
         });
         let watch = Watch::over(domain.clone());
         let log = Kept::default();
@@ -366,9 +371,9 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_short_of_memory_makes_the_dump_hurry_until_it_runs_again() {
+    fn a_guest_short_of_memory_makes_the_dump_urgent_until_it_runs_again() {
         let story = start(&[Some(100 * MIB), Some(MIB)]);
-        // So much is granted only because the guard makes the dump hurry.
+        // So much is granted only because the guard makes the dump urgent.
         while story.pace.acquire(PAGE * 1000) < PAGE * 1000 {
             thread::yield_now();
         }
@@ -376,7 +381,7 @@ mod tests {
         while *story.domain.calls.lock().unwrap() != ["pause", "unpause"] {
             thread::yield_now();
         }
-        while story.pace.hurries() {
+        while story.pace.is_urgent() {
             thread::yield_now();
         }
         story.watch.end();
@@ -387,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn a_domain_that_is_gone_ends_the_guard_and_lets_the_dump_hurry() {
+    fn a_domain_that_is_gone_ends_the_guard_and_makes_the_dump_urgent() {
         let story = start(&[Some(MIB)]);
         while story.domain.calls.lock().unwrap().is_empty() {
             thread::yield_now();
@@ -397,7 +402,7 @@ mod tests {
         let guarded = story.guard.join().unwrap();
         assert_eq!(guarded.pauses, 1);
         assert_eq!(*story.domain.calls.lock().unwrap(), ["pause"]);
-        assert!(story.pace.hurries());
+        assert!(story.pace.is_urgent());
         let ended =
             |event: &Event| matches!(event, Event::Control(ControlEvent::GuardEnded { .. }));
         assert!(story.log.has(ended), "{}", story.log);
@@ -411,7 +416,7 @@ mod tests {
         let guarded = story.guard.join().unwrap();
         assert_eq!(guarded.pauses, 0);
         assert_ne!(guarded.lowest_cache, Some(0));
-        assert!(story.pace.hurries());
+        assert!(story.pace.is_urgent());
     }
 
     #[test]

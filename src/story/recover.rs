@@ -13,7 +13,7 @@ use crate::error::{joined, Error};
 use crate::host::contained::{ContainedDomain, ContainedToolstack};
 use crate::host::{BuiltStandby, CrashedDomain, HostError, RecoveryDomain, Requirement, Toolstack};
 use crate::job::Slot;
-use crate::job::{Outcome, Phase, Shared};
+use crate::job::{JobState, Outcome, Phase};
 use crate::os::thread::{start_in, Signals};
 use crate::story::guard_thread::Guarding;
 use crate::story::standby::say_if_kept;
@@ -29,28 +29,28 @@ pub fn dump_only(
     domain: &dyn CrashedDomain,
     target: &Target,
     done_reading: &(dyn Fn() + Sync),
-    shared: &Shared,
+    job: &JobState,
 ) -> Result<(), Error> {
     let domain = &ContainedDomain::new(domain);
     // Whatever happens, there is no domain to restart.
-    shared.decide(Outcome::Untouched, 0);
-    shared.enter(Phase::Understand);
-    let vcpus = read_registers(domain, shared)?;
-    let seen = look(domain, &vcpus, &target.options, &Awaited::default(), shared);
-    if shared.is_cancelled() {
+    job.decide(Outcome::Untouched, 0);
+    job.enter(Phase::Understand);
+    let vcpus = read_registers(domain, job)?;
+    let seen = look(domain, &vcpus, &target.options, &Awaited::default(), job);
+    if job.is_cancelled() {
         // There is no memory to give back, and a dump of nothing is no use.
         return Err(Error::Cancelled);
     }
-    let mut known = seen.decide(domain, &vcpus, shared)?;
-    shared.enter(Phase::Drain);
+    let mut understanding = seen.decide(domain, &vcpus, job)?;
+    job.enter(Phase::Drain);
     let drained = thread::scope(|scope| {
-        let (steering, pace) = (&shared.steering, &shared.pace);
-        let _steered = steering.start(scope, pace, None, &shared.log);
+        let (io_control, pace) = (&job.io_control, &job.pace);
+        let _controlled = io_control.start(scope, pace, None, &job.log);
         let work = Work::DumpOnly(done_reading);
-        drain(domain, &mut known, work, target, shared)
+        drain(domain, &mut understanding, work, target, job)
     });
-    shared.enter(Phase::Close);
-    report_dump(drained, shared)
+    job.enter(Phase::Close);
+    report_dump(drained, job)
 }
 
 /// Dumps a crashed domain while its successor is built and runs on the memory
@@ -60,51 +60,51 @@ pub fn dump_only(
 pub fn recover(
     domain: &dyn CrashedDomain,
     toolstack: Box<dyn Toolstack>,
-    keeper: Option<&Shared>,
+    keeper: Option<&JobState>,
     target: &Target,
-    shared: &Shared,
+    job: &JobState,
 ) -> Result<(), Error> {
     // From here on a panic in the host is a refusal.
     let domain = &ContainedDomain::new(domain);
     let toolstack = &mut ContainedToolstack(toolstack);
     // Until recovery runs it waits for the dump, and nothing holds that back.
-    shared.pace.hurry(true);
-    enter(toolstack, shared, Phase::Understand);
-    let vcpus = read_registers(domain, shared)?;
+    job.pace.set_urgent(true);
+    enter(toolstack, job, Phase::Understand);
+    let vcpus = read_registers(domain, job)?;
     let requirement = toolstack
         .requirement()
         .map_err(Error::host("sizing the recovery domain"))?;
 
-    let standby = keeper.and_then(|keeper| take_standby(toolstack, &keeper.standby, shared));
+    let standby = keeper.and_then(|keeper| take_standby(toolstack, &keeper.standby, job));
 
     // The point of no return. Reading memory changes nothing, so it is not
     // waited for: whatever it finds, the devices have to go.
-    enter(toolstack, shared, Phase::Detach);
-    let (known, detached) = understand_beside(domain, &vcpus, &target.options, shared, || {
+    enter(toolstack, job, Phase::Detach);
+    let (understanding, detached) = understand_beside(domain, &vcpus, &target.options, job, || {
         toolstack.detach(standby.as_ref())
     });
-    if known.is_err() || detached.is_err() {
-        forgo(toolstack, standby.as_ref(), shared);
+    if understanding.is_err() || detached.is_err() {
+        forgo(toolstack, standby.as_ref(), job);
     }
-    let mut known = known?;
+    let mut understanding = understanding?;
     if let Err(error) = detached {
-        return stay_down(domain, &mut known, target, error, shared);
+        return stay_down(domain, &mut understanding, target, error, job);
     }
-    shared.log.tell(RecoveryEvent::Detached);
+    job.log.tell(RecoveryEvent::Detached);
 
-    enter(toolstack, shared, Phase::Seed);
+    enter(toolstack, job, Phase::Seed);
     let crash = Crash {
         domain,
-        known: Mutex::new(known),
-        handover: Handover::new(domain, &shared.log, &shared.cancel),
+        understanding: Mutex::new(understanding),
+        handover: Handover::new(domain, &job.log, &job.cancel),
         target,
-        shared,
+        job,
     };
     let (dumped, has_recovery) =
         thread::scope(|scope| crash.hand_over(scope, toolstack, requirement, standby.as_ref()));
-    report_times(shared);
+    report_times(job);
     if !has_recovery {
-        shared.decide(Outcome::Dirty, 0);
+        job.decide(Outcome::Dirty, 0);
     }
     dumped
 }
@@ -112,10 +112,10 @@ pub fn recover(
 /// A crashed domain without devices, whose memory is about to go to its successor.
 struct Crash<'a> {
     domain: &'a ContainedDomain<'a>,
-    known: Mutex<Understanding>,
+    understanding: Mutex<Understanding>,
     handover: Handover<'a>,
     target: &'a Target,
-    shared: &'a Shared,
+    job: &'a JobState,
 }
 
 impl Crash<'_> {
@@ -130,82 +130,88 @@ impl Crash<'_> {
         requirement: Requirement,
         standby: Option<&BuiltStandby>,
     ) -> (Result<(), Error>, bool) {
-        let (handover, shared) = (&self.handover, self.shared);
-        let (pace, log) = (&*shared.pace, &shared.log);
+        let (handover, job) = (&self.handover, self.job);
+        let (pace, log) = (&*job.pace, &job.log);
         let _freed = handover.freed_at_end();
         let dumping = start_in(scope, "vicover-drain", Signals::ToOthers, || self.dump());
         let dumping = dumping.map_err(|error| {
-            detach_rest(toolstack, handover, shared);
+            detach_rest(toolstack, handover, job);
             self.do_without_dump(Error::thread(error))
         });
-        let recovery = bring_up(toolstack, handover, requirement, standby, shared);
+        let recovery = bring_up(toolstack, handover, requirement, standby, job);
         if let Err(error) = &recovery {
-            say_no_recovery(error, shared);
+            say_no_recovery(error, job);
         }
         let guarding = recovery.as_ref().ok().map(|recovery| {
-            enter(toolstack, shared, Phase::Drain);
+            enter(toolstack, job, Phase::Drain);
             Guarding::start(scope, recovery.clone(), pace, handover, log)
         });
-        let steered = recovery.as_ref().ok().map(|recovery| {
-            let steering = &shared.steering;
-            steering.start(scope, pace, Some(recovery.clone()), log)
+        let controlled = recovery.as_ref().ok().map(|recovery| {
+            let io_control = &job.io_control;
+            io_control.start(scope, pace, Some(recovery.clone()), log)
         });
         // As late as no page is released anyway: hotplug scripts take processors.
-        handover.wait_not_held();
-        detach_rest(toolstack, handover, shared);
+        handover.wait_resumed();
+        detach_rest(toolstack, handover, job);
         if let Some(guarding) = &guarding {
             guarding.watch_here_if_must();
         }
         let dumped = match dumping {
             Ok(dumping) => joined(dumping).unwrap_or_else(|error| {
                 let (why, is_told) = (Cause::from(&error), false);
-                shared.tell_failure(DumpEvent::Incomplete { why, is_told });
+                job.tell_failure(DumpEvent::Incomplete { why, is_told });
                 Err(error)
             }),
             Err(no_dump) => no_dump,
         };
-        enter(toolstack, shared, Phase::Close);
+        enter(toolstack, job, Phase::Close);
         handover.end();
         if let Ok(recovery) = &recovery {
-            close(toolstack, &**recovery, shared);
+            close(toolstack, &**recovery, job);
         }
-        drop((steered, guarding));
+        drop((controlled, guarding));
         (dumped, recovery.is_ok())
     }
 
     /// Dumps the domain and gives its memory back. A dump that cannot be written is
     /// no reason to keep the service down.
     fn dump(&self) -> Result<(), Error> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut understanding = self
+            .understanding
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let work = Work::HandOver(&self.handover);
-        let drained = drain(self.domain, &mut known, work, self.target, self.shared);
-        report_dump(drained, self.shared)
+        let drained = drain(self.domain, &mut understanding, work, self.target, self.job);
+        report_dump(drained, self.job)
     }
 
     /// Gives the memory back when there cannot be a dump, for this reason.
     fn do_without_dump(&self, why: Error) -> Result<(), Error> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut understanding = self
+            .understanding
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let work = Work::HandOver(&self.handover);
         let start = |_: &mut Understanding| Err(why);
-        let drained = drain::run(self.domain, &mut known, work, start, self.shared);
-        report_dump(drained, self.shared)
+        let drained = drain::run(self.domain, &mut understanding, work, start, self.job);
+        report_dump(drained, self.job)
     }
 }
 
 /// Drains the domain into the dump that `target` asks for.
 fn drain(
     domain: &dyn CrashedDomain,
-    known: &mut Understanding,
+    understanding: &mut Understanding,
     work: Work<'_>,
     target: &Target,
-    shared: &Shared,
+    job: &JobState,
 ) -> Result<Summary, Error> {
-    let start = |known: &mut Understanding| start_dump(domain, target, known, shared);
-    drain::run(domain, known, work, start, shared)
+    let start = |understanding: &mut Understanding| start_dump(domain, target, understanding, job);
+    drain::run(domain, understanding, work, start, job)
 }
 
-fn enter(toolstack: &mut dyn Toolstack, shared: &Shared, phase: Phase) {
-    shared.enter(phase);
+fn enter(toolstack: &mut dyn Toolstack, job: &JobState, phase: Phase) {
+    job.enter(phase);
     toolstack.publish("phase", phase.name());
 }
 
@@ -217,40 +223,38 @@ fn bring_up(
     handover: &Handover<'_>,
     requirement: Requirement,
     standby: Option<&BuiltStandby>,
-    shared: &Shared,
+    job: &JobState,
 ) -> Result<Arc<dyn RecoveryDomain>, Error> {
-    let adopted = standby.and_then(|standby| adopt_standby(toolstack, handover, standby, shared));
+    let adopted = standby.and_then(|standby| adopt_standby(toolstack, handover, standby, job));
     let recovery = match adopted {
         Some(recovery) => recovery,
         None => {
-            detach_rest(toolstack, handover, shared);
-            build(toolstack, handover, requirement, shared)?
+            detach_rest(toolstack, handover, job);
+            build(toolstack, handover, requirement, job)?
         }
     };
     handover.adopt(recovery.clone());
     if let Err(error) = toolstack.start(&*recovery) {
-        handover.hold(false);
+        handover.resume_drain();
         handover.abandon();
         if let Err(error) = toolstack.discard(&*recovery) {
             let domid = recovery.domid();
-            shared
-                .log
-                .tell(RecoveryEvent::NotDestroyed { domid, error });
+            job.log.tell(RecoveryEvent::NotDestroyed { domid, error });
         }
         return Err(Error::host("starting the recovery domain")(error));
     }
-    shared.milestones.unpaused.get_or_init(|| shared.elapsed());
+    job.milestones.unpaused.get_or_init(|| job.elapsed());
     let domid = recovery.domid();
-    shared.decide(Outcome::Adopted, domid);
-    shared.log.tell(RecoveryEvent::Unpaused { domid });
+    job.decide(Outcome::Adopted, domid);
+    job.log.tell(RecoveryEvent::Unpaused { domid });
     Ok(recovery)
 }
 
 /// Takes the devices that could stay until recovery runs. Xen keeps what a device
 /// has mapped from everybody else, so one that does not go only delays its pages.
-fn detach_rest(toolstack: &mut dyn Toolstack, handover: &Handover<'_>, shared: &Shared) {
+fn detach_rest(toolstack: &mut dyn Toolstack, handover: &Handover<'_>, job: &JobState) {
     if let Err(error) = toolstack.detach_rest() {
-        shared.log.tell(RecoveryEvent::InterfacesKept { error });
+        job.log.tell(RecoveryEvent::InterfacesKept { error });
     }
     handover.detached();
 }
@@ -259,24 +263,24 @@ fn detach_rest(toolstack: &mut dyn Toolstack, handover: &Handover<'_>, shared: &
 fn take_standby(
     toolstack: &mut dyn Toolstack,
     slot: &Slot,
-    shared: &Shared,
+    job: &JobState,
 ) -> Option<BuiltStandby> {
     toolstack
         .recipe()
         .map_err(|error| error.to_string())
         .and_then(|recipe| slot.take(&recipe).map_err(Into::into))
-        .inspect_err(|why| say_not_used(why, shared))
+        .inspect_err(|why| say_not_used(why, job))
         .ok()
 }
 
-fn say_not_used(why: &str, shared: &Shared) {
-    shared.log.tell(StandbyEvent::NotUsed { why: why.into() });
+fn say_not_used(why: &str, job: &JobState) {
+    job.log.tell(StandbyEvent::NotUsed { why: why.into() });
 }
 
 /// The recovery cannot go on, so nobody will want the standby.
-fn forgo(toolstack: &mut dyn Toolstack, standby: Option<&BuiltStandby>, shared: &Shared) {
+fn forgo(toolstack: &mut dyn Toolstack, standby: Option<&BuiltStandby>, job: &JobState) {
     let Some(standby) = standby else { return };
-    say_if_kept(toolstack.forgo(standby), standby, shared);
+    say_if_kept(toolstack.forgo(standby), standby, job);
 }
 
 /// Makes the standby the recovery domain.
@@ -284,19 +288,19 @@ fn adopt_standby(
     toolstack: &mut dyn Toolstack,
     handover: &Handover<'_>,
     standby: &BuiltStandby,
-    shared: &Shared,
+    job: &JobState,
 ) -> Option<Arc<dyn RecoveryDomain>> {
-    handover.hold(true);
-    enter(toolstack, shared, Phase::Recover);
+    handover.pause_drain();
+    enter(toolstack, job, Phase::Recover);
     match toolstack.adopt(standby) {
         Ok(recovery) => {
             let domid = recovery.domid();
-            shared.log.tell(StandbyEvent::Adopted { domid });
+            job.log.tell(StandbyEvent::Adopted { domid });
             Some(recovery)
         }
         Err(error) => {
-            handover.hold(false);
-            say_not_used(&error.to_string(), shared);
+            handover.resume_drain();
+            say_not_used(&error.to_string(), job);
             None
         }
     }
@@ -307,7 +311,7 @@ fn build(
     toolstack: &mut dyn Toolstack,
     handover: &Handover<'_>,
     requirement: Requirement,
-    shared: &Shared,
+    job: &JobState,
 ) -> Result<Arc<dyn RecoveryDomain>, Error> {
     let mut need = requirement.free_pages;
     let mut tries_left = 2;
@@ -319,16 +323,16 @@ fn build(
                     "release",
                     format!(
                         "{} of the {} that recovery needs could be freed",
-                        released(shared),
+                        released(job),
                         Size::of_pages(need)
                     ),
                 ),
             });
         }
-        handover.hold(true);
-        enter(toolstack, shared, Phase::Recover);
-        shared.log.tell(RecoveryEvent::Seeded {
-            released: released(shared),
+        handover.pause_drain();
+        enter(toolstack, job, Phase::Recover);
+        job.log.tell(RecoveryEvent::Seeded {
+            released: released(job),
             backed: Size::of_pages(requirement.backed_pages),
             full: Size::of_pages(requirement.full_pages),
         });
@@ -337,18 +341,18 @@ fn build(
         match toolstack.create() {
             Ok(recovery) => {
                 let domid = recovery.domid();
-                shared.log.tell(RecoveryEvent::Created { domid });
+                job.log.tell(RecoveryEvent::Created { domid });
                 return Ok(recovery);
             }
             Err(error) => {
                 handover.spend(0);
-                handover.hold(false);
+                handover.resume_drain();
                 let error = Error::host("creating the recovery domain")(error);
                 if tries_left == 0 {
                     return Err(error);
                 }
                 let why = Cause::from(&error);
-                shared.log.tell(RecoveryEvent::CreatingAgain { why });
+                job.log.tell(RecoveryEvent::CreatingAgain { why });
                 need += need / 4;
             }
         }
@@ -360,53 +364,53 @@ fn build(
 /// way.
 fn stay_down(
     domain: &dyn CrashedDomain,
-    known: &mut Understanding,
+    understanding: &mut Understanding,
     target: &Target,
     error: HostError,
-    shared: &Shared,
+    job: &JobState,
 ) -> Result<(), Error> {
     let error = Error::host("detaching the crashed domain's devices")(error);
-    say_no_recovery(&error, shared);
-    shared.enter(Phase::Drain);
-    let drained = drain(domain, known, Work::DumpOnly(&|| ()), target, shared);
-    let dumped = report_dump(drained, shared);
-    shared.decide(Outcome::Dirty, 0);
+    say_no_recovery(&error, job);
+    job.enter(Phase::Drain);
+    let drained = drain(domain, understanding, Work::DumpOnly(&|| ()), target, job);
+    let dumped = report_dump(drained, job);
+    job.decide(Outcome::Dirty, 0);
     dumped
 }
 
 /// Says why nothing takes the crashed domain's place. The dump, of which the job's
 /// result tells, may be complete all the same.
-fn say_no_recovery(error: &Error, shared: &Shared) {
+fn say_no_recovery(error: &Error, job: &JobState) {
     let why = Cause::from(error);
-    shared.log.tell(RecoveryEvent::Failed { why });
+    job.log.tell(RecoveryEvent::Failed { why });
 }
 
 /// What the hypervisor has back.
-fn released(shared: &Shared) -> Size {
-    Size::of_pages(shared.counters.released.load(Relaxed))
+fn released(job: &JobState) -> Size {
+    Size::of_pages(job.counters.released.load(Relaxed))
 }
 
 /// The crashed domain goes, the recovery domain becomes an ordinary one. What
 /// fails here does not touch the service, so it is told and left.
-fn close(toolstack: &mut dyn Toolstack, recovery: &dyn RecoveryDomain, shared: &Shared) {
+fn close(toolstack: &mut dyn Toolstack, recovery: &dyn RecoveryDomain, job: &JobState) {
     if let Err(error) = toolstack.destroy_crashed() {
-        let total = Size::of_pages(shared.counters.total.load(Relaxed));
-        let held = Size(total.0.saturating_sub(released(shared).0));
+        let total = Size::of_pages(job.counters.total.load(Relaxed));
+        let held = Size(total.0.saturating_sub(released(job).0));
         let name = toolstack.crashed_name();
         let told = RecoveryEvent::CrashedNotDestroyed { name, held, error };
-        shared.log.tell(told);
+        job.log.tell(told);
     }
     if !recovery.exists() {
-        let (domid, released) = (recovery.domid(), released(shared));
-        shared.log.tell(RecoveryEvent::Gone { domid, released });
+        let (domid, released) = (recovery.domid(), released(job));
+        job.log.tell(RecoveryEvent::Gone { domid, released });
         return;
     }
     let domid = recovery.domid();
     let settled = match toolstack.settle(recovery) {
         Ok(()) => RecoveryEvent::Settled {
-            released_pages: shared.counters.released.load(Relaxed),
+            released_pages: job.counters.released.load(Relaxed),
         },
         Err(error) => RecoveryEvent::NotSettled { domid, error },
     };
-    shared.log.tell(settled);
+    job.log.tell(settled);
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::host::contained::ContainedStandbyHost;
 use crate::host::{BuiltStandby, HostError, StandbyHost};
-use crate::job::Shared;
+use crate::job::JobState;
 use crate::told::event::StandbyEvent;
 use crate::units::Size;
 
@@ -24,17 +24,17 @@ pub fn keep(
     host: &mut dyn StandbyHost,
     boot: bool,
     often: Duration,
-    shared: &Shared,
+    job: &JobState,
 ) -> Result<(), Error> {
     let host = &mut ContainedStandbyHost(host);
-    let slot = &shared.standby;
-    while !shared.is_cancelled() {
-        let standby = match host.build(boot, &|| shared.is_cancelled()) {
+    let slot = &job.standby;
+    while !job.is_cancelled() {
+        let standby = match host.build(boot, &|| job.is_cancelled()) {
             Ok(standby) => standby,
-            Err(_) if shared.is_cancelled() => return Ok(()),
+            Err(_) if job.is_cancelled() => return Ok(()),
             Err(error) => {
                 let told = error.clone();
-                shared.tell_failure(StandbyEvent::NotBuilt { error: told });
+                job.tell_failure(StandbyEvent::NotBuilt { error: told });
                 return Err(Error::host("building a standby")(error));
             }
         };
@@ -42,37 +42,37 @@ pub fn keep(
         let recipe = standby.recipe.clone();
         slot.offer(standby);
         // Not before: whoever hears it may crash the guest.
-        shared.log.tell(StandbyEvent::Ready { domid, held });
-        if watch(host, &recipe, often, shared) {
+        job.log.tell(StandbyEvent::Ready { domid, held });
+        if watch(host, &recipe, often, job) {
             return Ok(());
         }
         // Between the last look and now, a recovery may have come.
         let Some(standby) = slot.withdraw() else {
             return Ok(());
         };
-        say_if_kept(host.discard(&standby), &standby, shared);
+        say_if_kept(host.discard(&standby), &standby, job);
     }
     Ok(())
 }
 
 /// Waits for the standby to be taken: true. False when it is not wanted any more,
 /// or when the guest is not what it was built from.
-fn watch(host: &mut dyn StandbyHost, recipe: &str, often: Duration, shared: &Shared) -> bool {
+fn watch(host: &mut dyn StandbyHost, recipe: &str, often: Duration, job: &JobState) -> bool {
     loop {
-        if shared.standby.wait_taken(often, || shared.is_cancelled()) {
+        if job.standby.wait_taken(often, || job.is_cancelled()) {
             return true;
         }
-        if shared.is_cancelled() {
+        if job.is_cancelled() {
             return false;
         }
         match host.recipe() {
             Ok(now) if now == recipe => {}
             Ok(_) => {
-                shared.log.tell(StandbyEvent::Outdated);
+                job.log.tell(StandbyEvent::Outdated);
                 return false;
             }
             // The guest is ending; whoever looks after it will say so.
-            Err(error) => shared.log.tell(StandbyEvent::GuestNotSeen { error }),
+            Err(error) => job.log.tell(StandbyEvent::GuestNotSeen { error }),
         }
     }
 }
@@ -81,12 +81,12 @@ fn watch(host: &mut dyn StandbyHost, recipe: &str, often: Duration, shared: &Sha
 pub(crate) fn say_if_kept(
     discarded: Result<(), HostError>,
     standby: &BuiltStandby,
-    shared: &Shared,
+    job: &JobState,
 ) {
     if let Err(error) = discarded {
         let domid = standby.domid;
         let held = Size::of_pages(standby.pages);
         let told = StandbyEvent::NotDestroyed { domid, held, error };
-        shared.log.tell(told);
+        job.log.tell(told);
     }
 }

@@ -21,7 +21,7 @@ use crate::guest::plan::{self, Limits, Plan};
 use crate::guest::verdict::{DumpLevel, Verdict};
 use crate::guest::vmcoreinfo::VmcoreInfo;
 use crate::host::{CrashedDomain, VcpuState};
-use crate::job::Shared;
+use crate::job::JobState;
 use crate::options::Options;
 use crate::os::thread::{start_in, Signals};
 use crate::told::event::{ControlEvent, GuestEvent, Instead};
@@ -31,12 +31,12 @@ use crate::units::Size;
 /// changed.
 pub(crate) fn read_registers(
     domain: &dyn CrashedDomain,
-    shared: &Shared,
+    job: &JobState,
 ) -> Result<Vec<VcpuState>, Error> {
     let vcpus = domain.vcpus().map_err(Error::host("reading registers"))?;
     let total: u64 = domain.ram().iter().map(GfnRange::len).sum();
-    shared.counters.total.store(total, Relaxed);
-    shared.log.tell(GuestEvent::Seen {
+    job.counters.total.store(total, Relaxed);
+    job.log.tell(GuestEvent::Seen {
         vcpus: vcpus.len(),
         memory: Size::of_pages(total),
     });
@@ -79,9 +79,9 @@ pub(crate) fn understand(
     vcpus: &[VcpuState],
     options: &Options,
     awaited: &Awaited,
-    shared: &Shared,
+    job: &JobState,
 ) -> Result<Understanding, Error> {
-    look(domain, vcpus, options, awaited, shared).decide(domain, vcpus, shared)
+    look(domain, vcpus, options, awaited, job).decide(domain, vcpus, job)
 }
 
 /// What was seen of a guest.
@@ -97,12 +97,12 @@ pub(crate) fn look(
     vcpus: &[VcpuState],
     options: &Options,
     awaited: &Awaited,
-    shared: &Shared,
+    job: &JobState,
 ) -> Seen {
     let asked = DumpLevel::new(options.dump_level).unwrap_or(DumpLevel::ALL_PAGES);
     // The windows of this view are unmapped before anything is released.
     let memory = MappedMemory::new(domain);
-    let looking = AssertUnwindSafe(|| make_plan(&memory, vcpus, asked, awaited, shared));
+    let looking = AssertUnwindSafe(|| make_plan(&memory, vcpus, asked, awaited, job));
     let (kernel, plan) = catch_unwind(looking).unwrap_or_else(|panic| {
         let doubt = Doubt::Failed(panic_text(&*panic));
         (None, Plan::everything(&memory, asked, doubt))
@@ -116,7 +116,7 @@ impl Seen {
         self,
         domain: &dyn CrashedDomain,
         vcpus: &[VcpuState],
-        shared: &Shared,
+        job: &JobState,
     ) -> Result<Understanding, Error> {
         let Self { kernel, plan } = self;
         let ram = domain.ram();
@@ -130,7 +130,7 @@ impl Seen {
             wanted.clear_range(range.start.as_pfn(), range.end.as_pfn());
         }
         let bitmaps = Bitmaps::new(present, wanted).map_err(Error::DumpStart)?;
-        tell_plan(&plan, &bitmaps, shared);
+        tell_plan(&plan, &bitmaps, job);
         Ok(Understanding {
             facts: facts(kernel.as_ref(), vcpus, &plan),
             bitmaps: Arc::new(bitmaps),
@@ -146,11 +146,11 @@ pub(crate) fn understand_beside<T>(
     domain: &dyn CrashedDomain,
     vcpus: &[VcpuState],
     options: &Options,
-    shared: &Shared,
+    job: &JobState,
     meanwhile: impl FnOnce() -> T,
 ) -> (Result<Understanding, Error>, T) {
     let awaited = Awaited::default();
-    let look = || understand(domain, vcpus, options, &awaited, shared);
+    let look = || understand(domain, vcpus, options, &awaited, job);
     std::thread::scope(|scope| {
         let looking = start_in(scope, "vicover-look", Signals::ToOthers, look);
         let waits = awaited.when_dropped();
@@ -159,7 +159,7 @@ pub(crate) fn understand_beside<T>(
         let known = match looking {
             Ok(looking) => joined(looking).and_then(|known| known),
             Err(error) => {
-                shared.log.tell(ControlEvent::NoThread {
+                job.log.tell(ControlEvent::NoThread {
                     instead: Instead::ReadAfterwards,
                     error: error.to_string(),
                 });
@@ -177,7 +177,7 @@ fn make_plan(
     vcpus: &[VcpuState],
     asked: DumpLevel,
     awaited: &Awaited,
-    shared: &Shared,
+    job: &JobState,
 ) -> (Option<Kernel>, Plan) {
     // An image without registers has processors of zeroes.
     let processors: Vec<Processor> = vcpus
@@ -187,7 +187,7 @@ fn make_plan(
         .collect();
     let since = Instant::now();
     let limits = Limits {
-        give_up: &|| shared.is_cancelled(),
+        give_up: &|| job.is_cancelled(),
         // Where no register is known, nothing but a search can find the kernel.
         end_search: &|| awaited.is() || !processors.is_empty() && since.elapsed() > SEARCH,
     };
@@ -198,23 +198,23 @@ fn make_plan(
             return (None, Plan::everything(memory, asked, doubt));
         }
     };
-    tell_kernel(&located, shared);
+    tell_kernel(&located, job);
     let plan = plan::build(memory, &located, &processors, asked, &limits);
     (Some(located.kernel), plan)
 }
 
-fn tell_kernel(located: &Located, shared: &Shared) {
+fn tell_kernel(located: &Located, job: &JobState) {
     let release = located.kernel.name.release.clone();
-    shared.log.tell(GuestEvent::Kernel { release });
-    shared.log.tell(GuestEvent::Vmcoreinfo {
+    job.log.tell(GuestEvent::Kernel { release });
+    job.log.tell(GuestEvent::Vmcoreinfo {
         gfns: located.copies.iter().map(|copy| copy.gfn.0).collect(),
         by_search: located.by == Way::Search,
         pages_probed: located.pages_probed,
     });
 }
 
-fn tell_plan(plan: &Plan, bitmaps: &Bitmaps, shared: &Shared) {
-    let log = &shared.log;
+fn tell_plan(plan: &Plan, bitmaps: &Bitmaps, job: &JobState) {
+    let log = &job.log;
     for doubt in plan.doubts() {
         let doubt = doubt.clone();
         log.tell(GuestEvent::Doubted { doubt });

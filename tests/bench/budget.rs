@@ -23,7 +23,7 @@ use vicover::dump::{self, verify, Report, Verdict};
 use vicover::error::Error;
 use vicover::host::images::{FileImage, Image, View};
 use vicover::host::memory::{Faults, MemoryHost};
-use vicover::job::Shared;
+use vicover::job::JobState;
 use vicover::options::Options;
 use vicover::story::recover::dump_only;
 use vicover::told::log::JobLog;
@@ -79,7 +79,7 @@ fn dump_within(image: &Arc<dyn Image>, options: &str, limit: u64) -> Result<Repo
         dump_dir: directory.path().into(),
         sink: Mutex::default(),
     };
-    let shared = Shared::new(JobLog::new("guest", Some(Box::new(|_| ()))));
+    let shared = JobState::new(JobLog::new("guest", Some(Box::new(|_| ()))));
     dump_only(&host, &target, &|| (), &shared)?;
     let path = shared.dump_path().expect("a finished dump has a path");
     verify(&path).map_err(Error::DumpStart)

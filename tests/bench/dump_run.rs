@@ -27,7 +27,7 @@ use vicover::drain::Target;
 use vicover::dump::Sink;
 use vicover::host::images::{FileImage, Image, SyntheticImage};
 use vicover::host::memory::{Faults, MemoryHost};
-use vicover::job::Shared;
+use vicover::job::JobState;
 use vicover::options::Options;
 use vicover::story::recover::dump_only;
 use vicover::told::log::JobLog;
@@ -79,7 +79,7 @@ fn dump(
         sink: Mutex::new(sink),
     };
     let log = JobLog::new("bench", Some(Box::new(|told| eprintln!("{}", told.event))));
-    let shared = Shared::new(log);
+    let shared = JobState::new(log);
     dump_only(&host, &target, &|| (), &shared).unwrap_or_else(|error| panic!("{}", error.chain()));
     json!({ "output_bytes": shared.counters.dump_bytes.load(Relaxed) })
 }

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use vicover::pacing::bucket::Bucket;
-use vicover::pacing::sample::{Order, WriterTotals};
+use vicover::pacing::sample::{WriteLimits, WriterTotals};
 
 use super::scenario::Scenario;
 use super::{Time, SECOND};
@@ -44,7 +44,7 @@ pub struct Dump {
     busy: Time,
     bucket: Option<Bucket>,
     piece: Option<u64>,
-    hurry: bool,
+    urgent: bool,
     plans: u64,
 }
 
@@ -66,7 +66,7 @@ impl Dump {
             busy: 0,
             bucket: None,
             piece: None,
-            hurry: false,
+            urgent: false,
             plans: 0,
         }
     }
@@ -94,20 +94,20 @@ impl Dump {
     }
 
     /// As the library's pace does.
-    pub fn obey(&mut self, order: Order, now: Time) {
+    pub fn set_limits(&mut self, limits: WriteLimits, now: Time) {
         let now = Duration::from_nanos(now);
-        self.piece = order.piece;
+        self.piece = limits.piece;
         let old = self.bucket.take();
-        self.bucket = order.limit.map(|rate| {
+        self.bucket = limits.limit.map(|rate| {
             let mut bucket = old.unwrap_or(Bucket::new(rate, now));
-            bucket.change(rate, order.piece.unwrap_or(0), now);
+            bucket.change(rate, limits.piece.unwrap_or(0), now);
             bucket
         });
     }
 
     /// Whether recovery waits for memory.
-    pub fn hurry(&mut self, hurry: bool) {
-        self.hurry = hurry;
+    pub fn set_urgent(&mut self, urgent: bool) {
+        self.urgent = urgent;
     }
 
     /// Whether reading memory is to rest; whether that is news.
@@ -161,7 +161,7 @@ impl Dump {
         }
         let wanted = self.block.min(self.piece.unwrap_or(u64::MAX));
         let granted = match &mut self.bucket {
-            Some(bucket) if !self.hurry => match bucket.take(Duration::from_nanos(now), wanted) {
+            Some(bucket) if !self.urgent => match bucket.take(Duration::from_nanos(now), wanted) {
                 Ok(granted) => granted,
                 Err(wait) => return Step::Wait(now + wait.as_nanos() as Time, self.plans),
             },

@@ -23,7 +23,7 @@ use vicover::pacing::controller::{Controller, INTERVAL};
 use vicover::pacing::guard::{look_again, Act, Guard, LOW_PAGES};
 use vicover::pacing::headstart::HeadStart;
 use vicover::pacing::policy::Policy;
-use vicover::pacing::sample::{MemoryState, Order, Sample};
+use vicover::pacing::sample::{MemoryState, Sample, WriteLimits};
 
 use disk::Disk;
 use dump::{Dump, Step};
@@ -75,7 +75,7 @@ pub struct Outcome {
     /// Seconds that the guard had recovery stopped.
     pub stopped_s: f64,
     /// Each look of the controller and its time in seconds, when they were kept.
-    pub looks: Vec<(f64, Sample, Order)>,
+    pub looks: Vec<(f64, Sample, WriteLimits)>,
 }
 
 /// When a run ends.
@@ -226,12 +226,12 @@ impl<'a> World<'a> {
             Act::Leave => {}
             Act::Pause => {
                 self.stopped_at = self.now;
-                self.dump.hurry(true);
+                self.dump.set_urgent(true);
                 self.step_writer();
             }
             Act::Unpause => {
                 self.stopped += self.now - self.stopped_at;
-                self.dump.hurry(false);
+                self.dump.set_urgent(false);
                 for client in self.guest.take_stopped() {
                     self.at(self.now, Event::Computed(client));
                 }
@@ -301,15 +301,15 @@ impl<'a> World<'a> {
             stopped: self.guard.is_paused(),
         };
         let sample = self.lens.as_mut().map_or(seen, |lens| lens(seen));
-        let order = self.controller.order(&sample);
+        let limits = self.controller.limits(&sample);
         if keep {
             outcome
                 .looks
-                .push((self.now as f64 / SECOND, sample, order));
+                .push((self.now as f64 / SECOND, sample, limits));
         }
-        self.dump.obey(order, self.now);
+        self.dump.set_limits(limits, self.now);
         self.step_writer();
-        // A constant order needs no looking after.
+        // Constant limits need no looking after.
         if !self.controller.is_constant() {
             self.at(self.now + INTERVAL.as_nanos() as Time, Event::Look);
         }

@@ -11,7 +11,7 @@ use super::{ended, files, guest, start, target, Kept, DEADLINE, FRAMES};
 use crate::drain::Target;
 use crate::dump::{OpenSink, Sink};
 use crate::host::memory::{Faults, MemoryHost};
-use crate::job::{Job, Outcome, Shared};
+use crate::job::{Job, JobState, Outcome};
 use crate::os::file::wait_writable;
 use crate::story::recover::{dump_only, recover};
 
@@ -121,7 +121,7 @@ fn hangs(
     at: Step,
     host: &MemoryHost,
     kept: &Kept,
-    work: fn(&MemoryHost, &Target, &Shared) -> Result<(), crate::error::Error>,
+    work: fn(&MemoryHost, &Target, &JobState) -> Result<(), crate::error::Error>,
 ) -> (Job, Disk) {
     let directory = tempfile::tempdir().unwrap();
     let (sink, disk) = hanging(at);

@@ -14,7 +14,7 @@ use crate::dump::Sink;
 use crate::error::Error;
 use crate::host::images::SyntheticImage;
 use crate::host::memory::{Faults, MemoryHost};
-use crate::job::{Job, Outcome, Phase, Shared};
+use crate::job::{Job, JobState, Outcome, Phase};
 use crate::options::Options;
 use crate::told::kept::Kept;
 
@@ -85,6 +85,6 @@ fn files(directory: &tempfile::TempDir) -> Vec<String> {
 }
 
 /// Starts a job that must start.
-fn start(kept: &Kept, work: impl FnOnce(&Shared) -> Result<(), Error> + Send + 'static) -> Job {
+fn start(kept: &Kept, work: impl FnOnce(&JobState) -> Result<(), Error> + Send + 'static) -> Job {
     Job::start(kept.log("guest"), work).unwrap()
 }

@@ -11,7 +11,7 @@ use crate::host::{
     Access, Backing, BuiltStandby, CrashedDomain, HostError, Mapping, Pausable, RecoveryDomain,
     Requirement, StandbyHost, Toolstack, VcpuState,
 };
-use crate::job::{Outcome, Shared};
+use crate::job::{JobState, Outcome};
 use crate::pacing::sample::DiskTotals;
 use crate::story::{live, recover, standby};
 use crate::told::event::{self as told, StandbyEvent};
@@ -222,7 +222,7 @@ fn recover_with(method: &'static str, faults: Faults, with_standby: bool, right:
     };
     let target = target(&directory, None);
     let keeper = with_standby.then(|| {
-        let keeper = Shared::new(Kept::default().log("guest"));
+        let keeper = JobState::new(Kept::default().log("guest"));
         keeper.standby.offer(BuiltStandby {
             domid: 7,
             pages: 100,

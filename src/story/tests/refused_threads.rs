@@ -7,7 +7,7 @@ use super::{ended, files, guest, target, Kept, FRAMES};
 use crate::drain::Target;
 use crate::error::Error;
 use crate::host::memory::{Event, Faults, MemoryHost};
-use crate::job::{Job, Outcome, Shared};
+use crate::job::{Job, JobState, Outcome};
 use crate::os::thread::refusal;
 use crate::story::recover::{dump_only, recover};
 use crate::told::event::{self as told, ControlEvent, DumpEvent, JobEvent};
@@ -19,7 +19,7 @@ const MANY: u64 = 50;
 /// Refuses each start in turn to a job, and has `check` look at what it came to, with
 /// the job's error and log, and the number of the start.
 fn refuse_each(
-    work: impl Fn(MemoryHost, Target, &Shared) -> Result<(), Error> + Copy + Send + 'static,
+    work: impl Fn(MemoryHost, Target, &JobState) -> Result<(), Error> + Copy + Send + 'static,
     check: impl Fn(&super::Ended, &MemoryHost, u64),
 ) {
     for number in 1..MANY {

@@ -5,14 +5,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Scope, ScopedJoinHandle};
 
 use crate::addr::PAGE_SIZE;
-use crate::control::pace::Pace;
+use crate::control::write_pace::WritePace;
 use crate::host::{Backing, RecoveryDomain};
 use crate::os::processor;
 use crate::os::thread::{start_in, Signals};
 use crate::pacing::controller::{Controller, INTERVAL};
 use crate::pacing::guard::LOW_PAGES;
 use crate::pacing::policy::Policy;
-use crate::pacing::sample::{MemoryState, Order, Sample};
+use crate::pacing::sample::{MemoryState, Sample, WriteLimits};
 use crate::told::event::{ControlEvent, Instead};
 use crate::told::log::JobLog;
 use crate::units::Span;
@@ -26,28 +26,28 @@ struct State {
 
 /// The policy of one job, which may change while it runs.
 #[derive(Default)]
-pub(crate) struct Steering {
+pub(crate) struct IoControl {
     state: Mutex<State>,
     changed: Condvar,
 }
 
-impl Steering {
+impl IoControl {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Follows `policy` from now on. Until somebody steers, `pace` is what the
+    /// Follows `policy` from now on. Until somebody controls, `pace` is what the
     /// policy says without having seen anything.
-    pub(crate) fn choose(&self, policy: Policy, pace: &Pace) {
+    pub(crate) fn choose(&self, policy: Policy, pace: &WritePace) {
         self.state().policy = Some(policy);
-        pace.obey(unseen(policy));
+        pace.set_limits(without_a_look(policy));
         self.changed.notify_all();
     }
 
     /// The same, unless a policy was chosen already.
-    pub(crate) fn begin(&self, policy: Policy, pace: &Pace) {
+    pub(crate) fn begin(&self, policy: Policy, pace: &WritePace) {
         let policy = *self.state().policy.get_or_insert(policy);
-        pace.obey(unseen(policy));
+        pace.set_limits(without_a_look(policy));
         self.changed.notify_all();
     }
 
@@ -58,12 +58,12 @@ impl Steering {
     pub(crate) fn start<'scope>(
         &'scope self,
         scope: &'scope Scope<'scope, '_>,
-        pace: &'scope Pace,
+        pace: &'scope WritePace,
         recovery: Option<Arc<dyn RecoveryDomain>>,
         log: &'scope JobLog,
-    ) -> Steered<'scope> {
-        let steer = move || self.steer(pace, recovery.as_deref(), log);
-        let thread = start_in(scope, "vicover-pace", Signals::ToOthers, steer)
+    ) -> Controlled<'scope> {
+        let control = move || self.control(pace, recovery.as_deref(), log);
+        let thread = start_in(scope, "vicover-pace", Signals::ToOthers, control)
             .inspect_err(|error| {
                 log.tell(ControlEvent::NoThread {
                     instead: Instead::NoIoControl,
@@ -71,13 +71,13 @@ impl Steering {
                 });
             })
             .ok();
-        Steered {
-            steering: self,
+        Controlled {
+            io_control: self,
             thread,
         }
     }
 
-    fn steer(&self, pace: &Pace, recovery: Option<&dyn RecoveryDomain>, log: &JobLog) {
+    fn control(&self, pace: &WritePace, recovery: Option<&dyn RecoveryDomain>, log: &JobLog) {
         let _free = FreeAtEnd(pace);
         let (began, used_before, mut looks) = (pace.now(), processor::used_by_this_thread(), 0u64);
         let mut followed = Policy::Unlimited;
@@ -91,19 +91,19 @@ impl Steering {
                 followed = policy;
                 controller = Controller::new(policy);
             }
-            let order = match &controller {
-                Controller::Constant(order) => *order,
+            let limits = match &controller {
+                Controller::Constant(limits) => *limits,
                 _ => {
                     looks += 1;
-                    controller.order(&sample(pace, recovery))
+                    controller.limits(&sample(pace, recovery))
                 }
             };
-            pace.obey(order);
+            pace.set_limits(limits);
             state = self.state();
             let same = |state: &mut State| {
                 !state.stopped && state.policy.is_none_or(|policy| policy == followed)
             };
-            // A constant order needs no looking after.
+            // Constant limits need no looking after.
             state = match controller.is_constant() {
                 true => self
                     .changed
@@ -129,45 +129,45 @@ impl Steering {
     }
 }
 
-fn unseen(policy: Policy) -> Order {
+fn without_a_look(policy: Policy) -> WriteLimits {
     match Controller::new(policy) {
-        Controller::Constant(order) => order,
-        _ => Order::FREE,
+        Controller::Constant(limits) => limits,
+        _ => WriteLimits::NONE,
     }
 }
 
 /// A dump whose pace follows the policy. Dropping it ends that.
-pub(crate) struct Steered<'scope> {
-    steering: &'scope Steering,
+pub(crate) struct Controlled<'scope> {
+    io_control: &'scope IoControl,
     thread: Option<ScopedJoinHandle<'scope, ()>>,
 }
 
-impl Drop for Steered<'_> {
+impl Drop for Controlled<'_> {
     fn drop(&mut self) {
-        self.steering.state().stopped = true;
-        self.steering.changed.notify_all();
+        self.io_control.state().stopped = true;
+        self.io_control.changed.notify_all();
         // Without it the dump went on all the same.
         let _ = self.thread.take().map(ScopedJoinHandle::join);
     }
 }
 
-/// Nobody is left to change the last order: it must not hold for ever.
-struct FreeAtEnd<'a>(&'a Pace);
+/// Nobody is left to change the last limits: they must not hold for ever.
+struct FreeAtEnd<'a>(&'a WritePace);
 
 impl Drop for FreeAtEnd<'_> {
     fn drop(&mut self) {
-        self.0.obey(Order::FREE);
+        self.0.set_limits(WriteLimits::NONE);
     }
 }
 
-fn sample(pace: &Pace, recovery: Option<&dyn RecoveryDomain>) -> Sample {
+fn sample(pace: &WritePace, recovery: Option<&dyn RecoveryDomain>) -> Sample {
     let backing = recovery.and_then(|recovery| recovery.backing().ok());
     Sample {
         at: pace.now(),
         disk: recovery.and_then(RecoveryDomain::disk_totals),
         dump: pace.written(),
         memory: backing.as_ref().map(memory),
-        stopped: pace.hurries(),
+        stopped: pace.is_urgent(),
     }
 }
 
@@ -239,29 +239,32 @@ mod tests {
         JobLog::new("test", Some(Box::new(|_| {})))
     }
 
-    /// Steers `pace` while `story` goes on.
-    fn steered(recovery: Option<Arc<dyn RecoveryDomain>>, story: impl FnOnce(&Steering, &Pace)) {
-        let (steering, pace, log) = (Steering::default(), Pace::default(), quiet());
+    /// Controls `pace` while `story` goes on.
+    fn controlled(
+        recovery: Option<Arc<dyn RecoveryDomain>>,
+        story: impl FnOnce(&IoControl, &WritePace),
+    ) {
+        let (io_control, pace, log) = (IoControl::default(), WritePace::default(), quiet());
         thread::scope(|scope| {
-            let _steered = steering.start(scope, &pace, recovery, &log);
-            story(&steering, &pace);
+            let _controlled = io_control.start(scope, &pace, recovery, &log);
+            story(&io_control, &pace);
         });
-        assert_eq!(pace.order(), Order::FREE, "nobody steers any more");
+        assert_eq!(pace.limits(), WriteLimits::NONE, "nobody controls any more");
     }
 
-    fn wait_for(pace: &Pace, wanted: impl Fn(Order) -> bool) {
+    fn wait_for(pace: &WritePace, wanted: impl Fn(WriteLimits) -> bool) {
         let since = pace.now();
-        while !wanted(pace.order()) {
-            assert!(pace.now() - since < NEVER, "{:?}", pace.order());
+        while !wanted(pace.limits()) {
+            assert!(pace.now() - since < NEVER, "{:?}", pace.limits());
             thread::yield_now();
         }
     }
 
     #[test]
     fn a_waiting_writer_is_freed_by_another_policy() {
-        steered(None, |steering, pace| {
-            steering.choose(Policy::Fixed { bytes_per_s: 1024 }, pace);
-            wait_for(pace, |order| order.limit == Some(1024));
+        controlled(None, |io_control, pace| {
+            io_control.choose(Policy::Fixed { bytes_per_s: 1024 }, pace);
+            wait_for(pace, |limits| limits.limit == Some(1024));
             thread::scope(|scope| {
                 let (done, granted) = mpsc::channel();
                 scope.spawn(move || {
@@ -270,7 +273,7 @@ mod tests {
                 assert_eq!(granted.recv_timeout(NEVER), Ok(4096), "the burst");
                 let early = granted.recv_timeout(Duration::from_millis(20));
                 assert!(early.is_err(), "the writer was not held back");
-                steering.choose(Policy::Unlimited, pace);
+                io_control.choose(Policy::Unlimited, pace);
                 assert_eq!(granted.recv_timeout(NEVER), Ok(1 << 20));
             });
         });
@@ -278,24 +281,24 @@ mod tests {
 
     #[test]
     fn what_was_chosen_before_the_dump_began_stands() {
-        let (steering, pace) = (Steering::default(), Pace::default());
-        steering.choose(Policy::Fixed { bytes_per_s: 1024 }, &pace);
-        steering.begin(Policy::Unlimited, &pace);
-        assert_eq!(pace.order().limit, Some(1024));
+        let (io_control, pace) = (IoControl::default(), WritePace::default());
+        io_control.choose(Policy::Fixed { bytes_per_s: 1024 }, &pace);
+        io_control.begin(Policy::Unlimited, &pace);
+        assert_eq!(pace.limits().limit, Some(1024));
     }
 
     #[test]
     fn the_dump_gives_way_to_a_busy_recovery_and_has_the_disk_of_an_idle_one() {
         for policy in [Policy::Adaptive, Policy::RecoveryFirst] {
-            steered(Some(Arc::new(Busy::default())), |steering, pace| {
-                steering.choose(policy, pace);
-                wait_for(pace, |order| order.yields && order.limit.is_some());
+            controlled(Some(Arc::new(Busy::default())), |io_control, pace| {
+                io_control.choose(policy, pace);
+                wait_for(pace, |limits| limits.yields && limits.limit.is_some());
             });
-            steered(None, |steering, pace| {
-                steering.choose(Policy::Fixed { bytes_per_s: 1024 }, pace);
-                wait_for(pace, |order| order.limit == Some(1024));
-                steering.choose(policy, pace);
-                wait_for(pace, |order| order.limit.is_none());
+            controlled(None, |io_control, pace| {
+                io_control.choose(Policy::Fixed { bytes_per_s: 1024 }, pace);
+                wait_for(pace, |limits| limits.limit == Some(1024));
+                io_control.choose(policy, pace);
+                wait_for(pace, |limits| limits.limit.is_none());
             });
         }
     }

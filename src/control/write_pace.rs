@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use crate::dump::Throttle;
 use crate::os::priority;
 use crate::pacing::bucket::Bucket;
-use crate::pacing::sample::{Order, WriterTotals};
+use crate::pacing::sample::{WriteLimits, WriterTotals};
 
 struct State {
-    order: Order,
+    limits: WriteLimits,
     /// None: as fast as the disk takes it.
     bucket: Option<Bucket>,
     /// Recovery waits for memory that only the dump can free.
-    hurry: bool,
+    urgent: bool,
     cancelled: bool,
     written: WriterTotals,
     /// When the write began that is under way.
@@ -26,10 +26,10 @@ struct State {
 impl State {
     /// What may be written now of `wanted` bytes, or how long that has to wait.
     fn grant(&mut self, now: Duration, wanted: u64) -> Result<u64, Duration> {
-        if self.hurry || self.cancelled {
+        if self.urgent || self.cancelled {
             return Ok(wanted);
         }
-        let part = wanted.min(self.order.piece.unwrap_or(u64::MAX));
+        let part = wanted.min(self.limits.piece.unwrap_or(u64::MAX));
         match &mut self.bucket {
             Some(bucket) => bucket.take(now, part),
             None => Ok(part),
@@ -39,21 +39,21 @@ impl State {
 
 /// The pace of one job's dump. Shared by the writer, which waits here, and by
 /// whoever knows that it must not.
-pub(crate) struct Pace {
+pub(crate) struct WritePace {
     state: Mutex<State>,
     changed: Condvar,
     /// The clock's zero.
     started: Instant,
 }
 
-impl Default for Pace {
+impl Default for WritePace {
     /// Unlimited.
     fn default() -> Self {
         Self {
             state: Mutex::new(State {
-                order: Order::FREE,
+                limits: WriteLimits::NONE,
                 bucket: None,
-                hurry: false,
+                urgent: false,
                 cancelled: false,
                 written: WriterTotals::default(),
                 writing: None,
@@ -65,7 +65,7 @@ impl Default for Pace {
     }
 }
 
-impl Pace {
+impl WritePace {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state
             .lock()
@@ -77,14 +77,14 @@ impl Pace {
         self.changed.notify_all();
     }
 
-    /// The writer does as `order` says from now on.
-    pub(crate) fn obey(&self, order: Order) {
+    /// The writer does as `limits` say from now on.
+    pub(crate) fn set_limits(&self, limits: WriteLimits) {
         let now = self.now();
         self.update(|state| {
-            state.order = order;
-            state.bucket = order.limit.map(|rate| {
+            state.limits = limits;
+            state.bucket = limits.limit.map(|rate| {
                 let mut bucket = state.bucket.take().unwrap_or(Bucket::new(rate, now));
-                bucket.change(rate, order.piece.unwrap_or(0), now);
+                bucket.change(rate, limits.piece.unwrap_or(0), now);
                 bucket
             });
         });
@@ -92,18 +92,18 @@ impl Pace {
 
     /// What it was told last.
     #[cfg(test)]
-    pub(crate) fn order(&self) -> Order {
-        self.state().order
+    pub(crate) fn limits(&self) -> WriteLimits {
+        self.state().limits
     }
 
     /// While set, nothing holds the dump back: recovery waits for its memory.
-    pub(crate) fn hurry(&self, hurry: bool) {
-        self.update(|state| state.hurry = hurry);
+    pub(crate) fn set_urgent(&self, urgent: bool) {
+        self.update(|state| state.urgent = urgent);
     }
 
-    /// Whether [`Pace::hurry`] is set.
-    pub(crate) fn hurries(&self) -> bool {
-        self.state().hurry
+    /// Whether [`WritePace::set_urgent`] is set.
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.state().urgent
     }
 
     /// Lets the writer through for good: the job is to end.
@@ -128,7 +128,7 @@ impl Pace {
     }
 }
 
-impl Throttle for Pace {
+impl Throttle for WritePace {
     fn acquire(&self, wanted: u64) -> u64 {
         let mut state = self.state();
         let granted = loop {
@@ -144,7 +144,7 @@ impl Throttle for Pace {
             }
         };
         state.writing = Some(self.now());
-        let yields = state.order.yields && !state.hurry;
+        let yields = state.limits.yields && !state.urgent;
         if std::mem::replace(&mut state.yields, yields) != yields {
             // This is the writing thread. Where its disk's scheduler has no
             // priorities, or the kernel forbids them, the pace has to do.
@@ -170,23 +170,23 @@ mod tests {
     /// Longer than any of these tests may take.
     const NEVER: Duration = Duration::from_secs(20);
 
-    fn at_rate(bytes_per_s: u64) -> Order {
-        Order {
+    fn at_rate(bytes_per_s: u64) -> WriteLimits {
+        WriteLimits {
             limit: Some(bytes_per_s),
-            ..Order::FREE
+            ..WriteLimits::NONE
         }
     }
 
     /// One page an hour, and none left.
-    fn stuck() -> Arc<Pace> {
-        let pace = Arc::new(Pace::default());
-        pace.obey(at_rate(1));
+    fn stuck() -> Arc<WritePace> {
+        let pace = Arc::new(WritePace::default());
+        pace.set_limits(at_rate(1));
         assert_eq!(pace.acquire(4096), 4096);
         pace
     }
 
     /// What a writer that waits is granted once `free` was called.
-    fn granted_after(pace: &Arc<Pace>, free: impl FnOnce(&Pace)) -> u64 {
+    fn granted_after(pace: &Arc<WritePace>, free: impl FnOnce(&WritePace)) -> u64 {
         let (done, granted) = mpsc::channel();
         let writer = pace.clone();
         let waits = thread::spawn(move || done.send(writer.acquire(1 << 20)).unwrap());
@@ -200,36 +200,39 @@ mod tests {
 
     #[test]
     fn without_a_limit_nobody_waits() {
-        assert_eq!(Pace::default().acquire(u64::MAX), u64::MAX);
+        assert_eq!(WritePace::default().acquire(u64::MAX), u64::MAX);
     }
 
     #[test]
-    fn hurry_frees_a_waiting_writer_and_its_end_holds_it_back_again() {
+    fn urgency_frees_a_waiting_writer_and_its_end_holds_it_back_again() {
         let pace = stuck();
-        assert_eq!(granted_after(&pace, |pace| pace.hurry(true)), 1 << 20);
+        assert_eq!(granted_after(&pace, |pace| pace.set_urgent(true)), 1 << 20);
         assert_eq!(pace.acquire(1 << 30), 1 << 30);
-        pace.hurry(false);
-        granted_after(&pace, |pace| pace.hurry(true));
+        pace.set_urgent(false);
+        granted_after(&pace, |pace| pace.set_urgent(true));
     }
 
     #[test]
     fn cancelling_frees_a_waiting_writer_for_good() {
         let pace = stuck();
-        assert_eq!(granted_after(&pace, Pace::cancel), 1 << 20);
-        pace.hurry(false);
+        assert_eq!(granted_after(&pace, WritePace::cancel), 1 << 20);
+        pace.set_urgent(false);
         assert_eq!(pace.acquire(1 << 20), 1 << 20);
     }
 
     #[test]
     fn another_limit_holds_at_once() {
         let pace = stuck();
-        assert_eq!(granted_after(&pace, |pace| pace.obey(Order::FREE)), 1 << 20);
+        assert_eq!(
+            granted_after(&pace, |pace| pace.set_limits(WriteLimits::NONE)),
+            1 << 20
+        );
     }
 
     #[test]
     fn a_limited_writer_takes_the_time_it_should() {
-        let pace = Pace::default();
-        pace.obey(at_rate(4 << 20));
+        let pace = WritePace::default();
+        pace.set_limits(at_rate(4 << 20));
         let began = Instant::now();
         let mut left = 1 << 20;
         while left > 0 {
@@ -243,28 +246,28 @@ mod tests {
     fn orders_that_follow_each_other_grant_nothing_extra() {
         let pace = stuck();
         for rate in [2, 1, 3] {
-            pace.obey(at_rate(rate));
+            pace.set_limits(at_rate(rate));
             let writer = pace.clone();
             assert!(writer.state().grant(pace.now(), 4096).is_err());
         }
     }
 
     #[test]
-    fn writes_have_the_size_that_was_ordered_unless_recovery_waits() {
-        let pace = Pace::default();
-        pace.obey(Order {
+    fn writes_have_the_size_that_is_set_unless_recovery_waits() {
+        let pace = WritePace::default();
+        pace.set_limits(WriteLimits {
             piece: Some(128 << 10),
-            ..Order::FREE
+            ..WriteLimits::NONE
         });
         assert_eq!(pace.acquire(1 << 20), 128 << 10);
         assert_eq!(pace.acquire(4096), 4096);
-        pace.hurry(true);
+        pace.set_urgent(true);
         assert_eq!(pace.acquire(1 << 20), 1 << 20);
     }
 
     #[test]
     fn what_was_written_is_counted_and_time_runs_while_it_is_written() {
-        let pace = Pace::default();
+        let pace = WritePace::default();
         assert_eq!(pace.acquire(4096), 4096);
         let began = pace.written();
         assert_eq!(began.bytes, 0);
