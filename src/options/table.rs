@@ -127,7 +127,7 @@ pub const TABLE: &[OptionSpec] = &[
         key: "io",
         allowed: policy::ALLOWED,
         default: "adaptive",
-        help: "WritePace of the dump once recovery runs; it never holds up recovery's memory.",
+        help: "Pace of the dump once recovery runs; it never holds up recovery's memory.",
         set: |options, value| {
             options.io = Policy::parse(value)?;
             Some(())
