@@ -67,16 +67,12 @@ mod xen {
     use super::{abi, Failure, Given, Job, Start};
     use crate::error::Error;
     use crate::host::xen::{CrashConfig, LibxlContext, XenDomain, XenStandbyHost, XenToolstack};
-    use crate::job::recrash::{self, Recoveries};
     use crate::job::JobState;
-    use crate::options::Standby;
-    use crate::story::{live, recover::recover as recover_crashed, standby};
+    use crate::story::begin;
     use std::ptr::NonNull;
     use std::sync::Arc;
 
     const OPENING: &str = "opening the domain";
-
-    static RECOVERIES: Recoveries = Recoveries::new();
 
     /// # Safety
     /// `given` holds null pointers or pointers to objects of libxl, of which the
@@ -112,10 +108,12 @@ mod xen {
             return Err(Error::Unsupported(why).into());
         }
         let domain = XenDomain::open(given.domid, &config);
-        let domain = domain.map_err(Error::host(OPENING))?;
         let (target, log) = start.into_target();
-        let work = move |shared: &JobState| live::dump(&domain, &target, shared);
-        Ok(Job::start(log, work)?)
+        Ok(begin::dump(
+            domain.map_err(Error::host(OPENING))?,
+            target,
+            log,
+        )?)
     }
 
     /// Starts to keep a standby for a running domain; none when the options do not
@@ -127,20 +125,13 @@ mod xen {
         given.check()?;
         // SAFETY: passed on.
         let (ctx, config) = unsafe { objects_of(&given)? };
-        let boot = match start.standby() {
-            Standby::No => return Ok(None),
-            Standby::Built => false,
-            Standby::Booted => true,
+        let open = || {
+            let host = XenStandbyHost::new(ctx, given.domid);
+            host.map_err(Error::host("opening xenstore"))
         };
-        let host = XenStandbyHost::new(ctx, given.domid);
-        let mut host = host.map_err(Error::host("opening xenstore"))?;
-        let guest = config.uuid_text();
-        let (_, log) = start.into_target();
-        let work = move |shared: &JobState| {
-            RECOVERIES.wait_for_guest(&guest, shared);
-            standby::keep(&mut host, boot, standby::LOOK_EVERY, shared)
-        };
-        Ok(Some(Job::start(log, work)?))
+        let (target, log) = start.into_target();
+        let asked = target.options.standby;
+        Ok(begin::keep(config.uuid_text(), asked, open, log)?)
     }
 
     /// Starts to recover a crashed domain, with the standby that `keeper` keeps.
@@ -158,33 +149,16 @@ mod xen {
         if let Some(why) = config.refusal(ctx, Some(given.domid)) {
             return Err(Error::Unsupported(why).into());
         }
-        let guest = config.uuid_text();
-        let policy = start.on_recrash();
-        let domid = given.domid;
-        RECOVERIES.start(&guest, policy, |earlier| {
-            let (target, log) = start.into_target();
-            let prepare = move || {
-                let domain = XenDomain::open_crashed(domid, &config);
-                let domain = domain.map_err(Error::host(OPENING))?;
-                let toolstack = XenToolstack::new(ctx, domid, config);
-                let toolstack = toolstack.map_err(Error::host("opening xenstore"))?;
-                Ok::<_, Error>((domain, Box::new(toolstack)))
-            };
-            // While the earlier one runs, the domain lacks memory, and the host's is
-            // not what it was.
-            let ready = match earlier {
-                None => Ok(prepare()?),
-                Some(earlier) => Err((earlier, prepare)),
-            };
-            let job = Job::start(log, move |shared: &JobState| {
-                let (domain, toolstack) = ready.or_else(|(earlier, prepare)| {
-                    recrash::wait_for(&earlier, shared)?;
-                    prepare()
-                })?;
-                recover_crashed(&domain, toolstack, keeper.as_deref(), &target, shared)
-            })?;
-            Ok((job.shared.clone(), job))
-        })
+        let (guest, domid) = (config.uuid_text(), given.domid);
+        let open = move || {
+            let domain = XenDomain::open_crashed(domid, &config);
+            let domain = domain.map_err(Error::host(OPENING))?;
+            let toolstack = XenToolstack::new(ctx, domid, config);
+            let toolstack = toolstack.map_err(Error::host("opening xenstore"))?;
+            Ok((domain, Box::new(toolstack) as Box<_>))
+        };
+        let (target, log) = start.into_target();
+        Ok(begin::recovery(&guest, open, keeper, target, log)?)
     }
 }
 

@@ -261,18 +261,6 @@ pub(super) struct Start {
 }
 
 impl Start {
-    /// What the options say of a second crash.
-    #[cfg(feature = "xen")]
-    pub(super) fn on_recrash(&self) -> crate::options::Recrash {
-        self.options.on_recrash
-    }
-
-    /// What they say of a standby.
-    #[cfg(feature = "xen")]
-    pub(super) fn standby(&self) -> crate::options::Standby {
-        self.options.standby
-    }
-
     /// What the dump is made of, and the job's log.
     pub(super) fn into_target(self) -> (Target, JobLog) {
         let target = Target {

@@ -12,6 +12,8 @@ mod control;
 mod dump;
 mod guest;
 mod job;
+#[cfg(test)]
+mod lines;
 mod recovery;
 mod standby;
 

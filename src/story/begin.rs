@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//! How the jobs on a domain begin: each in a thread of its own, and in its turn when
+//! another job on the guest is still at work.
+
+use std::sync::Arc;
+
+use super::{live, recover, standby};
+use crate::drain::Target;
+use crate::error::Error;
+use crate::host::{CrashedDomain, Pausable, StandbyHost, Toolstack};
+use crate::job::recrash::{self, Recoveries};
+use crate::job::{Job, JobState};
+use crate::options::Standby;
+use crate::told::log::JobLog;
+
+/// The recoveries of this process.
+static RECOVERIES: Recoveries = Recoveries::new();
+
+/// Begins to dump a domain that goes on running.
+///
+/// # Errors
+/// When there cannot be a thread for the job.
+pub(crate) fn dump(
+    domain: impl CrashedDomain + Pausable + 'static,
+    target: Target,
+    log: JobLog,
+) -> Result<Job, Error> {
+    Job::start(log, move |job| live::dump(&domain, &target, job))
+}
+
+/// Begins to keep a standby for `guest`, which is anything that stays the same over
+/// its crashes; none when the options do not ask for one. `open` opens the host that
+/// the guest runs on. While an earlier crash of the guest is being handled, the job
+/// waits.
+///
+/// # Errors
+/// Those of `open`, and when there cannot be a thread for the job.
+pub(crate) fn keep<H: StandbyHost + Send + 'static>(
+    guest: String,
+    asked: Standby,
+    open: impl FnOnce() -> Result<H, Error>,
+    log: JobLog,
+) -> Result<Option<Job>, Error> {
+    let boot = match asked {
+        Standby::No => return Ok(None),
+        Standby::Built => false,
+        Standby::Booted => true,
+    };
+    let mut host = open()?;
+    let keeping = Job::start(log, move |job| {
+        RECOVERIES.wait_for_guest(&guest, job);
+        standby::keep(&mut host, boot, standby::LOOK_EVERY, job)
+    });
+    keeping.map(Some)
+}
+
+/// Begins to recover a crash of `guest`, with the standby that `keeper` keeps. `open`
+/// opens the crashed domain and its toolstack: at once, or, when an earlier crash of
+/// the guest is still being handled and the options say so, once that is over. While
+/// the earlier one runs, the domain lacks memory, and the host's is not what it was.
+///
+/// # Errors
+/// Those of `open` when it is called at once; [`Error::Busy`] when the options do not
+/// let a crash wait for an earlier one; and when there cannot be a thread for the job.
+pub(crate) fn recovery<D: CrashedDomain + 'static>(
+    guest: &str,
+    open: impl FnOnce() -> Result<(D, Box<dyn Toolstack>), Error> + Send + 'static,
+    keeper: Option<Arc<JobState>>,
+    target: Target,
+    log: JobLog,
+) -> Result<Job, Error> {
+    RECOVERIES.start(guest, target.options.on_recrash, |earlier| {
+        let opened = match earlier {
+            None => Ok(open()?),
+            Some(earlier) => Err((earlier, open)),
+        };
+        let started = Job::start(log, move |job| {
+            let (domain, toolstack) = opened.or_else(|(earlier, open)| {
+                recrash::wait_for(&earlier, job)?;
+                open()
+            })?;
+            recover::recover(&domain, toolstack, keeper.as_deref(), &target, job)
+        })?;
+        Ok((started.shared.clone(), started))
+    })
+}

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//! The lines that operators read and search for, word for word.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use log::Level::{self, Debug, Error as Failed, Info, Warn};
+
+use super::*;
+use crate::addr::Gfn;
+use crate::guest::locate::LocateError;
+use crate::host::HostError;
+use crate::units::{Size, Span};
+
+fn lines_are<E: Into<Event>>(expected: Vec<(E, Level, &str)>) {
+    for (event, level, line) in expected {
+        let event = event.into();
+        assert_eq!((event.level(), event.to_string().as_str()), (level, line));
+    }
+}
+
+fn refused() -> HostError {
+    HostError::new("libxl_domain_destroy", "ERROR_FAIL")
+}
+
+fn cause() -> Cause {
+    Cause::from(&Error::Host {
+        step: "creating the recovery domain",
+        source: refused(),
+    })
+}
+
+#[test]
+fn a_guest_is_described() {
+    let doubt = crate::guest::doubt::Doubt::NoKernel(LocateError::Nothing {
+        pages_probed: 12,
+        whole: true,
+    });
+    let (release, memory) = ("6.1.0-18-amd64".to_owned(), Size(512 << 20));
+    lines_are(vec![
+        (
+            GuestEvent::Seen { vcpus: 2, memory },
+            Info,
+            "guest: 2 vCPUs, 512 MiB of memory",
+        ),
+        (
+            GuestEvent::Kernel { release },
+            Info,
+            "guest runs Linux 6.1.0-18-amd64",
+        ),
+        (
+            GuestEvent::Vmcoreinfo {
+                gfns: vec![16, 32],
+                by_search: false,
+                pages_probed: 7,
+            },
+            Debug,
+            "VMCOREINFO at gfn 0x10, 0x20, found by the processors in 7 pages",
+        ),
+        (
+            GuestEvent::Doubted { doubt },
+            Warn,
+            "every page is dumped: no VMCOREINFO in 12 pages",
+        ),
+        (
+            GuestEvent::Unconfirmed {
+                release: Some("5.4".into()),
+                is_32_bit: true,
+            },
+            Warn,
+            "the dump repeats what Linux 5.4 says of itself, which is not confirmed: drgn reads \
+             it by physical address, others refuse it",
+        ),
+        (
+            GuestEvent::Planned {
+                pages: 10,
+                wanted_pages: 3,
+                dump_level: 31,
+            },
+            Info,
+            "plan: 10 pages, 3 to dump, level 31",
+        ),
+    ]);
+}
+
+#[test]
+fn a_recovery_is_followed() {
+    lines_are(vec![
+        (
+            RecoveryEvent::Detached,
+            Info,
+            "detached: no disk of the crashed guest can write any more",
+        ),
+        (
+            RecoveryEvent::CreatingAgain { why: cause() },
+            Warn,
+            "creating the recovery domain: libxl_domain_destroy: ERROR_FAIL; once more with more \
+             memory",
+        ),
+        (
+            RecoveryEvent::Unpaused { domid: 7 },
+            Info,
+            "recovery unpaused: domain 7",
+        ),
+        (
+            RecoveryEvent::CrashedNotDestroyed {
+                name: "web1-crashed-3".into(),
+                held: Size(1 << 30),
+                error: refused(),
+            },
+            Failed,
+            "could not destroy web1-crashed-3, which holds 1 GiB: libxl_domain_destroy: \
+             ERROR_FAIL: run `xl destroy web1-crashed-3`",
+        ),
+        (
+            RecoveryEvent::Settled {
+                released_pages: 512,
+            },
+            Info,
+            "settled: recovery has its full memory, 512 pages (2 MiB) released",
+        ),
+        (
+            RecoveryEvent::Times {
+                first_release: Some(Span(Duration::from_millis(40))),
+                unpaused: None,
+                over: Span(Duration::from_secs(3)),
+            },
+            Info,
+            "times: first page released after 40 ms, recovery unpaused never, all over after \
+             3.00 s",
+        ),
+    ]);
+}
+
+#[test]
+fn a_dump_is_told_to_its_end() {
+    let path = PathBuf::from("/d/web1.kdump");
+    lines_are(vec![
+        (
+            DumpEvent::Started {
+                path: Some(path.clone()),
+            },
+            Info,
+            "dumping to /d/web1.kdump",
+        ),
+        (
+            DumpEvent::Missed {
+                step: Step::Read,
+                start: Gfn(0x200),
+                end: Gfn(0x400),
+                error: refused(),
+            },
+            Warn,
+            "pages 0x200..0x400 were not read: libxl_domain_destroy: ERROR_FAIL",
+        ),
+        (
+            DumpEvent::Complete {
+                pages: 9,
+                zero_pages: 2,
+                unreadable_pages: 1,
+                length: Size(4096),
+                path: Some(path),
+            },
+            Info,
+            "dump complete: 9 pages (2 zero, 1 unreadable), 4 KiB, /d/web1.kdump",
+        ),
+        (
+            DumpEvent::Incomplete {
+                why: cause(),
+                is_told: false,
+            },
+            Failed,
+            "dump incomplete: creating the recovery domain: libxl_domain_destroy: ERROR_FAIL",
+        ),
+        (
+            DumpEvent::Incomplete {
+                why: Cause::from(&Error::Cancelled),
+                is_told: false,
+            },
+            Warn,
+            "dump incomplete: cancelled by the caller",
+        ),
+    ]);
+}
+
+#[test]
+fn what_an_operator_has_to_do_is_in_the_line() {
+    lines_are(vec![
+        (
+            Event::from(ControlEvent::StaysPaused {
+                domid: 7,
+                name: "web1".into(),
+                error: refused(),
+            }),
+            Failed,
+            "recovery domain 7 stays paused: libxl_domain_destroy: ERROR_FAIL: run `xl unpause \
+             web1`",
+        ),
+        (
+            StandbyEvent::NotDestroyed {
+                domid: 9,
+                held: Size(64 << 20),
+                error: refused(),
+            }
+            .into(),
+            Failed,
+            "could not destroy standby domain 9, which holds 64 MiB: libxl_domain_destroy: \
+             ERROR_FAIL: run `xl destroy 9`",
+        ),
+        (
+            JobEvent::StaysPaused {
+                name: "web1".into(),
+                error: refused(),
+            }
+            .into(),
+            Failed,
+            "the domain stays paused: libxl_domain_destroy: ERROR_FAIL: run `xl unpause web1`",
+        ),
+    ]);
+}
