@@ -7,6 +7,8 @@ mod guests;
 
 #[path = "support/command.rs"]
 mod command;
+#[path = "support/mounted.rs"]
+mod mounted;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -15,6 +17,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use command::run;
 use guests::synthetic::{Guest, Page, KERNEL_PAGE, LRU, SWAPBACKED};
+use mounted::Mounted;
 use vicover::addr::{Gfn, GfnRange, GuestPhys, PAGE_SHIFT};
 use vicover::drain::Target;
 use vicover::dump::{self, verify, Report, Verdict};
@@ -336,39 +339,6 @@ fn an_elf_dump_takes_no_more_of_the_disk_than_it_may() {
     );
 }
 
-/// A file system in a file, mounted until this is dropped.
-struct Mounted(tempfile::TempDir);
-
-impl Mounted {
-    fn new(kind: &[&str]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let (image, at) = (dir.path().join("image"), dir.path().join("at"));
-        std::fs::create_dir(&at).unwrap();
-        std::fs::File::create(&image)
-            .unwrap()
-            .set_len(24 << 20)
-            .unwrap();
-        run(Command::new("mkfs.ext4")
-            .args(["-q", "-m0"])
-            .args(kind)
-            .arg(&image));
-        run(Command::new("mount")
-            .args(["-o", "loop"])
-            .args([&image, &at]));
-        Self(dir)
-    }
-
-    fn path(&self) -> PathBuf {
-        self.0.path().join("at")
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        run(Command::new("umount").arg(self.path()));
-    }
-}
-
 #[test]
 #[ignore = "needs root, to mount"]
 fn a_full_disk_holds_a_dump_whatever_its_file_system_needs_itself() {
@@ -380,7 +350,7 @@ fn a_full_disk_holds_a_dump_whatever_its_file_system_needs_itself() {
         &["-b", "1024", "-O", "^64bit,^extent,^has_journal"],
     ] {
         for format in ["kdump", "elf"] {
-            let disk = Mounted::new(kind);
+            let disk = Mounted::new(kind, 24 << 20);
             let options = format!("dump_level=0,compress=none,reserve=0,format={format}");
             let free = || {
                 let words = ["-f", "-c", "%a %S"];

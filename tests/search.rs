@@ -23,7 +23,7 @@ use vicover::host::VcpuState;
 use vicover::job::{Job, JobState, Phase};
 use vicover::options::Options;
 use vicover::story::recover::{dump_only, recover};
-use vicover::told::event::{self as told, GuestEvent};
+use vicover::told::event::{self as told, DumpEvent, GuestEvent};
 use vicover::told::kept::Kept;
 
 /// What a wait for an event may take before the test has failed.
@@ -184,6 +184,28 @@ fn a_search_of_a_tebibyte_is_over_within_a_second_of_its_cancel() {
     probes.wait_begun();
     assert_eq!(job.shared.snapshot().phase, Phase::Understand);
     cancel(job, Duration::from_secs(1));
+}
+
+#[test]
+fn a_dump_of_a_tebibyte_is_over_soon_after_its_cancel_wherever_it_is() {
+    let planned =
+        |event: &told::Event| matches!(event, told::Event::Guest(GuestEvent::Planned { .. }));
+    let begun = |event: &told::Event| matches!(event, told::Event::Dump(DumpEvent::Started { .. }));
+    let places: [(&dyn Fn(&told::Event) -> bool, u64); 3] =
+        [(&planned, 0), (&begun, 0), (&begun, 1)];
+    for (event, pages) in places {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = Kept::default();
+        let image = empty(dir.path(), 1 << 40, lost(), &Arc::default());
+        let job = start(image, dir.path(), &kept);
+        assert!(kept.wait(DEADLINE, event).is_some(), "{kept}");
+        let since = Instant::now();
+        while job.shared.counters.dumped.load(Relaxed) < pages {
+            assert!(since.elapsed() < DEADLINE, "nothing is dumped:\n{kept}");
+            std::thread::yield_now();
+        }
+        cancel(job, Duration::from_secs(2));
+    }
 }
 
 #[test]

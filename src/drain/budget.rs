@@ -196,19 +196,19 @@ impl<'a> Look<'a> {
                 seen += count;
                 continue;
             }
-            for pfn in wanted.iter_range(start, end) {
-                if seen == next {
-                    if self.job.is_cancelled() {
-                        return Err(Error::Cancelled);
-                    }
-                    sizes.push(self.size_of(pfn));
-                    next = chosen(sizes.len() as u64, step, reach);
+            let (mut from, after) = (start, seen + count);
+            while let Some(pfn) = wanted.nth_in_range(from, end, next - seen) {
+                if self.job.is_cancelled() {
+                    return Err(Error::Cancelled);
                 }
-                seen += 1;
+                sizes.push(self.size_of(pfn));
+                (from, seen) = (Pfn(pfn.0 + 1), next + 1);
+                next = chosen(sizes.len() as u64, step, reach);
             }
             if next >= reach {
                 break;
             }
+            seen = after;
         }
         Ok(Sample::new(step, reach, sizes))
     }

@@ -68,6 +68,15 @@ impl Bitmap {
         }
     }
 
+    /// Sets the bits of `start..end` that `from` has set. Panics beyond the limits.
+    pub fn copy_range(&mut self, from: &Self, start: Pfn, end: Pfn) {
+        let limit = self.limit.min(from.limit);
+        assert!(end.0 <= limit, "{end:?} is beyond {limit:#x}");
+        for (word, mask) in masks(start.0, end.0) {
+            self.words[word] |= from.words[word] & mask;
+        }
+    }
+
     /// Number of bits set.
     pub fn count(&self) -> u64 {
         self.words.iter().map(|w| u64::from(w.count_ones())).sum()
@@ -92,6 +101,23 @@ impl Bitmap {
                 left &= left - 1;
                 Some(Pfn(word as u64 * 64 + bit))
             })
+        })
+    }
+
+    /// The frame of `start..end` whose bit is set after `before` others there.
+    pub fn nth_in_range(&self, start: Pfn, end: Pfn, before: u64) -> Option<Pfn> {
+        let mut left = before;
+        masks(start.0, end.0.min(self.limit)).find_map(|(word, mask)| {
+            let mut bits = self.words[word] & mask;
+            let count = u64::from(bits.count_ones());
+            if left >= count {
+                left -= count;
+                return None;
+            }
+            for _ in 0..left {
+                bits &= bits - 1;
+            }
+            Some(Pfn(word as u64 * 64 + u64::from(bits.trailing_zeros())))
         })
     }
 
@@ -240,6 +266,13 @@ mod tests {
             let inside: Vec<_> = set.iter().filter(|&&p| start <= p && p < end).map(|&p| Pfn(p)).collect();
             prop_assert_eq!(bits.count(), set.len() as u64);
             prop_assert_eq!(bits.count_range(Pfn(start), Pfn(end)), inside.len() as u64);
+            for before in 0..=inside.len() {
+                let nth = bits.nth_in_range(Pfn(start), Pfn(end), before as u64);
+                prop_assert_eq!(nth, inside.get(before).copied());
+            }
+            let mut copy = Bitmap::new(Pfn(200_000)).unwrap();
+            copy.copy_range(&bits, Pfn(start), Pfn(end.min(200_000)));
+            prop_assert_eq!(copy.iter_range(Pfn(0), Pfn(200_000)).collect::<Vec<_>>(), inside.clone());
             prop_assert_eq!(bits.iter_range(Pfn(start), Pfn(end)).collect::<Vec<_>>(), inside);
             let from_runs: Vec<_> = bits.runs().flat_map(|(a, b)| a.0..b.0).collect();
             prop_assert_eq!(&from_runs, &set);

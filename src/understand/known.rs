@@ -34,13 +34,14 @@ impl Understanding {
         let before = self.bitmaps.wanted();
         let mut wanted = Bitmap::new(before.limit()).map_err(Error::DumpStart)?;
         let mut level = self.plan.level();
-        let mut left = usize::try_from(pages).unwrap_or(usize::MAX);
+        let mut left = pages;
         for range in self.plan.by_usefulness() {
             let (start, end) = (range.start.as_pfn(), range.end.as_pfn());
-            let kept = before.iter_range(start, end).take(left);
-            let count = kept.map(|pfn| wanted.set(pfn)).count();
-            left -= count;
-            if before.count_range(start, end) > count as u64 {
+            let count = before.count_range(start, end);
+            let cut = before.nth_in_range(start, end, left);
+            wanted.copy_range(before, start, cut.unwrap_or(end));
+            left = left.saturating_sub(count);
+            if cut.is_some() {
                 level = level.with(self.plan.verdict(range.start).part().unwrap_or(0));
             }
         }
