@@ -25,9 +25,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::background::{Background, Call};
-use super::config::{CrashConfig, LibxlContext};
+use super::config::CrashConfig;
 use super::devices::Nic;
 use super::hotplug_lock::HotplugLock;
+use super::libxl::LibxlContext;
 use super::store::Store;
 use crate::host::HostError;
 

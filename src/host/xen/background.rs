@@ -4,7 +4,7 @@
 
 use std::thread::JoinHandle;
 
-use super::no_thread;
+use super::libxl::no_thread;
 use crate::error::panic_text;
 use crate::host::HostError;
 use crate::os::thread::{start, Signals};

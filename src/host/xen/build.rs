@@ -2,7 +2,8 @@
 //! Building a thinly backed domain with libxl.
 #![allow(unsafe_code)]
 
-use super::config::{libxl_answer, CrashConfig, LibxlContext, INVALID_DOMID, KIB_PER_PAGE};
+use super::config::CrashConfig;
+use super::libxl::{libxl_answer, LibxlContext, INVALID_DOMID, KIB_PER_PAGE};
 use super::store::Store;
 use super::sys;
 use crate::host::HostError;

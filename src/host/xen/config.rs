@@ -3,57 +3,20 @@
 //! must not contain.
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::ptr::NonNull;
 
 use super::devices::{self, Disk, Nic};
+use super::libxl::{libxl_answer, take_text, text_of, LibxlContext, KIB_PER_PAGE};
 use super::store::Store;
 use super::{refusal, sys};
 use crate::addr::{Gfn, GfnRange, PAGE_SIZE};
 use crate::host::HostError;
 
-/// Pages in one KiB-counted amount of libxl.
-pub(super) const KIB_PER_PAGE: u64 = (PAGE_SIZE / 1024) as u64;
-
-/// libxl's "no domain": `~0` in C, which bindgen reads as a signed number.
-pub(super) const INVALID_DOMID: u32 = sys::INVALID_DOMID as u32;
-
 /// Where PVH RAM below 4 GiB ends (`LAPIC_BASE_ADDRESS` minus the special
 /// pages: Xen 4.17, `tools/libs/light/libxl_dom.c:1089-1095`).
 const PVH_LOW_RAM_END: u64 = 0xfc00_0000;
 const FOUR_GIB: u64 = 1 << 32;
-
-/// The caller's libxl context. The caller keeps it alive until the job is done.
-#[derive(Clone, Copy)]
-pub struct LibxlContext(NonNull<sys::libxl_ctx>);
-
-// SAFETY: libxl locks its context; any thread may use it (see the module's head).
-unsafe impl Send for LibxlContext {}
-// SAFETY: as above.
-unsafe impl Sync for LibxlContext {}
-
-impl LibxlContext {
-    /// Takes the pointer of a C caller, who guarantees that it stays valid
-    /// until the job is done; `None` when it is null.
-    pub fn new<T>(ctx: *mut T) -> Option<Self> {
-        NonNull::new(ctx.cast()).map(Self)
-    }
-
-    pub(super) fn raw(self) -> *mut sys::libxl_ctx {
-        self.0.as_ptr()
-    }
-}
-
-/// What a libxl call means by its status: zero is success.
-pub(super) fn libxl_answer(call: &'static str, rc: i32) -> Result<(), HostError> {
-    match rc {
-        0 => Ok(()),
-        _ => Err(HostError::new(
-            call,
-            format!("libxl status {rc} (details in the caller's log)"),
-        )),
-    }
-}
 
 /// Our own copy of a `libxl_domain_config`.
 pub struct CrashConfig {
@@ -300,29 +263,6 @@ impl CrashConfig {
         };
         look().unwrap_or_else(|error: HostError| Some(error.to_string()))
     }
-}
-
-/// A text that libxl allocated, as ours.
-fn take_text(text: *mut std::os::raw::c_char, call: &'static str) -> Result<CString, HostError> {
-    if text.is_null() {
-        return Err(HostError::new(call, "no text"));
-    }
-    // SAFETY: libxl's texts are terminated and allocated with malloc; freed once.
-    unsafe {
-        let owned = CStr::from_ptr(text).to_owned();
-        libc::free(text.cast());
-        Ok(owned)
-    }
-}
-
-/// A string of a configuration; none when it is not set or not UTF-8.
-pub(super) fn text_of<'a>(text: *const std::os::raw::c_char) -> Option<&'a str> {
-    if text.is_null() {
-        return None;
-    }
-    // SAFETY: libxl's strings are terminated, and live as long as the
-    // configuration, which every caller here holds.
-    unsafe { CStr::from_ptr(text) }.to_str().ok()
 }
 
 impl Drop for CrashConfig {

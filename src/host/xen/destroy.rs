@@ -13,8 +13,8 @@
 use std::sync::mpsc::{channel, RecvTimeoutError};
 use std::time::Duration;
 
-use super::config::{libxl_answer, LibxlContext};
-use super::{no_thread, sys};
+use super::libxl::{libxl_answer, no_thread, LibxlContext};
+use super::sys;
 use crate::error::panic_text;
 use crate::host::HostError;
 use crate::os::fd::read_text;

@@ -15,8 +15,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::background::{Background, Call};
-use super::config::{CrashConfig, LibxlContext};
+use super::config::CrashConfig;
 use super::devices::{Disk, Nic};
+use super::libxl::LibxlContext;
 use super::store::Store;
 use crate::host::disk_statistics::block_numbers;
 use crate::host::HostError;

@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-use super::config::{libxl_answer, text_of, LibxlContext};
+use super::libxl::{libxl_answer, text_of, LibxlContext};
 use super::sys;
 use crate::host::HostError;
 

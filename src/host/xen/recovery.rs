@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use xenctrl_sys as xc;
 
-use super::config::KIB_PER_PAGE;
 use super::control::Control;
+use super::libxl::KIB_PER_PAGE;
 use crate::host::disk_statistics::DiskStatistics;
 use crate::host::{Backing, HostError, RecoveryDomain};
 use crate::pacing::sample::DiskTotals;

@@ -11,8 +11,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::background::Background;
-use super::config::{libxl_answer, text_of, CrashConfig, LibxlContext, INVALID_DOMID};
+use super::config::CrashConfig;
 use super::control::Control;
+use super::libxl::{libxl_answer, text_of, LibxlContext, INVALID_DOMID};
 use super::recovery::XenRecovery;
 use super::store::Store;
 use super::{attach, build, destroy, sys};

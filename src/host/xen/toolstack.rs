@@ -8,11 +8,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::background::Background;
-use super::config::{libxl_answer, CrashConfig, LibxlContext, KIB_PER_PAGE};
+use super::config::CrashConfig;
 use super::control::Control;
+use super::libxl::{joined, libxl_answer, no_thread, LibxlContext, KIB_PER_PAGE};
 use super::recovery::XenRecovery;
 use super::store::Store;
-use super::{attach, build, destroy, detach, joined, no_thread, standby, sys};
+use super::{attach, build, destroy, detach, standby, sys};
 use crate::host::{BuiltStandby, HostError, RecoveryDomain, Requirement, Toolstack};
 use crate::os::thread::{start_in, Signals};
 
