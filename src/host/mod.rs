@@ -15,6 +15,8 @@ use crate::addr::{Gfn, GfnRange, Page};
 use crate::pacing::sample::DiskTotals;
 
 pub(crate) mod contained;
+/// It needs nothing of Xen's, and is measured without.
+#[path = "xen/disk/statistics.rs"]
 pub mod disk_statistics;
 mod faults;
 pub mod images;

@@ -7,16 +7,11 @@ use std::ffi::CString;
 use std::ptr::NonNull;
 
 use super::devices::{self, Disk, Nic};
+use super::kind::{Kind, SUPPORTED};
 use super::libxl::{libxl_answer, take_text, text_of, LibxlContext, KIB_PER_PAGE};
 use super::store::Store;
 use super::{refusal, sys};
-use crate::addr::{Gfn, GfnRange, PAGE_SIZE};
 use crate::host::HostError;
-
-/// Where PVH RAM below 4 GiB ends (`LAPIC_BASE_ADDRESS` minus the special
-/// pages: Xen 4.17, `tools/libs/light/libxl_dom.c:1089-1095`).
-const PVH_LOW_RAM_END: u64 = 0xfc00_0000;
-const FOUR_GIB: u64 = 1 << 32;
 
 /// Our own copy of a `libxl_domain_config`.
 pub struct CrashConfig {
@@ -183,7 +178,7 @@ impl CrashConfig {
         self.config.b_info.max_memkb
     }
 
-    /// The same in pages.
+    /// The largest memory the guest can have, in pages.
     pub(super) fn full_pages(&self) -> u64 {
         self.max_kib() / KIB_PER_PAGE
     }
@@ -200,30 +195,11 @@ impl CrashConfig {
         text
     }
 
-    /// Where a PVH guest of this configuration has RAM.
-    pub(super) fn ram(&self) -> Vec<GfnRange> {
-        let bytes = self.max_kib().saturating_mul(1024);
-        let page = PAGE_SIZE as u64;
-        let low = bytes.min(PVH_LOW_RAM_END);
-        let mut ranges = vec![GfnRange::new(Gfn(0), Gfn(low / page))];
-        if bytes > low {
-            let high_end = FOUR_GIB.saturating_add(bytes - low);
-            ranges.push(GfnRange::new(Gfn(FOUR_GIB / page), Gfn(high_end / page)));
-        }
-        ranges
-    }
-
-    /// Bytes of the kernel and of the ramdisk that recovery boots from.
-    pub(super) fn boot_file_bytes(&self) -> (u64, u64) {
-        let size = |path| {
-            text_of(path)
-                .and_then(|path| std::fs::metadata(path).ok())
-                .map_or(0, |metadata| metadata.len())
-        };
-        (
-            size(self.config.b_info.kernel),
-            size(self.config.b_info.ramdisk),
-        )
+    /// Bytes of the ramdisk that recovery boots from.
+    pub(super) fn ramdisk_bytes(&self) -> u64 {
+        text_of(self.config.b_info.ramdisk)
+            .and_then(|path| std::fs::metadata(path).ok())
+            .map_or(0, |metadata| metadata.len())
     }
 
     fn nics(&self) -> &[sys::libxl_device_nic] {
@@ -246,10 +222,20 @@ impl CrashConfig {
         }
     }
 
+    /// Which kind of guest it is.
+    ///
+    /// # Errors
+    /// When it is none that can be dumped.
+    pub(super) fn kind(&self) -> Result<Kind, HostError> {
+        // SAFETY: a number goes in; a text that is never freed, or null, comes out.
+        let name = unsafe { sys::libxl_domain_type_to_string(self.config.c_info.type_) };
+        let kind = text_of(name).and_then(Kind::named);
+        kind.ok_or_else(|| HostError::new("libxl_domain_type", SUPPORTED))
+    }
+
     /// Says why the memory of this guest cannot be read by us.
     pub fn unreadable(&self) -> Option<String> {
-        let is_pvh = self.get().c_info.type_ == sys::LIBXL_DOMAIN_TYPE_PVH;
-        (!is_pvh).then(|| refusal::PVH_ONLY.into())
+        self.kind().err().map(|error| error.what)
     }
 
     /// Says why this guest cannot be recovered by us, before anything is touched:

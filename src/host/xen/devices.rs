@@ -3,8 +3,6 @@
 //! several can be under way at once.
 #![allow(unsafe_code)]
 
-use std::fs;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use super::libxl::{libxl_answer, text_of, LibxlContext};
@@ -54,6 +52,21 @@ impl Disk {
         text_of(self.0.vdev).unwrap_or_default()
     }
 
+    /// What serves it: a device or a file.
+    pub(super) fn path(&self) -> Option<&str> {
+        text_of(self.0.pdev_path)
+    }
+
+    /// Whether the guest may write to it.
+    pub(super) fn is_writable(&self) -> bool {
+        self.0.readwrite != 0
+    }
+
+    /// Whether it has a hotplug script of the operator's.
+    pub(super) fn has_script(&self) -> bool {
+        !self.0.script.is_null()
+    }
+
     /// Its number in xenstore.
     pub(super) fn number(&self, ctx: LibxlContext, domid: u32) -> Result<i32, HostError> {
         let mut info = sys::libxl_diskinfo::default();
@@ -83,24 +96,6 @@ impl Disk {
             sys::libxl_device_disk_destroy(ctx.raw(), domid, &mut *self.0, std::ptr::null())
         };
         libxl_answer("libxl_device_disk_destroy", rc)
-    }
-
-    /// The block device that is the domain's alone, path and numbers as the hotplug
-    /// script writes them into xenstore (hexadecimal `MAJOR:MINOR`). None where
-    /// there is more to do, which has to be waited for: a file gets a loop device, a
-    /// disk that is only read may have several readers, and a script of the
-    /// operator's does what it does.
-    pub(super) fn block_device(&self) -> Option<(String, String)> {
-        if !self.0.script.is_null() || self.0.readwrite == 0 {
-            return None;
-        }
-        let path = fs::canonicalize(text_of(self.0.pdev_path)?).ok()?;
-        let of = fs::metadata(&path).ok()?;
-        if !of.file_type().is_block_device() {
-            return None;
-        }
-        let (major, minor) = (libc::major(of.rdev()), libc::minor(of.rdev()));
-        Some((path.to_str()?.into(), format!("{major:x}:{minor:x}")))
     }
 }
 

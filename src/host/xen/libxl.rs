@@ -13,7 +13,7 @@ use crate::addr::PAGE_SIZE;
 use crate::error::panic_text;
 use crate::host::HostError;
 
-/// Pages in one KiB-counted amount of libxl.
+/// KiB of a page: libxl counts memory in KiB.
 pub(super) const KIB_PER_PAGE: u64 = (PAGE_SIZE / 1024) as u64;
 
 /// libxl's "no domain": `~0` in C, which bindgen reads as a signed number.
@@ -23,7 +23,7 @@ pub(super) const INVALID_DOMID: u32 = sys::INVALID_DOMID as u32;
 #[derive(Clone, Copy)]
 pub struct LibxlContext(NonNull<sys::libxl_ctx>);
 
-// SAFETY: libxl locks its context; any thread may use it (see the module's head).
+// SAFETY: libxl locks its context; any thread may use it (see the folder's head).
 unsafe impl Send for LibxlContext {}
 // SAFETY: as above.
 unsafe impl Sync for LibxlContext {}

@@ -7,23 +7,27 @@
 //! - a `libxenforeignmemory` handle is only a file descriptor, and may be used by
 //!   several threads at once; a `libxenctrl` handle by one at a time.
 
+mod allowed;
 mod attach;
 mod background;
 mod build;
+mod bus;
 mod claim;
 mod config;
 mod control;
 mod destroy;
 mod detach;
 mod devices;
+mod disk;
 mod domain;
 mod handles;
 mod hotplug_lock;
+mod kind;
 mod libxl;
 mod linked;
+mod look;
 mod recovery;
 mod refusal;
-mod registers;
 mod standby;
 mod store;
 mod sys;

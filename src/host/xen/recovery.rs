@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use xenctrl_sys as xc;
 
+use super::config::CrashConfig;
 use super::control::Control;
+use super::kind::Kind;
 use super::libxl::KIB_PER_PAGE;
 use crate::host::disk_statistics::DiskStatistics;
 use crate::host::{Backing, HostError, RecoveryDomain};
@@ -23,6 +25,7 @@ const LIMIT_SLACK_PAGES: u64 = LIMIT_SLACK_KIB / KIB_PER_PAGE;
 /// A recovery domain, built and thinly backed.
 pub(super) struct XenRecovery {
     domid: u32,
+    kind: Kind,
     most_pages: u64,
     control: Control,
     disks: Mutex<DiskStatistics>,
@@ -34,11 +37,12 @@ pub(super) struct XenRecovery {
 impl XenRecovery {
     /// Takes charge of a domain that was just created. Its limit is raised to
     /// the full memory at once; what backs it follows page by page.
-    pub(super) fn new(domid: u32, full_pages: u64) -> Result<Self, HostError> {
-        let control = Control::open()?;
+    pub(super) fn new(domid: u32, config: &CrashConfig) -> Result<Self, HostError> {
+        let (control, full_pages) = (Control::open()?, config.full_pages());
         control.set_max_memory(domid, full_pages * KIB_PER_PAGE + LIMIT_SLACK_KIB)?;
         Ok(Self {
             domid,
+            kind: config.kind()?,
             most_pages: full_pages + LIMIT_SLACK_PAGES,
             control,
             disks: Mutex::new(DiskStatistics::new(Path::new("/sys"), domid)),
@@ -64,16 +68,16 @@ impl RecoveryDomain for XenRecovery {
     }
 
     fn backing(&self) -> Result<Backing, HostError> {
-        self.control.backing(self.domid)
+        self.kind.backing(&self.control, self.domid)
     }
 
     fn grow(&self, pages: u64) -> Result<Backing, HostError> {
-        let now = self.control.backing(self.domid)?;
+        let now = self.kind.backing(&self.control, self.domid)?;
         let target = now.total.saturating_add(pages).min(self.most_pages);
         if target <= now.total {
             return Ok(now);
         }
-        self.growing.set_backing(self.domid, target)
+        self.kind.set_backing(&self.growing, self.domid, target)
     }
 
     fn pause(&self) -> Result<(), HostError> {

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-//! Registers of a crashed domain's virtual processors.
+//! Registers of virtual processors, as Xen tells those of a guest on hardware
+//! virtualisation.
 #![allow(unsafe_code)]
 
 use xenctrl_sys as xc;
 
-use super::control::Control;
+use super::super::control::Control;
 use crate::host::{HostError, VcpuState};
 use crate::limits::bounded::MOST_VCPUS;
 
