@@ -77,8 +77,8 @@ impl Toolstack for ContainedToolstack {
         contained("detach", || self.0.detach(standby))
     }
 
-    fn detach_rest(&mut self) -> Result<(), HostError> {
-        contained("detach", || self.0.detach_rest())
+    fn detach_interfaces(&mut self) -> Result<(), HostError> {
+        contained("detach", || self.0.detach_interfaces())
     }
 
     fn requirement(&mut self) -> Result<Requirement, HostError> {

@@ -191,8 +191,8 @@ impl Mapping for MemoryMapping {
         self.view.read(index, offset, into)
     }
 
-    fn rest(&self) {
-        self.view.rest();
+    fn forget(&self) {
+        self.view.forget();
     }
 
     fn scrub(&self, index: usize) {
@@ -330,7 +330,7 @@ impl Toolstack for MemoryHost {
         Ok(())
     }
 
-    fn detach_rest(&mut self) -> Result<(), HostError> {
+    fn detach_interfaces(&mut self) -> Result<(), HostError> {
         let lingering = self.world().faults.interfaces_linger;
         std::thread::sleep(lingering);
         let mut world = self.world();
@@ -363,8 +363,8 @@ impl Toolstack for MemoryHost {
         world.free_pages = left;
         world.backing = Backing {
             total: self.thin_pages,
-            cache: self.thin_pages,
-            outstanding: self.pages,
+            spare: self.thin_pages,
+            unbacked: self.pages,
         };
         world.events.push(Event::Created);
         Ok(Arc::new(self.clone()))
@@ -382,8 +382,8 @@ impl Toolstack for MemoryHost {
         }
         world.backing = Backing {
             total: standby.pages,
-            cache: standby.pages,
-            outstanding: self.pages,
+            spare: standby.pages,
+            unbacked: self.pages,
         };
         world.events.push(Event::Adopted);
         Ok(Arc::new(self.clone()))
@@ -459,7 +459,7 @@ impl RecoveryDomain for MemoryHost {
         let granted = wanted.min(world.free_pages);
         world.free_pages -= granted;
         world.backing.total += granted;
-        world.backing.cache += granted;
+        world.backing.spare += granted;
         Ok(world.backing)
     }
 

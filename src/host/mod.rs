@@ -158,9 +158,9 @@ pub trait Mapping: Send + Sync {
         self.read(index, 0, into)
     }
 
-    /// Nobody reads for a while: what the mapping has of this process's own
-    /// memory may go. Reading brings it back.
-    fn rest(&self) {}
+    /// Gives up what the mapping has of this process's own memory, as nobody reads
+    /// for a while. Reading brings it back.
+    fn forget(&self) {}
 
     /// Overwrites frame `index` with zeroes. Needs [`Access::Scrub`].
     fn scrub(&self, index: usize);
@@ -169,11 +169,12 @@ pub trait Mapping: Send + Sync {
 /// What a recovery domain costs before it can be built.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Requirement {
-    /// Pages that must be free in the hypervisor, paging pool included.
+    /// Pages that must be free in the hypervisor: RAM, and what the hypervisor wants
+    /// beside it for a domain of that size.
     pub free_pages: u64,
-    /// Of these, pages of RAM that back the domain when it starts.
+    /// Of these, pages of RAM that the domain has when it starts.
     pub backed_pages: u64,
-    /// Pages of RAM that it has in the end.
+    /// Pages of RAM that the domain has in the end.
     pub full_pages: u64,
 }
 
@@ -181,19 +182,20 @@ pub struct Requirement {
 pub trait Toolstack: Send {
     /// Makes way for a successor: the crashed domain gets another name and
     /// loses its disks and interfaces; interfaces that `standby` has of its own can
-    /// wait for [`Toolstack::detach_rest`]. Returns when none of the disks can write
+    /// wait for [`Toolstack::detach_interfaces`]. Returns when none of the disks can write
     /// any more. After a failure some may be gone. Meanwhile `standby`, if there is
     /// one, gets the name; whether it could, [`Toolstack::adopt`] tells.
     fn detach(&mut self, standby: Option<&BuiltStandby>) -> Result<(), HostError>;
 
     /// Takes what [`Toolstack::detach`] has left, if anything. No page is released
     /// before that.
-    fn detach_rest(&mut self) -> Result<(), HostError>;
+    fn detach_interfaces(&mut self) -> Result<(), HostError>;
 
     /// What [`Toolstack::create`] will need.
     fn requirement(&mut self) -> Result<Requirement, HostError>;
 
-    /// Builds the recovery domain, paused and thinly backed.
+    /// Builds the recovery domain, paused, with the memory that
+    /// [`Toolstack::requirement`] says it starts with.
     fn create(&mut self) -> Result<Arc<dyn RecoveryDomain>, HostError>;
 
     /// What a standby for the crashed domain must have been built from.
@@ -253,21 +255,23 @@ pub trait StandbyHost: Send {
     fn discard(&mut self, standby: &BuiltStandby) -> Result<(), HostError>;
 }
 
-/// How a thinly backed domain stands: populate-on-demand bookkeeping, in pages.
+/// What a domain has of the memory that its guest sees, in pages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Backing {
-    /// Pages allocated to the domain.
+    /// Pages that the domain has.
     pub total: u64,
-    /// Of these, not yet given to a guest address.
-    pub cache: u64,
-    /// Guest addresses that have no page yet.
-    pub outstanding: u64,
+    /// Of these, pages that are behind no address yet: so many may the guest still
+    /// touch for the first time without more memory. It must not be let touch more.
+    pub spare: u64,
+    /// Addresses that the guest sees and that no page is behind yet. None of a guest
+    /// that sees only what it has.
+    pub unbacked: u64,
 }
 
 impl Backing {
-    /// Pages still missing: zero when whatever the guest touches is covered.
+    /// Pages that the domain lacks: zero when whatever the guest touches is covered.
     pub fn missing(&self) -> u64 {
-        self.outstanding.saturating_sub(self.cache)
+        self.unbacked.saturating_sub(self.spare)
     }
 }
 
@@ -283,11 +287,10 @@ pub trait RecoveryDomain: Send + Sync {
     /// Processor time that it has used since it was built.
     fn processor_time(&self) -> Result<Duration, HostError>;
 
-    /// Where its memory stands.
+    /// What it has of the memory that its guest sees.
     fn backing(&self) -> Result<Backing, HostError>;
 
-    /// Raises what backs it by `pages`, at most to its full memory; returns
-    /// what it then has.
+    /// Gives it `pages` more, at most to its full memory; returns what it then has.
     fn grow(&self, pages: u64) -> Result<Backing, HostError>;
 
     /// Stops its processors.

@@ -141,7 +141,7 @@ impl Crash<'_> {
         let _freed = handover.freed_at_end();
         let dumping = start_in(scope, "vicover-drain", Signals::ToOthers, || self.dump());
         let dumping = dumping.map_err(|error| {
-            detach_rest(toolstack, handover, shared);
+            detach_interfaces(toolstack, handover, shared);
             self.do_without_dump(Error::thread(error))
         });
         let recovery = bring_up(toolstack, handover, requirement, standby, shared);
@@ -158,7 +158,7 @@ impl Crash<'_> {
         });
         // As late as no page is released anyway: hotplug scripts take processors.
         handover.wait_not_held();
-        detach_rest(toolstack, handover, shared);
+        detach_interfaces(toolstack, handover, shared);
         if let Some(guarding) = &guarding {
             guarding.watch_here_if_must();
         }
@@ -228,7 +228,7 @@ fn bring_up(
     let recovery = match adopted {
         Some(recovery) => recovery,
         None => {
-            detach_rest(toolstack, handover, shared);
+            detach_interfaces(toolstack, handover, shared);
             build(toolstack, handover, requirement, shared)?
         }
     };
@@ -260,8 +260,8 @@ fn bring_up(
 
 /// Takes the devices that could stay until recovery runs. Xen keeps what a device
 /// has mapped from everybody else, so one that does not go only delays its pages.
-fn detach_rest(toolstack: &mut dyn Toolstack, handover: &Handover<'_>, shared: &Shared) {
-    if let Err(error) = toolstack.detach_rest() {
+fn detach_interfaces(toolstack: &mut dyn Toolstack, handover: &Handover<'_>, shared: &Shared) {
+    if let Err(error) = toolstack.detach_interfaces() {
         job_log!(
             shared.log,
             Error,

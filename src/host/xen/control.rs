@@ -208,8 +208,8 @@ impl Control {
                 handle.raw(),
                 domid,
                 &mut backing.total,
-                &mut backing.cache,
-                &mut backing.outstanding,
+                &mut backing.spare,
+                &mut backing.unbacked,
             )
         };
         answer(rc, "xc_domain_get_pod_target").map(|()| backing)
@@ -226,8 +226,8 @@ impl Control {
                 domid,
                 pages,
                 &mut backing.total,
-                &mut backing.cache,
-                &mut backing.outstanding,
+                &mut backing.spare,
+                &mut backing.unbacked,
             )
         };
         answer(rc, "xc_domain_set_pod_target").map(|()| backing)

@@ -133,7 +133,7 @@ impl XenStandbyHost {
             }
             // A guest that touches more than it has is ended. One so near to that goes
             // on at the crash, when there is memory for it.
-            if kind.backing(&self.control, domid)?.cache < LOW_PAGES {
+            if kind.backing(&self.control, domid)?.spare < LOW_PAGES {
                 return Ok(Some(()));
             }
             let used = Duration::from_nanos(info.cpu_time);

@@ -153,7 +153,7 @@ impl Toolstack for XenToolstack {
         Ok(())
     }
 
-    fn detach_rest(&mut self) -> Result<(), HostError> {
+    fn detach_interfaces(&mut self) -> Result<(), HostError> {
         if std::mem::take(&mut self.has_interfaces) {
             let gone = detach::detach_nics(self.ctx, self.crashed, &self.config)?;
             self.leaving.append(gone);
