@@ -2,9 +2,9 @@
 //! The memory guard: keeps a thinly backed guest from touching more memory
 //! than it has.
 //!
-//! Xen crashes a populate-on-demand guest that touches a page when the cache is
-//! empty (Xen 4.17, `xen/arch/x86/mm/p2m-pod.c:1298-1304`). So its processors
-//! are stopped before that, until the dump has freed more.
+//! A guest that touches a page for the first time when none is spare is ended
+//! (`host::xen::relied_on::pod_ends_guest`). So its processors are stopped before that,
+//! until the dump has freed more.
 
 use std::time::Duration;
 

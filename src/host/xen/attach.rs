@@ -7,9 +7,9 @@
 //! and the bridge sends nothing there. A disk may not: one writer.
 //!
 //! An interface's hotplug script need not have ended when the domain starts. The
-//! guest only has to find the interface when it looks, and can use it (Linux 6.1,
-//! `drivers/net/xen-netfront.c`, `netback_changed`); what it sends is lost until the
-//! script has added the other end to a bridge. So a script that is late, whatever
+//! guest only has to find the interface when it looks, and can use it
+//! (`relied_on::interface_needs_no_script`); what it sends is lost until the script
+//! has added the other end to a bridge. So a script that is late, whatever
 //! for, costs neither the domain nor its memory.
 
 use super::background::{Background, Call};

@@ -18,10 +18,8 @@ pub(super) struct Trace {
 }
 
 impl Trace {
-    /// The trace of a device that has gone when its driver has let go of it.
-    ///
-    /// The device's directory goes after its driver has let go of it, its link on the
-    /// bus before (`device_del`, Linux 6.1 `drivers/base/core.c`).
+    /// The trace of a device that has gone when its driver has let go of it
+    /// (`relied_on::link_goes_first`).
     pub(super) fn of(kind: &str, domid: u32, number: i32) -> Self {
         let label = format!("{kind}-{domid}-{number}");
         let link = device(&label);

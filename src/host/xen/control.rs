@@ -138,10 +138,8 @@ impl Control {
 
     /// Gives single frames back; returns how many from the start were taken.
     ///
-    /// Extents of a higher order would gain nothing: Xen takes them apart page by page
-    /// all the same, cannot be interrupted meanwhile, and of one that it refuses half
-    /// way it does not say which half (4.17, `xen/common/memory.c`,
-    /// `decrease_reservation`).
+    /// Extents of a higher order would gain nothing
+    /// (`relied_on::extents_are_taken_apart`).
     pub(super) fn decrease_reservation(&self, domid: u32, frames: &[Gfn]) -> usize {
         let handle = self.handle();
         let mut extents: Vec<xc::xen_pfn_t> = frames.iter().map(|gfn| gfn.0).collect();

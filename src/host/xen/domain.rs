@@ -189,7 +189,7 @@ impl Claimed for XenDomain {
 
 /// Why frames that a domain may have could not be mapped, from the errors of each:
 /// that there is no such frame (EINVAL), or that it is paged out (ENOENT), is no
-/// failure (Linux 6.1, `drivers/xen/privcmd.c`, `mmap_batch_fn`).
+/// failure (`relied_on::mapping_errors`).
 fn failure(errors: &[libc::c_int]) -> Option<HostError> {
     let failed = |error: &&libc::c_int| !matches!(-**error, 0 | libc::EINVAL | libc::ENOENT);
     let first = -*errors.iter().find(failed)?;
@@ -202,8 +202,8 @@ fn failure(errors: &[libc::c_int]) -> Option<HostError> {
     })
 }
 
-/// Xen counts: an administrator's pause outlasts ours, and ours theirs (4.17,
-/// `domain_pause_by_systemcontroller`).
+/// An administrator's pause outlasts ours, and ours theirs
+/// (`relied_on::pauses_are_counted`).
 impl Pausable for XenDomain {
     fn pause(&self) -> Result<(), HostError> {
         self.control.pause(self.domid)

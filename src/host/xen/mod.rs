@@ -28,6 +28,7 @@ mod linked;
 mod look;
 mod recovery;
 mod refusal;
+mod relied_on;
 mod standby;
 mod store;
 mod sys;

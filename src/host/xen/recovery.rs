@@ -15,11 +15,10 @@ use crate::host::disk_statistics::DiskStatistics;
 use crate::host::{Backing, HostError, RecoveryDomain};
 use crate::pacing::sample::DiskTotals;
 
-/// What libxl adds to a domain's limit (`LIBXL_MAXMEM_CONSTANT`, Xen 4.17
-/// `tools/libs/light/libxl_internal.h`), in KiB.
+/// What libxl adds to a domain's limit (`relied_on::limit_slack`), in KiB.
 const LIMIT_SLACK_KIB: u64 = 1024;
-/// The same in pages: special pages count as the domain's, and Xen never backs
-/// more than the guest has addresses for.
+/// [`LIMIT_SLACK_KIB`] in pages: special pages count as the domain's, and Xen never
+/// backs more than the guest has addresses for.
 const LIMIT_SLACK_PAGES: u64 = LIMIT_SLACK_KIB / KIB_PER_PAGE;
 
 /// A recovery domain, built and thinly backed.
@@ -94,9 +93,9 @@ impl RecoveryDomain for XenRecovery {
     }
 }
 
-/// From a domain's `XEN_DOMINF_*` flags. Xen reports "dying" only at the very
-/// end (4.17, `xen/common/domctl.c`, `getdomaininfo`), "shut down" from the
-/// start. A suspended domain comes back, or leaves for a save file.
+/// Whether a domain has ended, from its `XEN_DOMINF_*` flags. Xen reports "dying" only
+/// at the very end (`relied_on::dying_shows_late`), "shut down" from the start. A
+/// suspended domain comes back, or leaves for a save file.
 fn has_ended(flags: u32) -> bool {
     let reason = flags >> xc::XEN_DOMINF_shutdownshift & xc::XEN_DOMINF_shutdownmask;
     let shut_down = flags & xc::XEN_DOMINF_shutdown != 0;

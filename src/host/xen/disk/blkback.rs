@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //! blkback: disks that dom0's kernel serves from its block devices.
 //!
-//! A backend in state Closed may still have requests in flight (Linux 6.1,
-//! `drivers/block/xen-blkback/xenbus.c:290-331` and `:545`). So a disk counts as
-//! gone only when its device is gone from sysfs and the block device below has
-//! nothing in flight.
+//! A backend's state in xenstore says nothing of its requests in flight
+//! (`relied_on::closed_is_not_idle`). So a disk counts as gone only when its device is
+//! gone from sysfs and the block device below has nothing in flight.
 //!
 //! A disk can be used as soon as blkback has its block device, whose numbers it waits
 //! for in xenstore. libxl's hotplug script finds them out, makes sure that nobody
 //! else has the device, and writes them; and it does nothing when it finds them there
-//! (Xen 4.17, `tools/hotplug/Linux/block`). As it takes longer than all the rest, a
+//! (`relied_on::block_script_bails_out`). As it takes longer than all the rest, a
 //! block device's numbers are written here, under the script's own lock and after its
 //! look at what other domains have. Its look at what dom0 has mounted is left out: the
 //! guest had the device until a moment ago.
@@ -38,8 +37,7 @@ const NUMBERS: &str = "physical-device";
 const WAITS: &str = "2";
 
 /// Whether it will serve a disk, as libxl writes it. libxl has not chosen a backend
-/// yet, unless the configuration names one. For raw disks it takes blkback (Xen 4.17,
-/// `disk_try_backend` in `tools/libs/light/libxl_device.c`).
+/// yet, unless the configuration names one (`relied_on::raw_disks_are_blkbacks`).
 pub(super) fn will_serve(disk: &Value) -> bool {
     let text = |key: &str| disk[key].as_str().unwrap_or_default();
     disk["backend_domid"].as_u64().unwrap_or(0) == 0

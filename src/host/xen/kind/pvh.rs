@@ -30,8 +30,7 @@ const POD: &str = "excludes populate-on-demand, which recovery needs";
 /// libxl and Xen refuse PoD together with these.
 pub(super) const REASONS: Reasons = &[("vnuma_nodes", POD), ("altp2m", POD), ("passthrough", POD)];
 
-/// Where RAM below 4 GiB ends (`LAPIC_BASE_ADDRESS` minus the special
-/// pages: Xen 4.17, `tools/libs/light/libxl_dom.c:1089-1095`).
+/// Where RAM below 4 GiB ends (`relied_on::pvh_ram`).
 const LOW_RAM_END: u64 = 0xfc00_0000;
 const FOUR_GIB: u64 = 1 << 32;
 
@@ -46,8 +45,9 @@ const RAMDISK_FACTOR: u64 = 4;
 /// PoD hands memory out in whole pages of 2 MiB. KiB.
 const LARGE_PAGE_KIB: u64 = 2048;
 
-/// RAM begins at 0. What the toolstack puts below 4 GiB for itself and for Xen
-/// (xenstore, console, start information) is above [`LOW_RAM_END`].
+/// RAM begins at 0. The special pages (xenstore, console and what Xen shares with the
+/// guest) are above [`LOW_RAM_END`], and so they are never given back
+/// (`relied_on::pod_keeps_what_it_lacks`).
 pub(super) fn ram(full_kib: u64) -> Vec<GfnRange> {
     let bytes = full_kib.saturating_mul(1024);
     let page = PAGE_SIZE as u64;
@@ -70,8 +70,9 @@ pub(super) fn make_whole(control: &Control, domid: u32) -> Result<(), HostError>
     Ok(())
 }
 
-/// Xen backs an address that is mapped, and crashes the domain when it cannot
-/// (Xen 4.17, `xen/arch/x86/mm/p2m-pod.c`, `p2m_pod_demand_populate`).
+/// Every address must have a page, or one in the cache: to map one that Xen cannot back
+/// ends the domain (`relied_on::pod_ends_guest`), and what such a domain gives back
+/// stays its own (`relied_on::pod_keeps_what_it_lacks`).
 pub(super) fn check_mappable(control: &Control, domid: u32) -> Result<(), HostError> {
     match backing(control, domid)?.missing() {
         0 => Ok(()),
@@ -87,7 +88,8 @@ pub(super) fn kept_frame(control: &Control, domid: u32) -> Result<Gfn, HostError
     control.store_frame(domid)
 }
 
-/// Xen does not save the state of a domain that it destroys.
+/// Asks for a state of the domain, which Xen then refuses
+/// (`relied_on::dying_is_not_saved`).
 pub(super) fn check_not_dying(control: &Control, domid: u32) -> Result<(), HostError> {
     control.save_mtrr(domid)
 }
@@ -98,9 +100,8 @@ pub(super) fn first_kib(full_kib: u64, ramdisk_bytes: u64) -> u64 {
     need.next_multiple_of(LARGE_PAGE_KIB).min(full_kib)
 }
 
-/// Linux reads its target when it starts and waits for the balloon to reach it
-/// (Linux 6.1, `drivers/xen/balloon.c:768-797`). With the target at the maximum
-/// there is nothing to wait for.
+/// Linux waits at its start until it has its target (`relied_on::balloon_waits`). With
+/// the target at the maximum there is nothing to wait for.
 pub(super) fn tell_target(store: &Store, domid: u32, full_kib: u64) -> Result<(), HostError> {
     let memory = format!("/local/domain/{domid}/memory");
     let most = store.read(&format!("{memory}/static-max"))?;
@@ -118,8 +119,8 @@ pub(super) fn set_backing(control: &Control, domid: u32, pages: u64) -> Result<B
     control.set_pod_target(domid, pages)
 }
 
-/// Pages of the paging pool, which libxl makes several times as large as a guest on
-/// nested paging can use (Xen 4.17, `libxl_get_required_shadow_memory`).
+/// Takes pages from the paging pool, where there are more than nested paging needs
+/// (`relied_on::paging_pool_is_large`).
 pub(super) fn take_surplus(control: &Control, domid: u32, pages: u64) -> Result<(), HostError> {
     control.shrink_paging_pool(domid, pages)
 }
