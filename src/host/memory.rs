@@ -27,21 +27,21 @@ pub const RECIPE: &str = "in memory";
 pub enum Event {
     /// Devices are gone; with a standby, all but the interfaces.
     Detached,
-    /// The interfaces are gone, too.
+    /// The interfaces that a standby let the crashed domain keep are gone.
     InterfacesGone,
     /// The recovery domain was built.
     Created,
-    /// A standby was taken and will not become it.
+    /// A standby was there and will not become the recovery domain.
     Forgone,
-    /// A standby became it.
+    /// A standby became the recovery domain.
     Adopted,
-    /// It runs.
+    /// The recovery domain runs.
     Unpaused,
-    /// It was stopped for lack of memory.
+    /// The recovery domain was stopped for lack of memory.
     Paused,
     /// A page went back to the hypervisor.
     Released(Gfn),
-    /// The recovery domain is an ordinary one.
+    /// The recovery domain is an ordinary domain.
     Settled,
     /// A recovery domain that did not come to life is gone.
     Discarded,
@@ -59,7 +59,7 @@ struct World {
     backing: Backing,
     recovery_is_gone: bool,
     maps: u64,
-    /// Of these, mappings to scrub.
+    /// Mappings to scrub, of all that `maps` counts.
     scrub_maps: u64,
     crashed_is_gone: bool,
     has_interfaces: bool,
@@ -157,7 +157,7 @@ struct MemoryMapping {
     view: Box<dyn View>,
     frames: GfnRange,
     access: Access,
-    /// The domain was gone when it was made.
+    /// The domain was gone when the mapping was made.
     is_empty: bool,
     /// Tells the host that this mapping is alive.
     _mapped: Arc<()>,

@@ -47,7 +47,7 @@ pub(super) fn attach(
     Ok(calls)
 }
 
-/// Gives it an interface. When libxl ends the script for taking too long, the guest
+/// Gives a domain an interface. When libxl ends the script for taking too long, the guest
 /// loses the interface and gets it anew: better than none.
 fn attach_nic(ctx: LibxlContext, mut nic: Nic, domid: u32) -> Result<(), HostError> {
     nic.add(ctx, domid).or_else(|_| {
@@ -56,8 +56,8 @@ fn attach_nic(ctx: LibxlContext, mut nic: Nic, domid: u32) -> Result<(), HostErr
     })
 }
 
-/// Gives it interfaces. It must be stopped until the guest's own cannot send any
-/// more.
+/// Gives a domain interfaces that another domain still has. The domain must be stopped
+/// until those of the other cannot send any more.
 pub(super) fn attach_nics(ctx: LibxlContext, nics: Vec<Nic>, domid: u32) -> Result<(), HostError> {
     nics.into_iter().try_for_each(|mut nic| nic.add(ctx, domid))
 }

@@ -50,15 +50,15 @@ impl Call {
             .ok_or_else(|| HostError::new("attach", why_not))
     }
 
-    /// What it came to.
+    /// What the call came to.
     pub(super) fn join(self) -> Result<(), HostError> {
         let joined = self.0.join();
         joined.unwrap_or_else(|panic| Err(HostError::new("libxl", panic_text(&*panic))))
     }
 }
 
-/// Calls that somebody will wait for later. Dropping it does, so that none outlives
-/// its job.
+/// Calls that somebody will wait for later. To drop them is to wait for them, so that
+/// none outlives its job.
 #[derive(Default)]
 pub(super) struct Background(Vec<Call>);
 
@@ -71,7 +71,7 @@ impl Background {
         self.0.append(&mut others.0);
     }
 
-    /// Waits for all; the first failure, if any.
+    /// Waits for all calls; the first failure, if any.
     pub(super) fn finish(&mut self) -> Result<(), HostError> {
         let mut result = Ok(());
         for call in self.0.drain(..) {

@@ -16,7 +16,7 @@ pub(super) fn first_kib(config: &CrashConfig) -> Result<u64, HostError> {
     Ok(kind.first_kib(config.max_kib(), config.ramdisk_bytes()))
 }
 
-/// A configuration for a thinly backed domain that is otherwise the same.
+/// The configuration of a thinly backed domain that is otherwise as `config` describes.
 pub(super) fn thin_config(
     ctx: LibxlContext,
     config: &CrashConfig,

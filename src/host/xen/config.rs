@@ -36,7 +36,7 @@ impl CrashConfig {
         Self { config: copy }
     }
 
-    /// Another deep copy.
+    /// A deep copy of the configuration.
     pub(super) fn duplicate(&self, ctx: LibxlContext) -> Self {
         // SAFETY: our own configuration is initialised.
         unsafe { Self::copy(ctx, NonNull::from(&*self.config)) }
@@ -85,12 +85,12 @@ impl CrashConfig {
         self.remove_nics();
     }
 
-    /// The guest's name; empty when it has none.
+    /// The guest's name; empty when the guest has none.
     pub(super) fn name(&self) -> &str {
         text_of(self.config.c_info.name).unwrap_or_default()
     }
 
-    /// Gives it another name.
+    /// Gives the guest another name.
     pub(super) fn rename(&mut self, name: &str) -> Result<(), HostError> {
         let name = CString::new(name).map_err(|_| HostError::new("rename", "NUL in a name"))?;
         let info = &mut self.config.c_info;
@@ -106,13 +106,13 @@ impl CrashConfig {
         }
     }
 
-    /// Gives it a uuid of its own.
+    /// Gives the guest a uuid that no other has.
     pub(super) fn new_uuid(&mut self) {
         // SAFETY: a uuid of our own copy.
         unsafe { sys::libxl_uuid_generate(&mut self.config.c_info.uuid) };
     }
 
-    /// All of it as libxl writes it: JSON.
+    /// The whole configuration as libxl writes it: JSON.
     pub(super) fn to_text(&self, ctx: LibxlContext) -> Result<CString, HostError> {
         let config = std::ptr::from_ref(&*self.config).cast_mut();
         // SAFETY: our own configuration, which libxl only reads.
@@ -144,18 +144,18 @@ impl CrashConfig {
         Ok(text)
     }
 
-    /// Copies of its disks.
+    /// Copies of the guest's disks.
     pub(super) fn disks_of(&self, ctx: LibxlContext) -> Vec<Disk> {
         let all = self.disks().iter();
         all.map(|disk| Disk::copy(ctx, disk)).collect()
     }
 
-    /// Copies of its interfaces.
+    /// Copies of the guest's interfaces.
     pub(super) fn nics_of(&self, ctx: LibxlContext) -> Vec<Nic> {
         self.nics().iter().map(|nic| Nic::copy(ctx, nic)).collect()
     }
 
-    /// Whether a second domain can have all of its interfaces at the same time.
+    /// Whether a second domain can have all of the guest's interfaces at the same time.
     pub(super) fn nics_can_be_twice(&self) -> bool {
         self.nics().iter().all(devices::can_be_twice)
     }
@@ -222,10 +222,10 @@ impl CrashConfig {
         }
     }
 
-    /// Which kind of guest it is.
+    /// Which kind the guest is of.
     ///
     /// # Errors
-    /// When it is none that can be dumped.
+    /// When guests of that kind cannot be dumped.
     pub(super) fn kind(&self) -> Result<Kind, HostError> {
         // SAFETY: a number goes in; a text that is never freed, or null, comes out.
         let name = unsafe { sys::libxl_domain_type_to_string(self.config.c_info.type_) };

@@ -37,7 +37,7 @@ impl Drop for Handle {
     }
 }
 
-/// The control interface, for any thread. A call waits for another thread's.
+/// The control interface, for any thread. Calls of several threads wait for each other.
 pub(super) struct Control(Mutex<Handle>);
 
 pub(super) fn failed(call: &'static str) -> HostError {

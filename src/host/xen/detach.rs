@@ -59,7 +59,7 @@ impl Leaving {
 }
 
 /// Removes every disk of `domid`, a domain that `config` describes, and on request
-/// its interfaces, and waits until they have gone.
+/// every interface, and waits until they have gone.
 pub(super) fn detach(
     ctx: LibxlContext,
     store: &Store,

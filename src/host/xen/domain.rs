@@ -62,7 +62,7 @@ impl XenDomain {
 
     /// Opens handles of our own on a domain that may be running.
     ///
-    /// One whose frames cannot be mapped without harm is refused.
+    /// A domain whose frames cannot be mapped without harm is refused.
     pub fn open(domid: u32, config: &CrashConfig) -> Result<Self, HostError> {
         let control = Control::open()?;
         control.domain_info(domid)?;
@@ -179,7 +179,7 @@ impl Claimed for XenDomain {
         self.control.set_claim(self.domid, pages)
     }
 
-    /// When in doubt it is: memory that is not claimed is only not protected.
+    /// In doubt the domain is dying: memory that is not claimed is only not protected.
     fn is_dying(&self) -> bool {
         self.kind
             .check_not_dying(&self.control, self.domid)

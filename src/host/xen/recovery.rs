@@ -34,7 +34,7 @@ pub(super) struct XenRecovery {
 }
 
 impl XenRecovery {
-    /// Takes charge of a domain that was just created. Its limit is raised to
+    /// Takes charge of a domain that was just created. The domain's limit is raised to
     /// the full memory at once; what backs it follows page by page.
     pub(super) fn new(domid: u32, config: &CrashConfig) -> Result<Self, HostError> {
         let (control, full_pages) = (Control::open()?, config.full_pages());

@@ -26,7 +26,7 @@ const PATIENCE: Patience = Patience {
     most: Duration::from_secs(120),
     between: Duration::from_millis(10),
 };
-/// Whether it waits is judged by its use of a processor over this long.
+/// Whether a standby waits is judged by its use of a processor over this long.
 const SPAN: Duration = Duration::from_secs(1);
 /// A guest that looks for its disk now and then uses less than one part in so many.
 const IDLE_PART: u32 = 3;
@@ -112,7 +112,7 @@ impl XenStandbyHost {
         destroy(self.ctx, &self.store, domid)
     }
 
-    /// Lets it run until it waits for its disk.
+    /// Lets a standby run until it waits for its disk.
     fn boot(&self, domid: u32, kind: Kind, stop: &dyn Fn() -> bool) -> Result<(), HostError> {
         // SAFETY: null `ao_how` makes it synchronous.
         let rc = unsafe { sys::libxl_domain_unpause(self.ctx.raw(), domid, std::ptr::null()) };
@@ -152,9 +152,9 @@ impl XenStandbyHost {
         })
     }
 
-    /// Builds one and, on request, boots it. Stopped for good, it gets what
-    /// interfaces it may have already: none that it could send through. What fails
-    /// is for the caller to remove.
+    /// Makes a standby of a domain that was just built and, on request, boots it. When
+    /// the standby is stopped for good it gets what interfaces it may have already:
+    /// none that it could send through. What fails is for the caller to remove.
     fn finish(
         &self,
         domid: u32,
@@ -238,7 +238,7 @@ pub(super) fn destroy(ctx: LibxlContext, store: &Store, domid: u32) -> Result<()
 
 /// Makes a standby the successor of the domain `crashed`, which `config` describes
 /// and which has lost its disks before. `identity` is what came of
-/// [`take_identity`]. What comes back beside it goes on in the background.
+/// [`take_identity`]. What comes back beside the successor goes on in the background.
 pub(super) fn adopt(
     ctx: LibxlContext,
     store: &Store,
@@ -261,8 +261,8 @@ pub(super) fn adopt(
     }
 }
 
-/// The standby gets the crashed domain's name and uuid, in the hypervisor, in
-/// xenstore and in what libxl keeps of it. The crashed domain has lost them before.
+/// Gives a standby the crashed domain's name and uuid, in the hypervisor, in xenstore
+/// and in what libxl keeps of the standby. The crashed domain has lost them before.
 pub(super) fn take_identity(
     ctx: LibxlContext,
     store: &Store,

@@ -40,7 +40,7 @@ pub struct XenToolstack {
     has_interfaces: bool,
     /// Devices of the crashed domain: what is left to do when they have gone.
     leaving: Background,
-    /// Devices of the recovery domain: the same when they can be used.
+    /// Devices of the recovery domain: what is left to do when they can be used.
     coming: Background,
     /// Free pages before anything was changed: other domains' business, of which
     /// nothing is taken.
@@ -106,7 +106,7 @@ impl XenToolstack {
     ///
     /// A few pages never come back, because Xen's own tables for dom0 grew while
     /// both domains lived, and the recovery domain's drivers may still want some.
-    /// They are taken from what it has beside its RAM.
+    /// These pages are taken from what the recovery domain has beside its RAM.
     fn back_wholly(&self, recovery: &dyn RecoveryDomain) -> Result<(), HostError> {
         let kind = self.config.kind()?;
         let (mut missing, mut short) = (0, 0);

@@ -104,7 +104,7 @@ fn sent(statistics: &Path) -> Option<u64> {
         .try_fold(0, |sum: u64, count| Some(sum.saturating_add(count?)))
 }
 
-/// A block device's `stat`: reads, merged, sectors, ms; the same of writes;
+/// A block device's `stat`: reads, merged, sectors, ms; these four of writes;
 /// requests in flight, ms with any in flight, ms of all added up; discards and
 /// flushes follow.
 fn parse(stat: &str) -> Option<DiskTotals> {

@@ -45,7 +45,7 @@ impl Kind {
         }
     }
 
-    /// Why it cannot have some of what other kinds may come to have.
+    /// Why the kind cannot have some of what other kinds may come to have.
     pub(super) fn reasons(self) -> Reasons {
         match self {
             Self::Pvh => pvh::REASONS,
@@ -80,7 +80,7 @@ impl Kind {
         }
     }
 
-    /// A frame that is none of the domain's RAM and is its as long as it lives.
+    /// A frame beside RAM that the domain has as long as it lives.
     pub(super) fn kept_frame(self, control: &Control, domid: u32) -> Result<Gfn, HostError> {
         match self {
             Self::Pvh => pvh::kept_frame(control, domid),
@@ -114,14 +114,14 @@ impl Kind {
         }
     }
 
-    /// What the domain has and lacks.
+    /// What the domain has of the memory that its guest sees.
     pub(super) fn backing(self, control: &Control, domid: u32) -> Result<Backing, HostError> {
         match self {
             Self::Pvh => pvh::backing(control, domid),
         }
     }
 
-    /// Gives it memory until it has `pages`, as far as the host has them.
+    /// Gives the domain memory until it has `pages`, as far as the host has them.
     pub(super) fn set_backing(
         self,
         control: &Control,
