@@ -6,6 +6,9 @@
 //! - a `libxl_ctx` may be used from any thread (`libxl.h`, "Context");
 //! - a `libxenforeignmemory` handle is only a file descriptor, and may be used by
 //!   several threads at once; a `libxenctrl` handle by one at a time.
+//!
+//! What holds for one kind of guest only is in `kind`, for one backend of disks in
+//! `disk`; what no interface promises is in `relied_on`.
 
 mod allowed;
 mod attach;
