@@ -50,10 +50,6 @@ number_type! {
     Pfn
 }
 number_type! {
-    /// Machine frame number: a page of the host. Only PV guests see these.
-    Mfn
-}
-number_type! {
     /// Guest-physical address in bytes.
     GuestPhys
 }

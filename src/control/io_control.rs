@@ -174,8 +174,8 @@ fn sample(pace: &WritePace, recovery: Option<&dyn RecoveryDomain>) -> Sample {
 fn memory(backing: &Backing) -> MemoryState {
     let bytes = |pages: u64| pages.saturating_mul(PAGE_SIZE as u64);
     MemoryState {
-        touched: bytes(backing.total.saturating_sub(backing.cache)),
-        left: bytes(backing.cache.saturating_sub(LOW_PAGES)),
+        touched: bytes(backing.total.saturating_sub(backing.spare)),
+        left: bytes(backing.spare.saturating_sub(LOW_PAGES)),
         missing: bytes(backing.missing()),
     }
 }

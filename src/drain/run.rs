@@ -52,7 +52,7 @@ impl Pages for MappedChunk {
 
     fn finished(&self) {
         self.reading.set(None);
-        self.mapping.rest();
+        self.mapping.forget();
     }
 }
 

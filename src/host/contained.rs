@@ -28,7 +28,7 @@ pub(crate) fn contained<T>(
     })
 }
 
-/// A crashed domain.
+/// A crashed domain whose panics are refusals.
 pub(crate) struct ContainedDomain<'a> {
     inner: &'a dyn CrashedDomain,
     ram: &'a [GfnRange],
@@ -69,7 +69,7 @@ impl CrashedDomain for ContainedDomain<'_> {
     }
 }
 
-/// A toolstack, and the domains that it makes.
+/// A toolstack whose panics, and those of the domains that it makes, are refusals.
 pub(crate) struct ContainedToolstack(pub(crate) Box<dyn Toolstack>);
 
 impl Toolstack for ContainedToolstack {
@@ -77,8 +77,8 @@ impl Toolstack for ContainedToolstack {
         contained("detach", || self.0.detach(standby))
     }
 
-    fn detach_rest(&mut self) -> Result<(), HostError> {
-        contained("detach", || self.0.detach_rest())
+    fn detach_interfaces(&mut self) -> Result<(), HostError> {
+        contained("detach", || self.0.detach_interfaces())
     }
 
     fn requirement(&mut self) -> Result<Requirement, HostError> {
@@ -132,7 +132,7 @@ impl Toolstack for ContainedToolstack {
     }
 }
 
-/// A recovery domain.
+/// A recovery domain whose panics are refusals.
 struct ContainedRecovery {
     inner: Arc<dyn RecoveryDomain>,
     domid: u32,
@@ -184,7 +184,7 @@ impl RecoveryDomain for ContainedRecovery {
     }
 }
 
-/// Whoever builds standbys.
+/// A builder of standbys whose panics are refusals.
 pub(crate) struct ContainedStandbyHost<'a>(pub(crate) &'a mut dyn StandbyHost);
 
 impl StandbyHost for ContainedStandbyHost<'_> {

@@ -14,7 +14,7 @@ pub struct Faults {
     pub detach: bool,
     /// The interfaces that [`super::Toolstack::detach`] may leave do not go.
     pub interfaces: bool,
-    /// They take so long to go.
+    /// The interfaces that [`super::Toolstack::detach`] may leave take so long to go.
     pub interfaces_linger: Duration,
     /// This many creations of the recovery domain fail.
     pub creations: u32,
@@ -24,15 +24,15 @@ pub struct Faults {
     pub destruction: bool,
     /// The recovery domain is destroyed by others as soon as it runs.
     pub recovery_lost: bool,
-    /// The recovery domain gets no memory while the crashed one is there.
+    /// The recovery domain gets no memory while the crashed domain is there.
     pub growth: bool,
-    /// Every so many mappings one fails.
+    /// One mapping of so many fails.
     pub map_every: Option<u64>,
     /// After so many mappings of one kind somebody else destroys the crashed domain.
     pub destroyed_after: Option<(Access, u64)>,
-    /// Every frame whose number is a multiple of this is not there.
+    /// Every frame whose number is a multiple of so many is not there.
     pub absent_every: Option<u64>,
     /// Another domain takes every free page that is not claimed, whenever the
-    /// crashed one gives back more.
+    /// crashed domain gives back more.
     pub greedy_neighbour: bool,
 }

@@ -34,8 +34,9 @@ pub trait View: Send + Sync {
     /// when they are not in one frame of it.
     fn read(&self, index: usize, offset: usize, into: &mut [u8]) -> bool;
 
-    /// Nobody reads for a while.
-    fn rest(&self) {}
+    /// Gives up what the view has of this process's own memory, as nobody reads for a
+    /// while. Reading brings it back.
+    fn forget(&self) {}
 }
 
 /// Ranges of an image; a PVH guest has two.
@@ -192,7 +193,7 @@ impl View for FileView {
         in_one_page(offset, into) && self.0.read(index * PAGE_SIZE + offset, into)
     }
 
-    fn rest(&self) {
+    fn forget(&self) {
         self.0.forget();
     }
 }

@@ -27,21 +27,21 @@ pub const RECIPE: &str = "in memory";
 pub enum Event {
     /// Devices are gone; with a standby, all but the interfaces.
     Detached,
-    /// The interfaces are gone, too.
+    /// The interfaces that a standby let the crashed domain keep are gone.
     InterfacesGone,
     /// The recovery domain was built.
     Created,
-    /// A standby was taken and will not become it.
+    /// A standby was there and will not become the recovery domain.
     Forgone,
-    /// A standby became it.
+    /// A standby became the recovery domain.
     Adopted,
-    /// It runs.
+    /// The recovery domain runs.
     Unpaused,
-    /// It was stopped for lack of memory.
+    /// The recovery domain was stopped for lack of memory.
     Paused,
     /// A page went back to the hypervisor.
     Released(Gfn),
-    /// The recovery domain is an ordinary one.
+    /// The recovery domain is an ordinary domain.
     Settled,
     /// A recovery domain that did not come to life is gone.
     Discarded,
@@ -59,7 +59,7 @@ struct World {
     backing: Backing,
     recovery_is_gone: bool,
     maps: u64,
-    /// Of these, mappings to scrub.
+    /// Mappings to scrub, of all that `maps` counts.
     scrub_maps: u64,
     crashed_is_gone: bool,
     has_interfaces: bool,
@@ -157,7 +157,7 @@ struct MemoryMapping {
     view: Box<dyn View>,
     frames: GfnRange,
     access: Access,
-    /// The domain was gone when it was made.
+    /// The domain was gone when the mapping was made.
     is_empty: bool,
     /// Tells the host that this mapping is alive.
     _mapped: Arc<()>,
@@ -191,8 +191,8 @@ impl Mapping for MemoryMapping {
         self.view.read(index, offset, into)
     }
 
-    fn rest(&self) {
-        self.view.rest();
+    fn forget(&self) {
+        self.view.forget();
     }
 
     fn scrub(&self, index: usize) {
@@ -330,7 +330,7 @@ impl Toolstack for MemoryHost {
         Ok(())
     }
 
-    fn detach_rest(&mut self) -> Result<(), HostError> {
+    fn detach_interfaces(&mut self) -> Result<(), HostError> {
         let lingering = self.world().faults.interfaces_linger;
         std::thread::sleep(lingering);
         let mut world = self.world();
@@ -363,8 +363,8 @@ impl Toolstack for MemoryHost {
         world.free_pages = left;
         world.backing = Backing {
             total: self.thin_pages,
-            cache: self.thin_pages,
-            outstanding: self.pages,
+            spare: self.thin_pages,
+            unbacked: self.pages,
         };
         world.events.push(Event::Created);
         Ok(Arc::new(self.clone()))
@@ -382,8 +382,8 @@ impl Toolstack for MemoryHost {
         }
         world.backing = Backing {
             total: standby.pages,
-            cache: standby.pages,
-            outstanding: self.pages,
+            spare: standby.pages,
+            unbacked: self.pages,
         };
         world.events.push(Event::Adopted);
         Ok(Arc::new(self.clone()))
@@ -459,7 +459,7 @@ impl RecoveryDomain for MemoryHost {
         let granted = wanted.min(world.free_pages);
         world.free_pages -= granted;
         world.backing.total += granted;
-        world.backing.cache += granted;
+        world.backing.spare += granted;
         Ok(world.backing)
     }
 

@@ -15,6 +15,9 @@ use crate::addr::{Gfn, GfnRange, Page};
 use crate::pacing::sample::DiskTotals;
 
 pub(crate) mod contained;
+/// blkback's file among the disk backends of Xen. It reads files only, and is tested
+/// and measured where there is no Xen.
+#[path = "xen/disk/statistics.rs"]
 pub mod disk_statistics;
 mod faults;
 pub mod images;
@@ -28,11 +31,11 @@ pub mod xen;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, serde::Serialize)]
 #[error("{call}: {what}")]
 pub struct HostError {
-    /// The call that failed, as its own documentation names it.
+    /// The call that failed, as the documentation of its library names it.
     pub call: &'static str,
-    /// What it said, with the errno text or libxl status.
+    /// What the call said, with the errno text or libxl status.
     pub what: String,
-    /// The system's error number; zero when it gave none.
+    /// The system's error number; zero when the system gave none.
     pub errno: i32,
 }
 
@@ -121,11 +124,11 @@ pub trait CrashedDomain: Send + Sync {
 
 /// A domain whose processors can be stopped for a while.
 pub trait Pausable: Sync {
-    /// Stops its processors. Whoever else stops them does so independently: they
-    /// run again when all have let go.
+    /// Stops the domain's processors. Whoever else stops them does so independently:
+    /// they run again when all have let go.
     fn pause(&self) -> Result<(), HostError>;
 
-    /// Lets go of its processors.
+    /// Lets go of the domain's processors.
     fn unpause(&self) -> Result<(), HostError>;
 }
 
@@ -135,7 +138,7 @@ pub trait Mapping: Send + Sync {
     /// Frames in the mapping, present or not.
     fn len(&self) -> usize;
 
-    /// Whether it maps nothing.
+    /// Whether the mapping has no frame.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -156,9 +159,9 @@ pub trait Mapping: Send + Sync {
         self.read(index, 0, into)
     }
 
-    /// Nobody reads for a while: what the mapping has of this process's own
-    /// memory may go. Reading brings it back.
-    fn rest(&self) {}
+    /// Gives up what the mapping has of this process's own memory, as nobody reads
+    /// for a while. Reading brings it back.
+    fn forget(&self) {}
 
     /// Overwrites frame `index` with zeroes. Needs [`Access::Scrub`].
     fn scrub(&self, index: usize);
@@ -167,11 +170,12 @@ pub trait Mapping: Send + Sync {
 /// What a recovery domain costs before it can be built.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Requirement {
-    /// Pages that must be free in the hypervisor, paging pool included.
+    /// Pages that must be free in the hypervisor: RAM, and what the hypervisor wants
+    /// beside it for a domain of that size.
     pub free_pages: u64,
-    /// Of these, pages of RAM that back the domain when it starts.
+    /// Of these, pages of RAM that the domain has when it starts.
     pub backed_pages: u64,
-    /// Pages of RAM that it has in the end.
+    /// Pages of RAM that the domain has in the end.
     pub full_pages: u64,
 }
 
@@ -179,27 +183,28 @@ pub struct Requirement {
 pub trait Toolstack: Send {
     /// Makes way for a successor: the crashed domain gets another name and
     /// loses its disks and interfaces; interfaces that `standby` has of its own can
-    /// wait for [`Toolstack::detach_rest`]. Returns when none of the disks can write
-    /// any more. After a failure some may be gone. Meanwhile `standby`, if there is
-    /// one, gets the name; whether it could, [`Toolstack::adopt`] tells.
+    /// wait for [`Toolstack::detach_interfaces`]. Returns when none of the disks can write
+    /// any more. After a failure some devices may be gone. Meanwhile `standby`, if there is
+    /// one, gets the name; whether that worked, [`Toolstack::adopt`] tells.
     fn detach(&mut self, standby: Option<&BuiltStandby>) -> Result<(), HostError>;
 
-    /// Takes what [`Toolstack::detach`] has left, if anything. No page is released
-    /// before that.
-    fn detach_rest(&mut self) -> Result<(), HostError>;
+    /// Takes the interfaces that [`Toolstack::detach`] has left to the crashed domain, if
+    /// any. No page is released before that.
+    fn detach_interfaces(&mut self) -> Result<(), HostError>;
 
     /// What [`Toolstack::create`] will need.
     fn requirement(&mut self) -> Result<Requirement, HostError>;
 
-    /// Builds the recovery domain, paused and thinly backed.
+    /// Builds the recovery domain, paused, with the memory that
+    /// [`Requirement::backed_pages`] states.
     fn create(&mut self) -> Result<Arc<dyn RecoveryDomain>, HostError>;
 
     /// What a standby for the crashed domain must have been built from.
     fn recipe(&mut self) -> Result<String, HostError>;
 
     /// Makes the standby that was there for [`Toolstack::detach`] the recovery
-    /// domain: it gets the crashed one's disks, and the interfaces that it has not
-    /// yet. Destroys it when that fails.
+    /// domain: the standby gets the crashed domain's disks, and the interfaces that it
+    /// has not yet. Destroys the standby when that fails.
     fn adopt(&mut self, standby: &BuiltStandby) -> Result<Arc<dyn RecoveryDomain>, HostError>;
 
     /// Destroys a standby that was there for [`Toolstack::detach`] and will not be
@@ -229,72 +234,73 @@ pub trait Toolstack: Send {
 /// A recovery domain that was built before it is needed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BuiltStandby {
-    /// Its number in the hypervisor.
+    /// The standby's number in the hypervisor.
     pub domid: u32,
-    /// Pages of the host's memory that it holds, tables included.
+    /// Pages of the host's memory that the standby holds, tables included.
     pub pages: u64,
-    /// What it was built from: equal texts build equal domains.
+    /// What the standby was built from: equal texts build equal domains.
     pub recipe: String,
 }
 
 /// Builds standbys for one running guest. Used by one thread.
 pub trait StandbyHost: Send {
-    /// Builds one, without disks, and leaves it stopped. With `boot`, it has run
-    /// until it waits for its disk; it has no interface until it is stopped for
-    /// good. Gives up when `stop` says so.
+    /// Builds a standby, without disks, and leaves it stopped. With `boot`, the standby
+    /// has run until it waits for its disk; it has no interface until it is stopped
+    /// for good. Gives up when `stop` says so.
     fn build(&mut self, boot: bool, stop: &dyn Fn() -> bool) -> Result<BuiltStandby, HostError>;
 
-    /// What one would be built from now.
+    /// What a standby would be built from now.
     fn recipe(&mut self) -> Result<String, HostError>;
 
-    /// Destroys one.
+    /// Destroys a standby.
     fn discard(&mut self, standby: &BuiltStandby) -> Result<(), HostError>;
 }
 
-/// How a thinly backed domain stands: populate-on-demand bookkeeping, in pages.
+/// What a domain has of the memory that its guest sees, in pages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Backing {
-    /// Pages allocated to the domain.
+    /// Pages that the domain has.
     pub total: u64,
-    /// Of these, not yet given to a guest address.
-    pub cache: u64,
-    /// Guest addresses that have no page yet.
-    pub outstanding: u64,
+    /// Of these, pages that are behind no address yet: so many may the guest still
+    /// touch for the first time without more memory. One more may be its end.
+    pub spare: u64,
+    /// Addresses that the guest sees and that no page is behind yet. None of a guest
+    /// that sees only what it has.
+    pub unbacked: u64,
 }
 
 impl Backing {
-    /// Pages still missing: zero when whatever the guest touches is covered.
+    /// Pages that the domain lacks: zero when whatever the guest touches is covered.
     pub fn missing(&self) -> u64 {
-        self.outstanding.saturating_sub(self.cache)
+        self.unbacked.saturating_sub(self.spare)
     }
 }
 
 /// The recovery domain once it is built.
 pub trait RecoveryDomain: Send + Sync {
-    /// Its number in the hypervisor; zero in the in-memory host.
+    /// The domain's number in the hypervisor; zero in the in-memory host.
     fn domid(&self) -> u32;
 
-    /// Whether it has not ended: neither destroyed, nor shut down for good, which
-    /// its own policy answers by destroying it.
+    /// Whether the domain has not ended: neither destroyed, nor shut down for good,
+    /// which the domain's own policy answers by destroying it.
     fn exists(&self) -> bool;
 
-    /// Processor time that it has used since it was built.
+    /// Processor time that the domain has used since it was built.
     fn processor_time(&self) -> Result<Duration, HostError>;
 
-    /// Where its memory stands.
+    /// What the domain has of the memory that its guest sees.
     fn backing(&self) -> Result<Backing, HostError>;
 
-    /// Raises what backs it by `pages`, at most to its full memory; returns
-    /// what it then has.
+    /// Gives the domain `pages` more, at most its full memory; returns what it then has.
     fn grow(&self, pages: u64) -> Result<Backing, HostError>;
 
-    /// Stops its processors.
+    /// Stops the domain's processors.
     fn pause(&self) -> Result<(), HostError>;
 
-    /// Lets its processors run.
+    /// Lets the domain's processors run.
     fn unpause(&self) -> Result<(), HostError>;
 
-    /// What it has asked of its disks; `None` where nobody counts that.
+    /// What the domain has asked of its disks; `None` where nobody counts that.
     fn disk_totals(&self) -> Option<DiskTotals> {
         None
     }

@@ -37,13 +37,13 @@ const GENERAL: [(&str, Option<&str>); 15] = [
 /// Why a text does not hold the registers of processors.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum RegistersError {
-    /// Longer than any that QEMU prints.
+    /// The text is longer than any that QEMU prints.
     #[error("registers: longer than {} MiB", MAX_TEXT >> 20)]
     TooLong,
-    /// There is none, or more than can be.
+    /// There is no processor, or there are more than can be.
     #[error("registers: {0} processors (lines CPU#N); allowed: 1 to {MAX_VCPUS}")]
     Number(usize),
-    /// One register is not there.
+    /// A register is not there.
     #[error("registers: CPU#{vcpu} has no {name}")]
     Missing {
         /// The processor, counted from 0.
@@ -51,7 +51,7 @@ pub enum RegistersError {
         /// The register.
         name: &'static str,
     },
-    /// What is there is no number.
+    /// A register's value is no number.
     #[error("registers: {name} of CPU#{vcpu} is no hexadecimal number of 64 bits")]
     Value {
         /// The processor, counted from 0.

@@ -4,10 +4,10 @@
 //! be had is an error, and not the end of the process.
 
 /// Frames that a guest has at most: 16 TiB. Xen has no more for all of them together
-/// (4.17, `__pdx_t` in `xen/arch/x86/include/asm/mm.h`, without `CONFIG_BIGMEM`).
+/// (`host::xen::relied_on::most_frames`).
 pub(crate) const MOST_FRAMES: u64 = 1 << 32;
-/// Virtual processors that a guest has at most, with room for a Xen that has more
-/// (4.17: 128, `HVM_MAX_VCPUS` in `xen/include/public/hvm/hvm_info_table.h`).
+/// Virtual processors that a guest has at most, with room for a Xen that allows more
+/// than today's (`host::xen::relied_on::most_vcpus`).
 pub(crate) const MOST_VCPUS: u32 = 4096;
 
 /// Why there is no memory for so many.

@@ -2,18 +2,18 @@
 //! The memory guard: keeps a thinly backed guest from touching more memory
 //! than it has.
 //!
-//! Xen crashes a populate-on-demand guest that touches a page when the cache is
-//! empty (Xen 4.17, `xen/arch/x86/mm/p2m-pod.c:1298-1304`). So its processors
-//! are stopped before that, until the dump has freed more.
+//! A guest that touches a page for the first time when none is spare is ended
+//! (`host::xen::relied_on::pod_ends_guest`). So its processors are stopped before that,
+//! until the dump has freed more.
 
 use std::time::Duration;
 
 use crate::addr::PAGE_SIZE;
 
-/// Cached pages below which the guest is stopped: 32 MiB. A guest that clears
+/// Spare pages below which the guest is stopped: 32 MiB. A guest that clears
 /// memory at 8 GiB/s takes 4 ms for it, several looks of the guard.
 pub const LOW_PAGES: u64 = 8192;
-/// Cached pages from which it runs again: 64 MiB, so that it does not flutter.
+/// Spare pages from which it runs again: 64 MiB, so that it does not flutter.
 pub const HIGH_PAGES: u64 = 16384;
 
 /// The fastest a guest uses memory up: 8 GiB/s, in pages per second.
@@ -23,13 +23,13 @@ const SHORTEST: Duration = Duration::from_millis(1);
 /// However much there is, it looks this often.
 const LONGEST: Duration = Duration::from_millis(50);
 
-/// When to look again after a look that found `cache` pages while `missing`
+/// When to look again after a look that found `spare` pages while `missing`
 /// were missing: before the fastest guest could be at the low mark.
-pub fn look_again(cache: u64, missing: u64) -> Duration {
+pub fn look_again(spare: u64, missing: u64) -> Duration {
     if missing == 0 {
         return LONGEST;
     }
-    let distance = cache.saturating_sub(LOW_PAGES);
+    let distance = spare.saturating_sub(LOW_PAGES);
     let micros = distance.saturating_mul(1_000_000) / FASTEST_PAGES_PER_S;
     Duration::from_micros(micros).clamp(SHORTEST, LONGEST)
 }
@@ -53,14 +53,14 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Looks at the cache and at what is `missing` for the guest to be wholly
+    /// Looks at what is `spare` and at what is `missing` for the guest to be wholly
     /// backed, both in pages.
-    pub fn look(&mut self, cache: u64, missing: u64) -> Act {
-        if self.paused && (missing == 0 || cache >= HIGH_PAGES) {
+    pub fn look(&mut self, spare: u64, missing: u64) -> Act {
+        if self.paused && (missing == 0 || spare >= HIGH_PAGES) {
             self.paused = false;
             return Act::Unpause;
         }
-        if !self.paused && missing > 0 && cache < LOW_PAGES {
+        if !self.paused && missing > 0 && spare < LOW_PAGES {
             self.paused = true;
             self.pauses += 1;
             return Act::Pause;
@@ -107,11 +107,11 @@ mod tests {
 
     #[test]
     fn no_guest_gets_past_the_low_mark_by_more_than_the_shortest_interval() {
-        for cache in (0..200_000).step_by(97) {
-            let used = look_again(cache, 1).as_secs_f64() * FASTEST_PAGES_PER_S as f64;
-            let left = cache as f64 - used;
-            let least = LOW_PAGES.min(cache) as f64 - 2100.0;
-            assert!(left >= least, "{cache} pages: {left} left");
+        for spare in (0..200_000).step_by(97) {
+            let used = look_again(spare, 1).as_secs_f64() * FASTEST_PAGES_PER_S as f64;
+            let left = spare as f64 - used;
+            let least = LOW_PAGES.min(spare) as f64 - 2100.0;
+            assert!(left >= least, "{spare} pages: {left} left");
         }
     }
 

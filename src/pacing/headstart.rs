@@ -41,16 +41,16 @@ impl HeadStart {
     }
 
     /// Looks at the time `now` at the processor time that the guest has used in
-    /// all, and at its memory: pages in the cache, and pages missing for it to be
+    /// all, and at its memory: spare pages, and pages missing for it to be
     /// wholly backed. Returns whether the dump is to rest.
-    pub fn look(&mut self, now: Duration, used: Duration, cache: u64, missing: u64) -> bool {
+    pub fn look(&mut self, now: Duration, used: Duration, spare: u64, missing: u64) -> bool {
         let (since, before) = self.span;
         let span = now.saturating_sub(since);
         if span >= SPAN {
             self.held = used.saturating_sub(before) * IDLE_PART >= span;
             self.span = (now, used);
         }
-        let short = missing > 0 && cache < HIGH_PAGES;
+        let short = missing > 0 && spare < HIGH_PAGES;
         self.held && !short && !self.is_over(now)
     }
 

@@ -34,7 +34,7 @@ impl Guarded {
     fn note(&mut self, backing: &Backing) {
         if backing.missing() > 0 {
             let lowest = self.lowest_cache.unwrap_or(u64::MAX);
-            self.lowest_cache = Some(lowest.min(backing.cache));
+            self.lowest_cache = Some(lowest.min(backing.spare));
         }
     }
 
@@ -208,7 +208,7 @@ impl<'a> Post<'a> {
         }
         self.guarded.note(&backing);
         self.give_head_start(&backing)?;
-        self.guard.look(backing.cache, backing.missing());
+        self.guard.look(backing.spare, backing.missing());
         // Also what could not be done at an earlier look.
         match (self.guard.is_paused(), self.watch.paused.load(SeqCst)) {
             (true, false) => {
@@ -226,7 +226,7 @@ impl<'a> Post<'a> {
             _ => {}
         }
         self.pace.set_urgent(self.guard.is_paused());
-        Ok(look_again(backing.cache, backing.missing()))
+        Ok(look_again(backing.spare, backing.missing()))
     }
 
     /// Nobody knows how much memory the domain has left: it gets what there is.
@@ -252,7 +252,7 @@ impl<'a> Post<'a> {
         };
         let (now, used) = (self.began.elapsed(), self.watch.recovery.processor_time()?);
         self.handover
-            .set_drain_paused(start.look(now, used, backing.cache, backing.missing()));
+            .set_drain_paused(start.look(now, used, backing.spare, backing.missing()));
         if start.is_over(now) {
             self.head_start = None;
         }
@@ -314,11 +314,11 @@ mod tests {
                 1 => caches[0],
                 _ => caches.pop_front().expect("a script has an entry"),
             };
-            let cache = next.ok_or_else(|| HostError::new("backing", "no such domain"))?;
+            let spare = next.ok_or_else(|| HostError::new("backing", "no such domain"))?;
             Ok(Backing {
-                total: cache,
-                cache,
-                outstanding: 512 * MIB,
+                total: spare,
+                spare,
+                unbacked: 512 * MIB,
             })
         }
         fn grow(&self, _pages: u64) -> Result<Backing, HostError> {

@@ -135,7 +135,7 @@ impl Crash<'_> {
         let _freed = handover.freed_at_end();
         let dumping = start_in(scope, "vicover-drain", Signals::ToOthers, || self.dump());
         let dumping = dumping.map_err(|error| {
-            detach_rest(toolstack, handover, job);
+            detach_interfaces(toolstack, handover, job);
             self.do_without_dump(Error::thread(error))
         });
         let recovery = bring_up(toolstack, handover, requirement, standby, job);
@@ -152,7 +152,7 @@ impl Crash<'_> {
         });
         // As late as no page is released anyway: hotplug scripts take processors.
         handover.wait_resumed();
-        detach_rest(toolstack, handover, job);
+        detach_interfaces(toolstack, handover, job);
         if let Some(guarding) = &guarding {
             guarding.watch_here_if_must();
         }
@@ -229,7 +229,7 @@ fn bring_up(
     let recovery = match adopted {
         Some(recovery) => recovery,
         None => {
-            detach_rest(toolstack, handover, job);
+            detach_interfaces(toolstack, handover, job);
             build(toolstack, handover, requirement, job)?
         }
     };
@@ -252,8 +252,8 @@ fn bring_up(
 
 /// Takes the devices that could stay until recovery runs. Xen keeps what a device
 /// has mapped from everybody else, so one that does not go only delays its pages.
-fn detach_rest(toolstack: &mut dyn Toolstack, handover: &Handover<'_>, job: &JobState) {
-    if let Err(error) = toolstack.detach_rest() {
+fn detach_interfaces(toolstack: &mut dyn Toolstack, handover: &Handover<'_>, job: &JobState) {
+    if let Err(error) = toolstack.detach_interfaces() {
         job.log.tell(RecoveryEvent::InterfacesKept { error });
     }
     handover.detached();

@@ -7,11 +7,11 @@ use std::process::Command;
 use crate::command::run;
 
 /// A file system in a file, mounted until this is dropped.
-pub struct Mounted(tempfile::TempDir);
+pub(crate) struct Mounted(tempfile::TempDir);
 
 impl Mounted {
     /// Made as the arguments of mkfs.ext4 say, of so many bytes.
-    pub fn new(kind: &[&str], bytes: u64) -> Self {
+    pub(crate) fn new(kind: &[&str], bytes: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (image, at) = (dir.path().join("image"), dir.path().join("at"));
         std::fs::create_dir(&at).unwrap();
@@ -30,7 +30,7 @@ impl Mounted {
     }
 
     /// Where it is mounted.
-    pub fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.0.path().join("at")
     }
 }

@@ -2,44 +2,36 @@
 //! Building a thinly backed domain with libxl.
 #![allow(unsafe_code)]
 
-use super::config::{libxl_answer, CrashConfig, LibxlContext, INVALID_DOMID, KIB_PER_PAGE};
-use super::store::Store;
+use super::config::CrashConfig;
+use super::libxl::{libxl_answer, LibxlContext, INVALID_DOMID, KIB_PER_PAGE};
 use super::sys;
 use crate::host::HostError;
 
-/// What a Linux guest needs to boot, whatever its size: unpacked kernel, early
-/// allocations, first programs. KiB.
-const BOOT_KIB: u64 = 128 << 10;
-/// Page descriptors and other tables that grow with memory: 1.6 % for `struct
-/// page` alone, so one part in 32.
-const TABLES_SHARE: u64 = 32;
-/// A ramdisk is loaded, then unpacked beside itself.
-const RAMDISK_FACTOR: u64 = 4;
 /// The hypervisor's own structures for a new domain. KiB.
 const DOMAIN_STRUCTURES_KIB: u64 = 4 << 10;
 
 /// Memory that backs a domain of this configuration when it starts, in KiB.
-pub(super) fn thin_kib(config: &CrashConfig) -> u64 {
-    let full = config.max_kib();
-    let (_, ramdisk) = config.boot_file_bytes();
-    let need = BOOT_KIB + full / TABLES_SHARE + RAMDISK_FACTOR * (ramdisk >> 10);
-    // Whole 2 MiB pages: populate-on-demand hands memory out in these.
-    need.next_multiple_of(2048).min(full)
+pub(super) fn first_kib(config: &CrashConfig) -> Result<u64, HostError> {
+    let kind = config.kind()?;
+    Ok(kind.first_kib(config.max_kib(), config.ramdisk_bytes()))
 }
 
-/// A configuration for a thinly backed domain that is otherwise the same.
-pub(super) fn thin_config(ctx: LibxlContext, config: &CrashConfig) -> CrashConfig {
+/// The configuration of a thinly backed domain that is otherwise as `config` describes.
+pub(super) fn thin_config(
+    ctx: LibxlContext,
+    config: &CrashConfig,
+) -> Result<CrashConfig, HostError> {
     let mut thin = config.duplicate(ctx);
-    let target = thin_kib(config);
+    let target = first_kib(config)?;
     let inner = thin.get_mut();
     inner.b_info.target_memkb = target;
     inner.c_info.domid = INVALID_DOMID;
-    thin
+    Ok(thin)
 }
 
 /// Pages that must be free for a thinly backed domain, paging pool included.
 pub(super) fn pages_needed(ctx: LibxlContext, config: &CrashConfig) -> Result<u64, HostError> {
-    let mut thin = thin_config(ctx, config);
+    let mut thin = thin_config(ctx, config)?;
     let mut kib = 0;
     // SAFETY: libxl fills defaults into our copy and the number.
     let rc = unsafe {
@@ -64,18 +56,4 @@ pub(super) fn create(ctx: LibxlContext, thin: &mut CrashConfig) -> Result<u32, H
         )
     };
     libxl_answer("libxl_domain_create_new", rc).map(|()| domid)
-}
-
-/// Linux reads its target when it starts and waits for the balloon to reach it
-/// (Linux 6.1, `drivers/xen/balloon.c:768-797`). With the target at the maximum
-/// there is nothing to wait for.
-pub(super) fn tell_full_target(
-    store: &Store,
-    domid: u32,
-    config: &CrashConfig,
-) -> Result<(), HostError> {
-    let memory = format!("/local/domain/{domid}/memory");
-    let most = store.read(&format!("{memory}/static-max"))?;
-    let most = most.unwrap_or_else(|| config.max_kib().to_string());
-    store.write(&format!("{memory}/target"), &most)
 }

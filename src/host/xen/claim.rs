@@ -3,26 +3,22 @@
 //!
 //! A claim keeps free pages for a domain. Xen gives it up when the domain is
 //! destroyed, once, at the start: it marks the domain as dying, then gives up its
-//! claim, then frees its memory (`domain_kill`, `xen/common/domain.c`). A claim that
-//! is made after that second step is never given up: until the host reboots nobody
-//! has its pages, and Xen 4.17 adds every page to it that the domain frees
-//! (`domain_adjust_tot_pages`, `xen/common/page_alloc.c`). An operator's `xl destroy`
-//! at the wrong moment is enough. Xen 4.19.5, 4.20.3, 4.21.1 and 4.22 refuse claims on
-//! a dying domain (2379ca04fe); 4.17 and 4.18 never did.
+//! claim, then frees its memory (`relied_on::claim_goes_second`). A claim that is made
+//! after that second step is never given up where Xen does not refuse it: until the
+//! host reboots nobody has its pages (`relied_on::late_claims_stay`). An operator's
+//! `xl destroy` at the wrong moment is enough.
 //!
 //! So after each claim we look whether the domain is dying, and give the claim up if
 //! it is. A claim before the second step is Xen's to give up; one after it is followed
 //! by a look that sees the mark, since the mark came first.
 //!
-//! * `XEN_DOMINF_dying` is not that mark: it shows only when all memory is freed
-//!   (`getdomaininfo`). What sees the mark is a call that Xen refuses from then on: to
-//!   save a state of the domain (`hvm_save_one`, `xen/arch/x86/hvm/save.c`).
+//! * `XEN_DOMINF_dying` is not that mark (`relied_on::dying_shows_late`). What sees the
+//!   mark is a call that Xen refuses from then on; which one, the domain's kind knows.
 //! * A domain that is gone has nothing to call. One with a page that is mapped is not
 //!   gone, however dead it is, so a page of its is mapped from before the claim until
 //!   after the look.
 //!
-//! All this was read in 4.17 (Debian 12) and in the stable branches up to 4.22. What is
-//! left is a process that is killed between claim and look while the domain begins to
+//! What is left is a process that is killed between claim and look while the domain begins to
 //! die between them; and of Xen that refuses, the instant between its own look and its
 //! claim, which it does not let us undo either.
 
@@ -48,8 +44,7 @@ pub(super) trait Claimed {
 
 /// Claims `pages` for a domain beyond what it has, in place of any claim before;
 /// after a failure nothing is claimed. Xen wants a claim to be for all that the domain
-/// would have then, and an old one given up first (4.17, `xen/common/page_alloc.c`,
-/// `domain_set_outstanding_pages`).
+/// would have then, and an old one given up first (`relied_on::claim_is_for_all`).
 pub(super) fn claim_above_total(domain: &impl Claimed, pages: u64) -> Result<(), HostError> {
     let given_up = domain.set_claim(0);
     // The clearer answer when there is no domain.

@@ -3,57 +3,15 @@
 //! must not contain.
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::ptr::NonNull;
 
 use super::devices::{self, Disk, Nic};
+use super::kind::{Kind, SUPPORTED};
+use super::libxl::{libxl_answer, take_text, text_of, LibxlContext, KIB_PER_PAGE};
 use super::store::Store;
 use super::{refusal, sys};
-use crate::addr::{Gfn, GfnRange, PAGE_SIZE};
 use crate::host::HostError;
-
-/// Pages in one KiB-counted amount of libxl.
-pub(super) const KIB_PER_PAGE: u64 = (PAGE_SIZE / 1024) as u64;
-
-/// libxl's "no domain": `~0` in C, which bindgen reads as a signed number.
-pub(super) const INVALID_DOMID: u32 = sys::INVALID_DOMID as u32;
-
-/// Where PVH RAM below 4 GiB ends (`LAPIC_BASE_ADDRESS` minus the special
-/// pages: Xen 4.17, `tools/libs/light/libxl_dom.c:1089-1095`).
-const PVH_LOW_RAM_END: u64 = 0xfc00_0000;
-const FOUR_GIB: u64 = 1 << 32;
-
-/// The caller's libxl context. The caller keeps it alive until the job is done.
-#[derive(Clone, Copy)]
-pub struct LibxlContext(NonNull<sys::libxl_ctx>);
-
-// SAFETY: libxl locks its context; any thread may use it (see the module's head).
-unsafe impl Send for LibxlContext {}
-// SAFETY: as above.
-unsafe impl Sync for LibxlContext {}
-
-impl LibxlContext {
-    /// Takes the pointer of a C caller, who guarantees that it stays valid
-    /// until the job is done; `None` when it is null.
-    pub fn new<T>(ctx: *mut T) -> Option<Self> {
-        NonNull::new(ctx.cast()).map(Self)
-    }
-
-    pub(super) fn raw(self) -> *mut sys::libxl_ctx {
-        self.0.as_ptr()
-    }
-}
-
-/// What a libxl call means by its status: zero is success.
-pub(super) fn libxl_answer(call: &'static str, rc: i32) -> Result<(), HostError> {
-    match rc {
-        0 => Ok(()),
-        _ => Err(HostError::new(
-            call,
-            format!("libxl status {rc} (details in the caller's log)"),
-        )),
-    }
-}
 
 /// Our own copy of a `libxl_domain_config`.
 pub struct CrashConfig {
@@ -78,7 +36,7 @@ impl CrashConfig {
         Self { config: copy }
     }
 
-    /// Another deep copy.
+    /// A deep copy of the configuration.
     pub(super) fn duplicate(&self, ctx: LibxlContext) -> Self {
         // SAFETY: our own configuration is initialised.
         unsafe { Self::copy(ctx, NonNull::from(&*self.config)) }
@@ -127,12 +85,12 @@ impl CrashConfig {
         self.remove_nics();
     }
 
-    /// The guest's name; empty when it has none.
+    /// The guest's name; empty when the guest has none.
     pub(super) fn name(&self) -> &str {
         text_of(self.config.c_info.name).unwrap_or_default()
     }
 
-    /// Gives it another name.
+    /// Gives the guest another name.
     pub(super) fn rename(&mut self, name: &str) -> Result<(), HostError> {
         let name = CString::new(name).map_err(|_| HostError::new("rename", "NUL in a name"))?;
         let info = &mut self.config.c_info;
@@ -148,13 +106,13 @@ impl CrashConfig {
         }
     }
 
-    /// Gives it a uuid of its own.
+    /// Gives the guest a uuid that no other has.
     pub(super) fn new_uuid(&mut self) {
         // SAFETY: a uuid of our own copy.
         unsafe { sys::libxl_uuid_generate(&mut self.config.c_info.uuid) };
     }
 
-    /// All of it as libxl writes it: JSON.
+    /// The whole configuration as libxl writes it: JSON.
     pub(super) fn to_text(&self, ctx: LibxlContext) -> Result<CString, HostError> {
         let config = std::ptr::from_ref(&*self.config).cast_mut();
         // SAFETY: our own configuration, which libxl only reads.
@@ -186,18 +144,18 @@ impl CrashConfig {
         Ok(text)
     }
 
-    /// Copies of its disks.
+    /// Copies of the guest's disks.
     pub(super) fn disks_of(&self, ctx: LibxlContext) -> Vec<Disk> {
         let all = self.disks().iter();
         all.map(|disk| Disk::copy(ctx, disk)).collect()
     }
 
-    /// Copies of its interfaces.
+    /// Copies of the guest's interfaces.
     pub(super) fn nics_of(&self, ctx: LibxlContext) -> Vec<Nic> {
         self.nics().iter().map(|nic| Nic::copy(ctx, nic)).collect()
     }
 
-    /// Whether a second domain can have all of its interfaces at the same time.
+    /// Whether a second domain can have all of the guest's interfaces at the same time.
     pub(super) fn nics_can_be_twice(&self) -> bool {
         self.nics().iter().all(devices::can_be_twice)
     }
@@ -220,7 +178,7 @@ impl CrashConfig {
         self.config.b_info.max_memkb
     }
 
-    /// The same in pages.
+    /// The largest memory the guest can have, in pages.
     pub(super) fn full_pages(&self) -> u64 {
         self.max_kib() / KIB_PER_PAGE
     }
@@ -237,30 +195,11 @@ impl CrashConfig {
         text
     }
 
-    /// Where a PVH guest of this configuration has RAM.
-    pub(super) fn ram(&self) -> Vec<GfnRange> {
-        let bytes = self.max_kib().saturating_mul(1024);
-        let page = PAGE_SIZE as u64;
-        let low = bytes.min(PVH_LOW_RAM_END);
-        let mut ranges = vec![GfnRange::new(Gfn(0), Gfn(low / page))];
-        if bytes > low {
-            let high_end = FOUR_GIB.saturating_add(bytes - low);
-            ranges.push(GfnRange::new(Gfn(FOUR_GIB / page), Gfn(high_end / page)));
-        }
-        ranges
-    }
-
-    /// Bytes of the kernel and of the ramdisk that recovery boots from.
-    pub(super) fn boot_file_bytes(&self) -> (u64, u64) {
-        let size = |path| {
-            text_of(path)
-                .and_then(|path| std::fs::metadata(path).ok())
-                .map_or(0, |metadata| metadata.len())
-        };
-        (
-            size(self.config.b_info.kernel),
-            size(self.config.b_info.ramdisk),
-        )
+    /// Bytes of the ramdisk that recovery boots from.
+    pub(super) fn ramdisk_bytes(&self) -> u64 {
+        text_of(self.config.b_info.ramdisk)
+            .and_then(|path| std::fs::metadata(path).ok())
+            .map_or(0, |metadata| metadata.len())
     }
 
     fn nics(&self) -> &[sys::libxl_device_nic] {
@@ -283,10 +222,20 @@ impl CrashConfig {
         }
     }
 
+    /// Which kind the guest is of.
+    ///
+    /// # Errors
+    /// When guests of that kind cannot be dumped.
+    pub(super) fn kind(&self) -> Result<Kind, HostError> {
+        // SAFETY: a number goes in; a text that is never freed, or null, comes out.
+        let name = unsafe { sys::libxl_domain_type_to_string(self.config.c_info.type_) };
+        let kind = text_of(name).and_then(Kind::named);
+        kind.ok_or_else(|| HostError::new("libxl_domain_type", SUPPORTED))
+    }
+
     /// Says why the memory of this guest cannot be read by us.
     pub fn unreadable(&self) -> Option<String> {
-        let is_pvh = self.get().c_info.type_ == sys::LIBXL_DOMAIN_TYPE_PVH;
-        (!is_pvh).then(|| refusal::PVH_ONLY.into())
+        self.kind().err().map(|error| error.what)
     }
 
     /// Says why this guest cannot be recovered by us, before anything is touched:
@@ -300,29 +249,6 @@ impl CrashConfig {
         };
         look().unwrap_or_else(|error: HostError| Some(error.to_string()))
     }
-}
-
-/// A text that libxl allocated, as ours.
-fn take_text(text: *mut std::os::raw::c_char, call: &'static str) -> Result<CString, HostError> {
-    if text.is_null() {
-        return Err(HostError::new(call, "no text"));
-    }
-    // SAFETY: libxl's texts are terminated and allocated with malloc; freed once.
-    unsafe {
-        let owned = CStr::from_ptr(text).to_owned();
-        libc::free(text.cast());
-        Ok(owned)
-    }
-}
-
-/// A string of a configuration; none when it is not set or not UTF-8.
-pub(super) fn text_of<'a>(text: *const std::os::raw::c_char) -> Option<&'a str> {
-    if text.is_null() {
-        return None;
-    }
-    // SAFETY: libxl's strings are terminated, and live as long as the
-    // configuration, which every caller here holds.
-    unsafe { CStr::from_ptr(text) }.to_str().ok()
 }
 
 impl Drop for CrashConfig {

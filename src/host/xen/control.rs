@@ -37,7 +37,7 @@ impl Drop for Handle {
     }
 }
 
-/// The control interface, for any thread. A call waits for another thread's.
+/// The control interface, for any thread. Calls of several threads wait for each other.
 pub(super) struct Control(Mutex<Handle>);
 
 pub(super) fn failed(call: &'static str) -> HostError {
@@ -99,7 +99,7 @@ impl Control {
         self.physinfo().map(|info| info.free_pages)
     }
 
-    /// The same, less what domains have claimed.
+    /// Pages that no domain has and none has claimed.
     pub(super) fn unclaimed_pages(&self) -> Result<u64, HostError> {
         self.physinfo()
             .map(|info| info.free_pages.saturating_sub(info.outstanding_pages))
@@ -138,10 +138,8 @@ impl Control {
 
     /// Gives single frames back; returns how many from the start were taken.
     ///
-    /// Extents of a higher order would gain nothing: Xen takes them apart page by page
-    /// all the same, cannot be interrupted meanwhile, and of one that it refuses half
-    /// way it does not say which half (4.17, `xen/common/memory.c`,
-    /// `decrease_reservation`).
+    /// Extents of a higher order would gain nothing
+    /// (`relied_on::extents_are_taken_apart`).
     pub(super) fn decrease_reservation(&self, domid: u32, frames: &[Gfn]) -> usize {
         let handle = self.handle();
         let mut extents: Vec<xc::xen_pfn_t> = frames.iter().map(|gfn| gfn.0).collect();
@@ -166,9 +164,9 @@ impl Control {
         answer(rc, "xc_domain_claim_pages")
     }
 
-    /// Reads a state of the domain's first processor that every domain of our kind
-    /// has. Xen refuses it from the moment on when it begins to destroy the domain.
-    pub(super) fn check_not_dying(&self, domid: u32) -> Result<(), HostError> {
+    /// Has Xen save a state of the domain's first processor, which every domain with
+    /// hardware virtualisation has.
+    pub(super) fn save_mtrr(&self, domid: u32) -> Result<(), HostError> {
         /// `DECLARE_HVM_SAVE_TYPE(MTRR, ...)`, public/arch-x86/hvm/save.h.
         const MTRR: u16 = 14;
         let handle = self.handle();
@@ -187,7 +185,7 @@ impl Control {
         answer(rc, "xc_domain_hvm_getcontext_partial")
     }
 
-    /// The frame through which the domain talks to xenstore: none of its RAM.
+    /// The frame through which the domain talks to xenstore.
     pub(super) fn store_frame(&self, domid: u32) -> Result<Gfn, HostError> {
         let handle = self.handle();
         let mut frame = 0;
@@ -198,7 +196,8 @@ impl Control {
         answer(rc, "xc_hvm_param_get").map(|()| Gfn(frame))
     }
 
-    pub(super) fn backing(&self, domid: u32) -> Result<Backing, HostError> {
+    /// How a domain with populate-on-demand stands.
+    pub(super) fn pod_target(&self, domid: u32) -> Result<Backing, HostError> {
         let handle = self.handle();
         let mut backing = Backing::default();
         // SAFETY: three out pointers to integers of ours.
@@ -207,14 +206,15 @@ impl Control {
                 handle.raw(),
                 domid,
                 &mut backing.total,
-                &mut backing.cache,
-                &mut backing.outstanding,
+                &mut backing.spare,
+                &mut backing.unbacked,
             )
         };
         answer(rc, "xc_domain_get_pod_target").map(|()| backing)
     }
 
-    pub(super) fn set_backing(&self, domid: u32, pages: u64) -> Result<Backing, HostError> {
+    /// Fills a domain's populate-on-demand cache until it has `pages` in all.
+    pub(super) fn set_pod_target(&self, domid: u32, pages: u64) -> Result<Backing, HostError> {
         let handle = self.handle();
         let mut backing = Backing::default();
         // SAFETY: three out pointers to integers of ours.
@@ -224,8 +224,8 @@ impl Control {
                 domid,
                 pages,
                 &mut backing.total,
-                &mut backing.cache,
-                &mut backing.outstanding,
+                &mut backing.spare,
+                &mut backing.unbacked,
             )
         };
         answer(rc, "xc_domain_set_pod_target").map(|()| backing)

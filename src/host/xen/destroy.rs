@@ -2,10 +2,9 @@
 //! Destroying a domain through libxl, which may hang.
 //!
 //! libxl forks a child that asks the hypervisor to kill the domain. Before that
-//! the child takes locks that it has copies of: those of the xenstore handle
-//! (`xs_daemon_destroy_postfork`, Xen 4.17 `tools/libs/store/xs.c`) and that of
-//! libxencall's buffers. When a thread of the parent held one at the fork, the
-//! child waits for ever, and so does the caller. Threads of ours hold none of them
+//! the child takes locks that it has copies of (`relied_on::children_take_locks`).
+//! When a thread of the parent held one at the fork, the child waits for ever, and so
+//! does the caller. Threads of ours hold none of them
 //! (see `control`), but those of libxl and xl may. Such a child is ended, libxl
 //! then reports a failure, and the next try succeeds.
 #![allow(unsafe_code)]
@@ -13,8 +12,8 @@
 use std::sync::mpsc::{channel, RecvTimeoutError};
 use std::time::Duration;
 
-use super::config::{libxl_answer, LibxlContext};
-use super::{no_thread, sys};
+use super::libxl::{libxl_answer, no_thread, LibxlContext};
+use super::sys;
 use crate::error::panic_text;
 use crate::host::HostError;
 use crate::os::fd::read_text;

@@ -3,11 +3,9 @@
 //! several can be under way at once.
 #![allow(unsafe_code)]
 
-use std::fs;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-use super::config::{libxl_answer, text_of, LibxlContext};
+use super::libxl::{libxl_answer, text_of, LibxlContext};
 use super::sys;
 use crate::host::HostError;
 
@@ -33,7 +31,7 @@ impl Disk {
         Self(copy)
     }
 
-    /// All that a domain has, whoever gave them to it.
+    /// All disks that a domain has, whoever gave them to it.
     pub(super) fn all_of(ctx: LibxlContext, domid: u32) -> Vec<Self> {
         let mut count = 0;
         // SAFETY: libxl returns `count` disks that we own until they are freed.
@@ -49,12 +47,27 @@ impl Disk {
         }
     }
 
-    /// What the guest calls it: `xvda`.
+    /// What the guest calls the disk: `xvda`.
     pub(super) fn name(&self) -> &str {
         text_of(self.0.vdev).unwrap_or_default()
     }
 
-    /// Its number in xenstore.
+    /// What is served: a device or a file.
+    pub(super) fn path(&self) -> Option<&str> {
+        text_of(self.0.pdev_path)
+    }
+
+    /// Whether the guest may write to the disk.
+    pub(super) fn is_writable(&self) -> bool {
+        self.0.readwrite != 0
+    }
+
+    /// Whether the disk has a hotplug script of the operator's.
+    pub(super) fn has_script(&self) -> bool {
+        !self.0.script.is_null()
+    }
+
+    /// The disk's number in xenstore.
     pub(super) fn number(&self, ctx: LibxlContext, domid: u32) -> Result<i32, HostError> {
         let mut info = sys::libxl_diskinfo::default();
         // SAFETY: initialised by libxl, filled by libxl, disposed of here.
@@ -68,7 +81,7 @@ impl Disk {
         libxl_answer("libxl_device_disk_getinfo", rc).map(|()| number)
     }
 
-    /// Gives it to a domain.
+    /// Gives the disk to a domain.
     pub(super) fn add(&mut self, ctx: LibxlContext, domid: u32) -> Result<(), HostError> {
         // SAFETY: our own copy; null `ao_how` makes it synchronous.
         let rc =
@@ -76,31 +89,13 @@ impl Disk {
         libxl_answer("libxl_device_disk_add", rc)
     }
 
-    /// Takes it from a domain by force.
+    /// Takes the disk from a domain by force.
     pub(super) fn destroy(&mut self, ctx: LibxlContext, domid: u32) -> Result<(), HostError> {
         // SAFETY: as in `add`.
         let rc = unsafe {
             sys::libxl_device_disk_destroy(ctx.raw(), domid, &mut *self.0, std::ptr::null())
         };
         libxl_answer("libxl_device_disk_destroy", rc)
-    }
-
-    /// The block device that is the domain's alone, path and numbers as the hotplug
-    /// script writes them into xenstore (hexadecimal `MAJOR:MINOR`). None where
-    /// there is more to do, which has to be waited for: a file gets a loop device, a
-    /// disk that is only read may have several readers, and a script of the
-    /// operator's does what it does.
-    pub(super) fn block_device(&self) -> Option<(String, String)> {
-        if !self.0.script.is_null() || self.0.readwrite == 0 {
-            return None;
-        }
-        let path = fs::canonicalize(text_of(self.0.pdev_path)?).ok()?;
-        let of = fs::metadata(&path).ok()?;
-        if !of.file_type().is_block_device() {
-            return None;
-        }
-        let (major, minor) = (libc::major(of.rdev()), libc::minor(of.rdev()));
-        Some((path.to_str()?.into(), format!("{major:x}:{minor:x}")))
     }
 }
 
@@ -128,7 +123,7 @@ impl Nic {
         Self(copy)
     }
 
-    /// All that a domain has, whoever gave them to it.
+    /// All interfaces that a domain has, whoever gave them to it.
     pub(super) fn all_of(ctx: LibxlContext, domid: u32) -> Vec<Self> {
         let mut count = 0;
         // SAFETY: as for disks.
@@ -144,12 +139,12 @@ impl Nic {
         }
     }
 
-    /// Its number in xenstore.
+    /// The interface's number in xenstore.
     pub(super) fn number(&self) -> i32 {
         self.0.devid
     }
 
-    /// Gives it to a domain.
+    /// Gives the interface to a domain.
     pub(super) fn add(&mut self, ctx: LibxlContext, domid: u32) -> Result<(), HostError> {
         // SAFETY: as for disks.
         let rc =
@@ -157,7 +152,7 @@ impl Nic {
         libxl_answer("libxl_device_nic_add", rc)
     }
 
-    /// Takes it from a domain by force.
+    /// Takes the interface from a domain by force.
     pub(super) fn destroy(&mut self, ctx: LibxlContext, domid: u32) -> Result<(), HostError> {
         // SAFETY: as for disks.
         let rc = unsafe {

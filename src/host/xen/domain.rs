@@ -11,7 +11,8 @@ use super::claim::{claim_above_total, Claimed};
 use super::config::CrashConfig;
 use super::control::{failed, Control};
 use super::handles::{closed, opened};
-use super::{registers, sys};
+use super::kind::Kind;
+use super::sys;
 use crate::addr::{Gfn, GfnRange, PAGE_SIZE};
 use crate::host::{Access, CrashedDomain, HostError, Mapping, Pausable, VcpuState};
 
@@ -36,6 +37,7 @@ impl Drop for ForeignMemory {
 /// A domain as the hypervisor shows it.
 pub struct XenDomain {
     domid: u32,
+    kind: Kind,
     ram: Vec<GfnRange>,
     control: Control,
     foreign: Arc<ForeignMemory>,
@@ -54,35 +56,25 @@ impl XenDomain {
                 format!("domain {domid} has not shut down"),
             ));
         }
-        let backing = control.backing(domid)?;
-        let missing = backing.missing();
-        if missing > 0 && missing <= control.free_pages()? {
-            control.set_backing(domid, backing.total.saturating_add(missing))?;
-        }
+        config.kind()?.make_whole(&control, domid)?;
         Self::open(domid, config)
     }
 
     /// Opens handles of our own on a domain that may be running.
     ///
-    /// One whose populate-on-demand entries are not all covered is refused: Xen
-    /// backs an entry that is mapped, and crashes the domain when it cannot
-    /// (Xen 4.17, `xen/arch/x86/mm/p2m-pod.c`, `p2m_pod_demand_populate`).
+    /// A domain whose frames cannot be mapped without harm is refused.
     pub fn open(domid: u32, config: &CrashConfig) -> Result<Self, HostError> {
         let control = Control::open()?;
         control.domain_info(domid)?;
-        let missing = control.backing(domid)?.missing();
-        if missing > 0 {
-            return Err(HostError::new(
-                "xc_domain_get_pod_target",
-                format!("domain {domid} still lacks memory for {missing} of its pages"),
-            ));
-        }
+        let kind = config.kind()?;
+        kind.check_mappable(&control, domid)?;
         // SAFETY: a null logger is allowed (xenforeignmemory.h).
         let open = || unsafe { sys::xenforeignmemory_open(std::ptr::null_mut(), 0) };
         let foreign = opened("xenforeignmemory_open", open)?;
         Ok(Self {
             domid,
-            ram: config.ram(),
+            kind,
+            ram: kind.ram(config.max_kib()),
             control,
             foreign: Arc::new(ForeignMemory(foreign)),
         })
@@ -95,7 +87,7 @@ impl CrashedDomain for XenDomain {
     }
 
     fn vcpus(&self) -> Result<Vec<VcpuState>, HostError> {
-        registers::read_all(&self.control, self.domid)
+        self.kind.vcpus(&self.control, self.domid)
     }
 
     fn map(&self, frames: GfnRange, access: Access) -> Result<Box<dyn Mapping>, HostError> {
@@ -149,7 +141,7 @@ impl CrashedDomain for XenDomain {
     fn check(&self) -> Result<(), HostError> {
         // The clearer answer when there is no domain.
         self.control.domain_info(self.domid)?;
-        let refused = self.control.check_not_dying(self.domid);
+        let refused = self.kind.check_not_dying(&self.control, self.domid);
         refused.map_err(|error| HostError {
             what: format!("domain {} is being destroyed", self.domid),
             ..error
@@ -169,7 +161,7 @@ impl Claimed for XenDomain {
 
     /// A page that we never release.
     fn pin(&self) -> Result<Self::Pin, HostError> {
-        let frame = self.control.store_frame(self.domid)?;
+        let frame = self.kind.kept_frame(&self.control, self.domid)?;
         let page = self.map(
             GfnRange::new(frame, Gfn(frame.0.saturating_add(1))),
             Access::Read,
@@ -187,15 +179,17 @@ impl Claimed for XenDomain {
         self.control.set_claim(self.domid, pages)
     }
 
-    /// When in doubt it is: memory that is not claimed is only not protected.
+    /// In doubt the domain is dying: memory that is not claimed is only not protected.
     fn is_dying(&self) -> bool {
-        self.control.check_not_dying(self.domid).is_err()
+        self.kind
+            .check_not_dying(&self.control, self.domid)
+            .is_err()
     }
 }
 
 /// Why frames that a domain may have could not be mapped, from the errors of each:
 /// that there is no such frame (EINVAL), or that it is paged out (ENOENT), is no
-/// failure (Linux 6.1, `drivers/xen/privcmd.c`, `mmap_batch_fn`).
+/// failure (`relied_on::mapping_errors`).
 fn failure(errors: &[libc::c_int]) -> Option<HostError> {
     let failed = |error: &&libc::c_int| !matches!(-**error, 0 | libc::EINVAL | libc::ENOENT);
     let first = -*errors.iter().find(failed)?;
@@ -208,8 +202,8 @@ fn failure(errors: &[libc::c_int]) -> Option<HostError> {
     })
 }
 
-/// Xen counts: an administrator's pause outlasts ours, and ours theirs (4.17,
-/// `domain_pause_by_systemcontroller`).
+/// An administrator's pause outlasts ours, and ours theirs
+/// (`relied_on::pauses_are_counted`).
 impl Pausable for XenDomain {
     fn pause(&self) -> Result<(), HostError> {
         self.control.pause(self.domid)

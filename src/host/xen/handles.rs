@@ -2,8 +2,7 @@
 //! Opening and closing handles of Xen's libraries.
 //!
 //! libxentoolcore keeps a list of all the handles of a process, under one lock. A
-//! child that libxl forks takes that lock, too, when it lets go of libxl's connection
-//! to xenstore (Xen 4.17, `tools/libs/store/xs.c`, `xs_daemon_destroy_postfork`). One
+//! child that libxl forks takes that lock, too (`relied_on::children_take_locks`). One
 //! forked while a thread of ours was in that list would wait for ever, and its hotplug
 //! script would never start.
 

@@ -2,8 +2,7 @@
 //! The locks of Xen's hotplug scripts.
 //!
 //! A lock is a file that its holder has locked with flock(2) and that is still the
-//! one of its name; its holder removes it to let go (Xen 4.17,
-//! `tools/hotplug/Linux/locking.sh`, which proves that).
+//! one of its name; its holder removes it to let go (`relied_on::hotplug_locks`).
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -13,7 +12,7 @@ use std::path::{Path, PathBuf};
 use crate::host::HostError;
 use crate::os::{fd, file};
 
-/// `XEN_RUN_DIR` of the scripts.
+/// `LOCK_BASEDIR` of the scripts.
 const DIRECTORY: &str = "/var/run/xen-hotplug";
 
 /// A lock that is held; dropping it lets go.

@@ -7,22 +7,24 @@ use std::time::Duration;
 
 use xenctrl_sys as xc;
 
-use super::config::KIB_PER_PAGE;
+use super::config::CrashConfig;
 use super::control::Control;
+use super::kind::Kind;
+use super::libxl::KIB_PER_PAGE;
 use crate::host::disk_statistics::DiskStatistics;
 use crate::host::{Backing, HostError, RecoveryDomain};
 use crate::pacing::sample::DiskTotals;
 
-/// What libxl adds to a domain's limit (`LIBXL_MAXMEM_CONSTANT`, Xen 4.17
-/// `tools/libs/light/libxl_internal.h`), in KiB.
+/// What libxl adds to a domain's limit (`relied_on::limit_slack`), in KiB.
 const LIMIT_SLACK_KIB: u64 = 1024;
-/// The same in pages: special pages count as the domain's, and Xen never backs
-/// more than the guest has addresses for.
+/// [`LIMIT_SLACK_KIB`] in pages: special pages count as the domain's, and Xen never
+/// backs more than the guest has addresses for.
 const LIMIT_SLACK_PAGES: u64 = LIMIT_SLACK_KIB / KIB_PER_PAGE;
 
 /// A recovery domain, built and thinly backed.
 pub(super) struct XenRecovery {
     domid: u32,
+    kind: Kind,
     most_pages: u64,
     control: Control,
     disks: Mutex<DiskStatistics>,
@@ -32,13 +34,14 @@ pub(super) struct XenRecovery {
 }
 
 impl XenRecovery {
-    /// Takes charge of a domain that was just created. Its limit is raised to
+    /// Takes charge of a domain that was just created. The domain's limit is raised to
     /// the full memory at once; what backs it follows page by page.
-    pub(super) fn new(domid: u32, full_pages: u64) -> Result<Self, HostError> {
-        let control = Control::open()?;
+    pub(super) fn new(domid: u32, config: &CrashConfig) -> Result<Self, HostError> {
+        let (control, full_pages) = (Control::open()?, config.full_pages());
         control.set_max_memory(domid, full_pages * KIB_PER_PAGE + LIMIT_SLACK_KIB)?;
         Ok(Self {
             domid,
+            kind: config.kind()?,
             most_pages: full_pages + LIMIT_SLACK_PAGES,
             control,
             disks: Mutex::new(DiskStatistics::new(Path::new("/sys"), domid)),
@@ -64,16 +67,16 @@ impl RecoveryDomain for XenRecovery {
     }
 
     fn backing(&self) -> Result<Backing, HostError> {
-        self.control.backing(self.domid)
+        self.kind.backing(&self.control, self.domid)
     }
 
     fn grow(&self, pages: u64) -> Result<Backing, HostError> {
-        let now = self.control.backing(self.domid)?;
+        let now = self.kind.backing(&self.control, self.domid)?;
         let target = now.total.saturating_add(pages).min(self.most_pages);
         if target <= now.total {
             return Ok(now);
         }
-        self.growing.set_backing(self.domid, target)
+        self.kind.set_backing(&self.growing, self.domid, target)
     }
 
     fn pause(&self) -> Result<(), HostError> {
@@ -90,9 +93,9 @@ impl RecoveryDomain for XenRecovery {
     }
 }
 
-/// From a domain's `XEN_DOMINF_*` flags. Xen reports "dying" only at the very
-/// end (4.17, `xen/common/domctl.c`, `getdomaininfo`), "shut down" from the
-/// start. A suspended domain comes back, or leaves for a save file.
+/// Whether a domain has ended, from its `XEN_DOMINF_*` flags. Xen reports "dying" only
+/// at the very end (`relied_on::dying_shows_late`), "shut down" from the start. A
+/// suspended domain comes back, or leaves for a save file.
 fn has_ended(flags: u32) -> bool {
     let reason = flags >> xc::XEN_DOMINF_shutdownshift & xc::XEN_DOMINF_shutdownmask;
     let shut_down = flags & xc::XEN_DOMINF_shutdown != 0;

@@ -7,12 +7,14 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::background::Background;
-use super::config::{libxl_answer, text_of, CrashConfig, LibxlContext, INVALID_DOMID};
+use super::config::CrashConfig;
 use super::control::Control;
+use super::kind::Kind;
+use super::libxl::{libxl_answer, text_of, LibxlContext, INVALID_DOMID};
+use super::look::{look_until, Patience};
 use super::recovery::XenRecovery;
 use super::store::Store;
 use super::{attach, build, destroy, sys};
@@ -20,12 +22,14 @@ use crate::host::{BuiltStandby, HostError, RecoveryDomain, StandbyHost};
 use crate::pacing::guard::LOW_PAGES;
 
 /// How long a standby may take to boot until it waits for its disk.
-const BOOT_DEADLINE: Duration = Duration::from_secs(120);
-/// Whether it waits is judged by its use of a processor over this long.
+const PATIENCE: Patience = Patience {
+    most: Duration::from_secs(120),
+    between: Duration::from_millis(10),
+};
+/// Whether a standby waits is judged by its use of a processor over this long.
 const SPAN: Duration = Duration::from_secs(1);
 /// A guest that looks for its disk now and then uses less than one part in so many.
 const IDLE_PART: u32 = 3;
-const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Whose data a domain's configuration is, among what libxl stores for a domain.
 const CONFIG_USERID: &CStr = c"libxl-json";
@@ -108,19 +112,18 @@ impl XenStandbyHost {
         destroy(self.ctx, &self.store, domid)
     }
 
-    /// Lets it run until it waits for its disk.
-    fn boot(&self, domid: u32, stop: &dyn Fn() -> bool) -> Result<(), HostError> {
+    /// Lets a standby run until it waits for its disk.
+    fn boot(&self, domid: u32, kind: Kind, stop: &dyn Fn() -> bool) -> Result<(), HostError> {
         // SAFETY: null `ao_how` makes it synchronous.
         let rc = unsafe { sys::libxl_domain_unpause(self.ctx.raw(), domid, std::ptr::null()) };
         libxl_answer("libxl_domain_unpause", rc)?;
-        self.wait_idle(domid, stop)?;
+        self.wait_idle(domid, kind, stop)?;
         self.control.pause(domid)
     }
 
-    fn wait_idle(&self, domid: u32, stop: &dyn Fn() -> bool) -> Result<(), HostError> {
-        let began = Instant::now();
-        let mut span = (began, Duration::ZERO);
-        while began.elapsed() < BOOT_DEADLINE {
+    fn wait_idle(&self, domid: u32, kind: Kind, stop: &dyn Fn() -> bool) -> Result<(), HostError> {
+        let mut span = (Instant::now(), Duration::ZERO);
+        let waits = look_until(PATIENCE, || {
             if stop() {
                 return Err(refused("not wanted any more"));
             }
@@ -128,29 +131,30 @@ impl XenStandbyHost {
             if info.flags & xenctrl_sys::XEN_DOMINF_shutdown != 0 {
                 return Err(refused("the guest ended instead of waiting for its disk"));
             }
-            // Xen ends a guest that touches more than it has. One so near to that
-            // goes on at the crash, when there is memory for it.
-            if self.control.backing(domid)?.cache < LOW_PAGES {
-                return Ok(());
+            // A guest that touches more than it has is ended. One so near to that goes
+            // on at the crash, when there is memory for it.
+            if kind.backing(&self.control, domid)?.spare < LOW_PAGES {
+                return Ok(Some(()));
             }
             let used = Duration::from_nanos(info.cpu_time);
-            if span.0.elapsed() >= SPAN {
-                if used.saturating_sub(span.1) * IDLE_PART < span.0.elapsed() {
-                    return Ok(());
-                }
-                span = (Instant::now(), used);
+            if span.0.elapsed() < SPAN {
+                return Ok(None);
             }
-            thread::sleep(LOOK_AGAIN);
-        }
-        Err(refused(format!(
-            "the guest still kept a processor busy after {} s",
-            BOOT_DEADLINE.as_secs()
-        )))
+            let is_idle = used.saturating_sub(span.1) * IDLE_PART < span.0.elapsed();
+            span = (Instant::now(), used);
+            Ok(is_idle.then_some(()))
+        })?;
+        waits.ok_or_else(|| {
+            refused(format!(
+                "the guest still kept a processor busy after {} s",
+                PATIENCE.most.as_secs()
+            ))
+        })
     }
 
-    /// Builds one and, on request, boots it. Stopped for good, it gets what
-    /// interfaces it may have already: none that it could send through. What fails
-    /// is for the caller to remove.
+    /// Makes a standby of a domain that was just built and, on request, boots it. When
+    /// the standby is stopped for good it gets what interfaces it may have already:
+    /// none that it could send through. What fails is for the caller to remove.
     fn finish(
         &self,
         domid: u32,
@@ -159,9 +163,10 @@ impl XenStandbyHost {
         stop: &dyn Fn() -> bool,
     ) -> Result<(), HostError> {
         self.store.write(&mark(domid), &config.uuid_text())?;
-        build::tell_full_target(&self.store, domid, config)?;
+        let kind = config.kind()?;
+        kind.tell_target(&self.store, domid, config.max_kib())?;
         if boot {
-            self.boot(domid, stop)?;
+            self.boot(domid, kind, stop)?;
         }
         match config.nics_can_be_twice() {
             true => attach::attach_nics(self.ctx, config.nics_of(self.ctx), domid),
@@ -178,7 +183,7 @@ impl StandbyHost for XenStandbyHost {
         self.check(&config)?;
         let recipe = recipe(self.ctx, &config)?;
         let before = self.control.free_pages()?;
-        let mut thin = build::thin_config(self.ctx, &config);
+        let mut thin = build::thin_config(self.ctx, &config)?;
         thin.remove_devices();
         thin.rename(&name)?;
         thin.new_uuid();
@@ -233,7 +238,7 @@ pub(super) fn destroy(ctx: LibxlContext, store: &Store, domid: u32) -> Result<()
 
 /// Makes a standby the successor of the domain `crashed`, which `config` describes
 /// and which has lost its disks before. `identity` is what came of
-/// [`take_identity`]. What comes back beside it goes on in the background.
+/// [`take_identity`]. What comes back beside the successor goes on in the background.
 pub(super) fn adopt(
     ctx: LibxlContext,
     store: &Store,
@@ -245,7 +250,7 @@ pub(super) fn adopt(
     let adopted = identity
         .and_then(|()| attach::attach(ctx, store, config, (domid, crashed), with_nics))
         .and_then(|calls| store.remove(&mark(domid)).map(|()| calls))
-        .and_then(|calls| Ok((XenRecovery::new(domid, config.full_pages())?, calls)));
+        .and_then(|calls| Ok((XenRecovery::new(domid, config)?, calls)));
     match adopted {
         Ok((recovery, calls)) => Ok((Arc::new(recovery), calls)),
         Err(error) => {
@@ -256,8 +261,8 @@ pub(super) fn adopt(
     }
 }
 
-/// The standby gets the crashed domain's name and uuid, in the hypervisor, in
-/// xenstore and in what libxl keeps of it. The crashed domain has lost them before.
+/// Gives a standby the crashed domain's name and uuid, in the hypervisor, in xenstore
+/// and in what libxl keeps of the standby. The crashed domain has lost them before.
 pub(super) fn take_identity(
     ctx: LibxlContext,
     store: &Store,

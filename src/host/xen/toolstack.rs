@@ -5,20 +5,24 @@
 use std::ffi::CString;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::background::Background;
-use super::config::{libxl_answer, CrashConfig, LibxlContext, KIB_PER_PAGE};
+use super::config::CrashConfig;
 use super::control::Control;
+use super::libxl::{joined, libxl_answer, no_thread, LibxlContext, KIB_PER_PAGE};
+use super::look::{look_until, Patience};
 use super::recovery::XenRecovery;
 use super::store::Store;
-use super::{attach, build, destroy, detach, joined, no_thread, standby, sys};
+use super::{attach, build, destroy, detach, standby, sys};
 use crate::host::{BuiltStandby, HostError, RecoveryDomain, Requirement, Toolstack};
 use crate::os::thread::{start_in, Signals};
 
 /// How long memory of a destroyed domain may take to come back.
-const SETTLE_DEADLINE: Duration = Duration::from_secs(3);
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+const SETTLING: Patience = Patience {
+    most: Duration::from_secs(3),
+    between: Duration::from_millis(20),
+};
 /// Pages of Xen's that a guest takes once its drivers connect (grant table,
 /// event channels). Six were measured for one disk and one interface.
 const LATER_PAGES: u64 = 16;
@@ -36,7 +40,7 @@ pub struct XenToolstack {
     has_interfaces: bool,
     /// Devices of the crashed domain: what is left to do when they have gone.
     leaving: Background,
-    /// Devices of the recovery domain: the same when they can be used.
+    /// Devices of the recovery domain: what is left to do when they can be used.
     coming: Background,
     /// Free pages before anything was changed: other domains' business, of which
     /// nothing is taken.
@@ -102,27 +106,23 @@ impl XenToolstack {
     ///
     /// A few pages never come back, because Xen's own tables for dom0 grew while
     /// both domains lived, and the recovery domain's drivers may still want some.
-    /// They are taken from its paging pool, which libxl makes several times as
-    /// large as a guest on nested paging can use (Xen 4.17,
-    /// `libxl_get_required_shadow_memory`).
+    /// These pages are taken from what the recovery domain has beside its RAM.
     fn back_wholly(&self, recovery: &dyn RecoveryDomain) -> Result<(), HostError> {
-        let deadline = Instant::now() + SETTLE_DEADLINE;
-        loop {
-            let missing = recovery.backing()?.missing();
+        let kind = self.config.kind()?;
+        let (mut missing, mut short) = (0, 0);
+        look_until(SETTLING, || {
+            missing = recovery.backing()?.missing();
             let spare = self.control.free_pages()?.saturating_sub(self.free_before);
-            let wanted = missing + LATER_PAGES;
-            if spare < wanted && Instant::now() < deadline {
-                thread::sleep(LOOK_AGAIN);
-                continue;
-            }
-            let shrunk = match wanted.saturating_sub(spare) {
-                0 => Ok(()),
-                short => self.control.shrink_paging_pool(recovery.domid(), short),
-            };
-            // Whatever became of the pool: a guest must be wholly backed.
-            recovery.grow(missing)?;
-            return shrunk;
-        }
+            short = (missing + LATER_PAGES).saturating_sub(spare);
+            Ok((short == 0).then_some(()))
+        })?;
+        let taken = match short {
+            0 => Ok(()),
+            short => kind.take_surplus(&self.control, recovery.domid(), short),
+        };
+        // Whatever became of that: a guest must be wholly backed.
+        recovery.grow(missing)?;
+        taken
     }
 }
 
@@ -153,7 +153,7 @@ impl Toolstack for XenToolstack {
         Ok(())
     }
 
-    fn detach_rest(&mut self) -> Result<(), HostError> {
+    fn detach_interfaces(&mut self) -> Result<(), HostError> {
         if std::mem::take(&mut self.has_interfaces) {
             let gone = detach::detach_nics(self.ctx, self.crashed, &self.config)?;
             self.leaving.append(gone);
@@ -164,13 +164,13 @@ impl Toolstack for XenToolstack {
     fn requirement(&mut self) -> Result<Requirement, HostError> {
         Ok(Requirement {
             free_pages: build::pages_needed(self.ctx, &self.config)?,
-            backed_pages: build::thin_kib(&self.config) / KIB_PER_PAGE,
+            backed_pages: build::first_kib(&self.config)? / KIB_PER_PAGE,
             full_pages: self.config.full_pages(),
         })
     }
 
     fn create(&mut self) -> Result<Arc<dyn RecoveryDomain>, HostError> {
-        let mut thin = build::thin_config(self.ctx, &self.config);
+        let mut thin = build::thin_config(self.ctx, &self.config)?;
         let has_devices = self.config.boots_from_disk();
         if has_devices {
             // Its hotplug scripts come after those of the crashed domain.
@@ -178,8 +178,9 @@ impl Toolstack for XenToolstack {
         } else {
             thin.remove_devices();
         }
+        let kind = self.config.kind()?;
         let domid = build::create(self.ctx, &mut thin)?;
-        build::tell_full_target(&self.store, domid, &self.config)
+        kind.tell_target(&self.store, domid, self.config.max_kib())
             .and_then(|()| match has_devices {
                 true => Ok(Background::default()),
                 false => {
@@ -188,7 +189,7 @@ impl Toolstack for XenToolstack {
                 }
             })
             .map(|calls| self.coming = calls)
-            .and_then(|()| XenRecovery::new(domid, self.config.full_pages()))
+            .and_then(|()| XenRecovery::new(domid, &self.config))
             .map(|recovery| Arc::new(recovery) as Arc<dyn RecoveryDomain>)
             .inspect_err(|_| {
                 // Best effort: the reason for failing is the one to report.

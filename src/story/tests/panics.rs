@@ -76,9 +76,9 @@ impl Mapping for BrokenMapping {
         self.broken.enter("read");
         self.mapping.read(index, offset, into)
     }
-    fn rest(&self) {
-        self.broken.enter("rest");
-        self.mapping.rest();
+    fn forget(&self) {
+        self.broken.enter("forget");
+        self.mapping.forget();
     }
     fn scrub(&self, index: usize) {
         self.broken.enter("scrub");
@@ -91,10 +91,10 @@ impl Toolstack for Broken {
         self.enter("detach");
         self.host.detach(standby)
     }
-    fn detach_rest(&mut self) -> Result<(), HostError> {
+    fn detach_interfaces(&mut self) -> Result<(), HostError> {
         // Too late for the interfaces to stay: that is another fault.
-        let gone = self.host.detach_rest();
-        self.enter("detach_rest");
+        let gone = self.host.detach_interfaces();
+        self.enter("detach_interfaces");
         gone
     }
     fn requirement(&mut self) -> Result<Requirement, HostError> {
@@ -252,7 +252,7 @@ fn recover_with(method: &'static str, faults: Faults, with_standby: bool, right:
 fn a_toolstack_that_panics_ends_the_recovery_as_if_it_had_refused() {
     for (method, right) in [
         ("detach", DUMP_ONLY),
-        ("detach_rest", BOTH),
+        ("detach_interfaces", BOTH),
         ("requirement", NOTHING),
         ("create", DUMP),
         ("start", DUMP),
@@ -262,7 +262,7 @@ fn a_toolstack_that_panics_ends_the_recovery_as_if_it_had_refused() {
     ] {
         recover_with(method, Faults::default(), false, right);
     }
-    for method in ["recipe", "adopt", "detach_rest"] {
+    for method in ["recipe", "adopt", "detach_interfaces"] {
         recover_with(method, Faults::default(), true, BOTH);
     }
     let kept = Faults {
@@ -309,7 +309,7 @@ fn a_crashed_domain_that_panics_costs_what_it_was_asked_for() {
         ("is_present", nothing_back),
         ("len", DUMP_ONLY),
         ("read", no_dump),
-        ("rest", BOTH),
+        ("forget", BOTH),
         ("scrub", DUMP_ONLY),
     ] {
         recover_with(method, Faults::default(), false, right);
@@ -358,7 +358,7 @@ fn a_dump_of_a_running_domain_ends_whatever_panics() {
         ("map", false),
         ("is_present", false),
         ("read", false),
-        ("rest", true),
+        ("forget", true),
         ("len", true),
     ] {
         let directory = tempfile::tempdir().unwrap();

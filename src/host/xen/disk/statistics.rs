@@ -1,13 +1,9 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //! What a domain asks of its disks, as dom0's kernel counts it.
 //!
-//! blkback counts the requests of each virtual disk and names the block device
-//! below it (`statistics/` and `physical_device` in
-//! `/sys/bus/xen-backend/devices/vbd-D-N`, Linux 6.1
-//! `drivers/block/xen-blkback/xenbus.c`). How long requests take, the device
-//! below knows (`/sys/dev/block/M:N/stat`, Linux 6.1
-//! `Documentation/block/stat.rst`). That is the domain's own, because dom0 mounts
-//! no disk that a guest has.
+//! blkback counts the requests of each virtual disk, and the block device below it
+//! knows how long they take (`relied_on::blkback_counts`). That device is the domain's
+//! own, because dom0 mounts no disk that a guest has.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -108,7 +104,7 @@ fn sent(statistics: &Path) -> Option<u64> {
         .try_fold(0, |sum: u64, count| Some(sum.saturating_add(count?)))
 }
 
-/// A block device's `stat`: reads, merged, sectors, ms; the same of writes;
+/// A block device's `stat`: reads, merged, sectors, ms; these four of writes;
 /// requests in flight, ms with any in flight, ms of all added up; discards and
 /// flushes follow.
 fn parse(stat: &str) -> Option<DiskTotals> {

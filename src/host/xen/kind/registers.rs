@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-//! Registers of a crashed domain's virtual processors.
+//! Registers of virtual processors, as Xen tells those of a guest on hardware
+//! virtualisation.
 #![allow(unsafe_code)]
 
 use xenctrl_sys as xc;
 
-use super::control::Control;
+use super::super::control::Control;
 use crate::host::{HostError, VcpuState};
 use crate::limits::bounded::MOST_VCPUS;
 
@@ -23,7 +24,7 @@ pub(super) fn read_all(control: &Control, domid: u32) -> Result<Vec<VcpuState>, 
     Ok(states)
 }
 
-/// One processor; none when it was never brought up.
+/// Registers of one processor; none when the processor was never brought up.
 fn read(control: &Control, domid: u32, vcpu: u32) -> Option<VcpuState> {
     let any = control.vcpu_context(domid, vcpu)?;
     // SAFETY: the library is built for x86-64 only, where the native context `c`

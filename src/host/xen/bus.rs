@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//! Devices that dom0's kernel serves to domains, as sysfs shows them.
+
+use std::path::{Path, PathBuf};
+
+/// Where sysfs shows the backend of a device: `KIND-DOMID-DEVID` on the bus of
+/// backends.
+pub(super) fn device(label: &str) -> PathBuf {
+    Path::new("/sys/bus/xen-backend/devices").join(label)
+}
+
+/// What shows of a device that is being taken from a domain, noted before.
+pub(super) struct Trace {
+    /// What the device is called in errors.
+    pub(super) label: String,
+    /// Says what of it is left; none when it has gone, and nothing is under way.
+    pub(super) left: Box<dyn Fn() -> Option<String>>,
+}
+
+impl Trace {
+    /// The trace of a device that has gone when its driver has let go of it
+    /// (`relied_on::link_goes_first`).
+    pub(super) fn of(kind: &str, domid: u32, number: i32) -> Self {
+        let label = format!("{kind}-{domid}-{number}");
+        let link = device(&label);
+        // Without a link there is no directory either.
+        let directory = link.canonicalize().unwrap_or(link);
+        let left = move || {
+            directory
+                .exists()
+                .then(|| "its device is still there".into())
+        };
+        Self {
+            label,
+            left: Box::new(left),
+        }
+    }
+}

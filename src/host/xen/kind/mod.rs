@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//! Kinds of guests. What is true of one kind only is in its file here, and whoever
+//! wants to know it asks [`Kind`].
+//!
+//! A new kind gets a file and a line in each `match` below. It has to answer
+//! - what may stand in the part of a configuration that only guests of that kind
+//!   have, and why some things may not;
+//! - which frames are the guest's RAM. Only these are mapped, saved and given back;
+//!   all others are the toolstack's, Xen's or a backend's for good;
+//! - when its frames may be mapped, and what registers its processors had;
+//! - for claims on it (`claim.rs`): a frame that it has to the end, and a call that
+//!   Xen refuses from the moment on when it begins to destroy the domain;
+//! - how it starts with less memory than it has in the end: with how much, what it is
+//!   told, what it has and lacks since, and how it gets more.
+
+use super::allowed::{Keys, Reasons};
+use super::control::Control;
+use super::store::Store;
+use crate::addr::{Gfn, GfnRange};
+use crate::host::{Backing, HostError, VcpuState};
+
+mod pvh;
+mod registers;
+
+/// Said of guests of any other kind.
+pub(super) const SUPPORTED: &str = "only PVH guests are supported (type=\"pvh\")";
+
+/// The kinds of guests that can be dumped and recovered.
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    /// Hardware virtualisation without a device model.
+    Pvh,
+}
+
+impl Kind {
+    /// The kind that libxl calls `name`.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        (name == pvh::NAME).then_some(Self::Pvh)
+    }
+
+    /// What the kind's own part of the build information may hold.
+    pub(super) fn keys(self) -> Keys {
+        match self {
+            Self::Pvh => pvh::KEYS,
+        }
+    }
+
+    /// Why the kind cannot have some of what other kinds may come to have.
+    pub(super) fn reasons(self) -> Reasons {
+        match self {
+            Self::Pvh => pvh::REASONS,
+        }
+    }
+
+    /// Where a guest with `full_kib` of memory has RAM, ascending.
+    pub(super) fn ram(self, full_kib: u64) -> Vec<GfnRange> {
+        match self {
+            Self::Pvh => pvh::ram(full_kib),
+        }
+    }
+
+    /// Gives a domain that lacks memory the rest, when the host has it.
+    pub(super) fn make_whole(self, control: &Control, domid: u32) -> Result<(), HostError> {
+        match self {
+            Self::Pvh => pvh::make_whole(control, domid),
+        }
+    }
+
+    /// Refuses a domain whose frames cannot be mapped without harm.
+    pub(super) fn check_mappable(self, control: &Control, domid: u32) -> Result<(), HostError> {
+        match self {
+            Self::Pvh => pvh::check_mappable(control, domid),
+        }
+    }
+
+    /// Registers of every virtual processor that was ever started.
+    pub(super) fn vcpus(self, control: &Control, domid: u32) -> Result<Vec<VcpuState>, HostError> {
+        match self {
+            Self::Pvh => registers::read_all(control, domid),
+        }
+    }
+
+    /// A frame beside RAM that the domain has as long as it lives.
+    pub(super) fn kept_frame(self, control: &Control, domid: u32) -> Result<Gfn, HostError> {
+        match self {
+            Self::Pvh => pvh::kept_frame(control, domid),
+        }
+    }
+
+    /// Fails from the moment on when Xen begins to destroy the domain.
+    pub(super) fn check_not_dying(self, control: &Control, domid: u32) -> Result<(), HostError> {
+        match self {
+            Self::Pvh => pvh::check_not_dying(control, domid),
+        }
+    }
+
+    /// KiB that back a domain when it starts which has `full_kib` in the end and
+    /// boots with a ramdisk of so many bytes.
+    pub(super) fn first_kib(self, full_kib: u64, ramdisk_bytes: u64) -> u64 {
+        match self {
+            Self::Pvh => pvh::first_kib(full_kib, ramdisk_bytes),
+        }
+    }
+
+    /// Tells a domain before its first instruction that it has all its memory.
+    pub(super) fn tell_target(
+        self,
+        store: &Store,
+        domid: u32,
+        full_kib: u64,
+    ) -> Result<(), HostError> {
+        match self {
+            Self::Pvh => pvh::tell_target(store, domid, full_kib),
+        }
+    }
+
+    /// What the domain has of the memory that its guest sees.
+    pub(super) fn backing(self, control: &Control, domid: u32) -> Result<Backing, HostError> {
+        match self {
+            Self::Pvh => pvh::backing(control, domid),
+        }
+    }
+
+    /// Gives the domain memory until it has `pages`, as far as the host has them.
+    pub(super) fn set_backing(
+        self,
+        control: &Control,
+        domid: u32,
+        pages: u64,
+    ) -> Result<Backing, HostError> {
+        match self {
+            Self::Pvh => pvh::set_backing(control, domid, pages),
+        }
+    }
+
+    /// Takes pages back that the domain has beside its RAM and does not need.
+    pub(super) fn take_surplus(
+        self,
+        control: &Control,
+        domid: u32,
+        pages: u64,
+    ) -> Result<(), HostError> {
+        match self {
+            Self::Pvh => pvh::take_surplus(control, domid, pages),
+        }
+    }
+}

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//! Facts about Xen, libxl and dom0's Linux that no interface promises and that the
+//! library relies on: what it is, where it was read, and what shows it.
+//!
+//! Each is an empty module, so that comments elsewhere can name it
+//! (`relied_on::closed_is_not_idle`). A test below sees to it that every name has a
+//! fact and every fact is relied on somewhere. Whoever brings the library to another
+//! Xen reads this file beside that Xen's source.
+//!
+//! "Xen" is Xen 4.17.5 and 4.20.4, where nothing else is said; "Linux" is 6.1. What
+//! shows a fact is a story of the emulated host (`tests/host/vhost list`) or a test
+//! named here. "Read" means that nothing would notice if it changed.
+
+// Disks and interfaces.
+
+/// blkback: a backend in state Closed may still have requests in flight.
+/// `xen_blkif_disconnect` returns -EBUSY then, whoever removes the device does not
+/// look at that, and xenbus writes Closed.
+///
+/// Linux, `drivers/block/xen-blkback/xenbus.c:290-331` and `:545`. Read.
+mod closed_is_not_idle {}
+
+/// A device's directory in sysfs goes after its driver has let go of the device, its
+/// link on the bus before.
+///
+/// Linux, `drivers/base/core.c`, `device_del`. Read.
+mod link_goes_first {}
+
+/// blkback counts the requests of each virtual disk (`statistics/`) and names the
+/// block device below it (`physical_device`) in
+/// `/sys/bus/xen-backend/devices/vbd-DOMID-DEVID`. How long requests take, the device
+/// below knows: `/sys/dev/block/MAJOR:MINOR/stat`.
+///
+/// Linux, `drivers/block/xen-blkback/xenbus.c` and `Documentation/block/stat.rst`.
+/// Story `pacing-reads`.
+mod blkback_counts {}
+
+/// For a raw disk on a block device or in a file, libxl tries blkback first, unless
+/// the configuration names another backend.
+///
+/// Xen, `tools/libs/light/libxl_device.c`, `disk_try_backend` and its callers.
+/// Story `two-of-each`.
+mod raw_disks_are_blkbacks {}
+
+/// libxl's hotplug script for disks does nothing when it finds the block device's
+/// numbers in xenstore (`physical-device`). Otherwise it finds them out, makes sure
+/// that nobody else has the device, and writes them, all under the lock `block`.
+///
+/// Xen, `tools/hotplug/Linux/block`. Stories `vicover` and `standby`.
+mod block_script_bails_out {}
+
+/// A lock of the hotplug scripts is a file in `LOCK_BASEDIR` that its holder has
+/// locked with flock(2) and that is still the one of its name; its holder removes it
+/// to let go. The script's own comment proves that.
+///
+/// Xen, `tools/hotplug/Linux/locking.sh`.
+/// `one_holds_it_at_a_time_though_its_file_goes_each_time`.
+mod hotplug_locks {}
+
+/// A guest finds an interface when it looks, and can use it, before the interface's
+/// hotplug script has ended.
+///
+/// Linux, `drivers/net/xen-netfront.c`, `netback_changed`. Story `interface-scripts`.
+mod interface_needs_no_script {}
+
+// Memory.
+
+/// RAM of a PVH guest ends below 4 GiB at 0xfc000000 (`ACPI_INFO_PHYSICAL_ADDRESS`)
+/// and goes on at 4 GiB. The local APIC and the special pages are between.
+///
+/// Xen, `tools/libs/light/libxl_dom.c`, `libxl__build_hvm`. Story `two-of-each`.
+mod pvh_ram {}
+
+/// Populate-on-demand: mapping an address backs it, as touching it does, and Xen
+/// crashes the domain when its cache is empty then.
+///
+/// Xen, `xen/arch/x86/mm/p2m-pod.c`, `p2m_pod_demand_populate`. Story `memory-guard`.
+mod pod_ends_guest {}
+
+/// Of a domain whose populate-on-demand cache does not cover all its entries, pages
+/// that are given back go into the cache and not to the host; before XSA-507 was fixed
+/// (Xen 4.17.7, 4.20.4) special pages as well.
+///
+/// Xen, `xen/arch/x86/mm/p2m-pod.c`, `p2m_pod_decrease_reservation`. Read.
+mod pod_keeps_what_it_lacks {}
+
+/// Linux reads its memory target when it starts and waits for the balloon to reach it.
+///
+/// Linux, `drivers/xen/balloon.c:768-797`. Story `vicover`.
+mod balloon_waits {}
+
+/// libxl allows a domain 1024 KiB beyond its memory (`LIBXL_MAXMEM_CONSTANT`).
+///
+/// Xen, `tools/libs/light/libxl_internal.h`. Story `bookkeeping`.
+mod limit_slack {}
+
+/// libxl makes the paging pool of a guest several times as large as one on nested
+/// paging can use: 1 MiB for each processor and 4 KiB for each MiB of memory.
+///
+/// Xen, `tools/libs/light/libxl_create.c`, `libxl__get_required_paging_memory`.
+/// Story `vicover`.
+mod paging_pool_is_large {}
+
+/// Extents of a higher order gain nothing where memory is given back: Xen takes them
+/// apart page by page, cannot be interrupted meanwhile, and of one that it refuses
+/// half way it does not say which half.
+///
+/// Xen, `xen/common/memory.c`, `decrease_reservation`. Read.
+mod extents_are_taken_apart {}
+
+/// Of frames that cannot be mapped, EINVAL says that there is no such frame, ENOENT
+/// that it is paged out.
+///
+/// Linux, `drivers/xen/privcmd.c`, `mmap_batch_fn`. Story `destroyed-meanwhile`.
+mod mapping_errors {}
+
+/// Xen has 16 TiB of memory at most, for all guests together: frame numbers have 32
+/// bits without `CONFIG_BIGMEM`.
+///
+/// Xen, `xen/arch/x86/include/asm/mm.h`, `__pdx_t`. Read.
+mod most_frames {}
+
+/// A guest on hardware virtualisation has 128 processors at most.
+///
+/// Xen, `xen/include/public/hvm/hvm_info_table.h`, `HVM_MAX_VCPUS`. Read.
+mod most_vcpus {}
+
+// Domains that end.
+
+/// A domain that is destroyed is marked as dying, then its claim is given up, then its
+/// memory is freed.
+///
+/// Xen, `xen/common/domain.c`, `domain_kill`. Story `destroyed-meanwhile`.
+mod claim_goes_second {}
+
+/// A claim that is made on a dying domain after its claim was given up stays until the
+/// host reboots, and grows by every page that the domain frees. Xen 4.19.5, 4.20.3,
+/// 4.21.1 and 4.22 refuse it (2379ca04fe), 4.17 and 4.18 never did.
+///
+/// Xen, `xen/common/page_alloc.c`, `domain_adjust_tot_pages`. Story
+/// `destroyed-meanwhile`.
+mod late_claims_stay {}
+
+/// A claim is for all that the domain would have then, and a domain has one at most:
+/// an old one is given up first.
+///
+/// Xen, `xen/common/page_alloc.c`, `domain_set_outstanding_pages`. Story `vicover`.
+mod claim_is_for_all {}
+
+/// `XEN_DOMINF_dying` shows only when all memory of the domain is freed.
+///
+/// Xen, `xen/common/domctl.c`, `getdomaininfo`. Read.
+mod dying_shows_late {}
+
+/// Xen saves no state of a domain from the moment on when it is marked as dying.
+///
+/// Xen, `xen/arch/x86/hvm/save.c`, `hvm_save_one`. Story `destroyed-meanwhile`.
+mod dying_is_not_saved {}
+
+/// Pauses by the toolstack are counted: a domain runs again when all who paused it have
+/// let go.
+///
+/// Xen, `xen/common/domain.c`, `domain_pause_by_systemcontroller`. Story `live-dump`.
+mod pauses_are_counted {}
+
+// libxl.
+
+/// libxl writes a configuration as JSON and leaves out what is as it is by default.
+/// Structures stand there always, empty ones as well.
+///
+/// Xen, `tools/libs/light/gentypes.py`, `get_default_expr`.
+/// `whatever_this_libxl_writes_is_judged`.
+mod json_tells_what_was_asked_for {}
+
+/// A child that libxl forks takes the lock of libxentoolcore's list of handles, of
+/// which it has a copy, to let go of libxl's connection to xenstore. One that destroys
+/// a domain takes that of libxencall's buffers, too.
+///
+/// Xen, `tools/libs/store/xs.c`, `xs_daemon_destroy_postfork` and `close_fds_free`.
+/// Read.
+mod children_take_locks {}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    /// Every name that stands between `before` and something else than a name.
+    fn names(text: &str, before: &str) -> BTreeSet<String> {
+        let name = |after: &str| {
+            let is_in = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            after.chars().take_while(|c| is_in(*c)).collect()
+        };
+        text.split(before).skip(1).map(name).collect()
+    }
+
+    fn relied_on_below(directory: &Path) -> BTreeSet<String> {
+        let entries = std::fs::read_dir(directory).unwrap();
+        let found = entries.flat_map(|entry| {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => relied_on_below(&path),
+                false if path.ends_with("xen/relied_on.rs") => BTreeSet::new(),
+                false => names(&std::fs::read_to_string(path).unwrap(), "relied_on::"),
+            }
+        });
+        found.collect()
+    }
+
+    #[test]
+    fn every_name_has_a_fact_and_every_fact_is_relied_on() {
+        let text = include_str!("relied_on.rs");
+        let facts = text.split("#[cfg(test)]").next().unwrap();
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        assert_eq!(names(facts, "\nmod "), relied_on_below(&source));
+    }
+}
