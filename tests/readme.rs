@@ -70,7 +70,10 @@ fn the_manual_page_has_every_option_with_values_and_default() {
     assert_eq!(keys, real);
     for (spec, (key, text)) in TABLE.iter().zip(told) {
         let says = format!("Values: {}. Default: {}. ", spec.allowed, spec.default);
-        assert!(text.starts_with(&says), "{key}: {says:?} is not how {text:?} begins");
+        assert!(
+            text.starts_with(&says),
+            "{key}: {says:?} is not how {text:?} begins"
+        );
     }
 }
 
