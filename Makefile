@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # make demo   a real Xen guest crashes, is dumped and recovers, in QEMU
 # make test   everything that must hold
+# make check   the fast part of it: no Xen, seconds
+# make fuzz   a minute of each fuzz target (FUZZ_SECONDS=60)
+# make deny   licences, versions and sources of the crates, and flaws known of them
 # make test-emulator   whether the emulated host can be believed (BOOTS=200 guests)
 # make bench-dump   the speed of dumping (RUNS=5 rounds), against makedumpfile
 # make bench-dump-host   the same on the emulated host, against xl dump-core (RUNS=3)
@@ -21,12 +24,15 @@ includedir ?= $(prefix)/include
 INSTALL ?= install
 built = $(or $(CARGO_TARGET_DIR),target)/release
 bench = $(or $(CARGO_TARGET_DIR),target)/bench
+FUZZ_SECONDS ?= 60
+# tests/cargo-tool fetches with any pip; Debian's, where there is none.
+PIP = $(shell python3 -m pip --version > /dev/null 2>&1 || echo python3-pip)
 GUESTS ?= linux-6.1 linux-6.12
 version = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 
 .PHONY: all demo test-emulator bench-dump bench-dump-host bench-plan bench-budget \
     bench-downtime bench-pacing bench-pacing-host compare-makedumpfile compare-drgn test \
-    check install clean
+    check fuzz deny install clean
 
 all:
 	cargo build --release --locked
@@ -82,12 +88,20 @@ compare-drgn:
 	@tests/compare/drgn
 
 test:
-	@tests/install-deps
+	@tests/install-deps $(PIP)
 	@tests/all
 
 # The fast part of the tests: no Xen, seconds.
 check:
 	cargo test --locked
+
+fuzz:
+	@tests/install-deps $(PIP)
+	@fuzz/run $(FUZZ_SECONDS)
+
+deny:
+	@tests/install-deps $(PIP)
+	@tests/deny
 
 install: all
 	$(INSTALL) -D -m 755 $(built)/libvicover.so $(DESTDIR)$(libdir)/libvicover.so.0

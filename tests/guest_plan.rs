@@ -72,8 +72,8 @@ fn descriptors_in_the_direct_mapping_are_kept_and_nothing_else_of_it() {
     assert_eq!(free, [(0x400, Verdict::Free)]);
 }
 
-#[test]
-fn each_kind_of_page_gets_its_verdict() {
+/// A guest that has a page of each kind, and groups of some.
+fn guest_with_each_kind_of_page() -> Guest {
     let mut guest = Guest::new(FRAMES);
     guest.set_free(0x4000, 10);
     guest.set_free(0x4402, 1);
@@ -114,7 +114,12 @@ fn each_kind_of_page_gets_its_verdict() {
     guest.set_compound(0x5400, 9, hugetlb);
     guest.set_compound(0x5600, 3, slab);
     guest.write_description();
+    guest
+}
 
+#[test]
+fn each_kind_of_page_gets_its_verdict() {
+    let guest = guest_with_each_kind_of_page();
     let plan = plan(&guest);
     use Verdict::*;
     assert_eq!(

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-//! What the README says of the options, of C and of the tree is so.
+//! What the README and the manual page say of the options, of C and of the tree is so.
 #![allow(missing_docs)]
 
 mod support;
@@ -9,6 +9,7 @@ use std::path::Path;
 use vicover::options::{Options, TABLE};
 
 const README: &str = include_str!("../README.md");
+const MANUAL: &str = include_str!("../xl-patch/xl.cfg.pod");
 
 /// Cells of the rows of a Markdown table whose first line is `head`.
 fn table(head: &str) -> Vec<Vec<&'static str>> {
@@ -43,6 +44,37 @@ fn the_option_table_is_the_library_s() {
         .map(|spec| vec![spec.key, spec.allowed, spec.default, spec.help])
         .collect();
     assert_eq!(listed, real);
+}
+
+/// Of every item of the manual page that is called `KEY=...`: the key, and what is told
+/// before the next item, in one line.
+fn manual() -> Vec<(&'static str, String)> {
+    let items = MANUAL.split("\n=item B<").skip(1);
+    items
+        .filter_map(|item| {
+            let (title, text) = item.split_once(">\n")?;
+            let (key, _) = title.split_once('=')?;
+            Some((key, text.split_whitespace().collect::<Vec<_>>().join(" ")))
+        })
+        .collect()
+}
+
+#[test]
+fn the_manual_page_has_every_option_with_values_and_default() {
+    let told: Vec<(&str, String)> = manual()
+        .into_iter()
+        .filter(|(key, _)| *key != "vicover")
+        .collect();
+    let keys: Vec<&str> = told.iter().map(|(key, _)| *key).collect();
+    let real: Vec<&str> = TABLE.iter().map(|spec| spec.key).collect();
+    assert_eq!(keys, real);
+    for (spec, (key, text)) in TABLE.iter().zip(told) {
+        let says = format!("Values: {}. Default: {}. ", spec.allowed, spec.default);
+        assert!(
+            text.starts_with(&says),
+            "{key}: {says:?} is not how {text:?} begins"
+        );
+    }
 }
 
 #[test]

@@ -184,14 +184,8 @@ fn compare(image: &Image, level: DumpLevel, kdump: &Path) -> io::Result<()> {
         .iter()
         .map(|(verdict, pages)| format!("{verdict} {pages}"))
         .collect();
-    let line = format!(
-        "{:<21} {:>5} {:>8} {both:>8} {only_we:>7} {only_they:>9}  {}",
-        image.kernel,
-        level.get(),
-        plan.pages(),
-        reasons.join(", "),
-    );
-    eprintln!("{}", line.trim_end());
+    let excluded = [both, only_we, only_they];
+    print_for_people(image, level, &plan, excluded, &reasons.join(", "));
     // The promise: nothing that makedumpfile would keep is lost, and hardly
     // anything that it leaves out is kept.
     let agree = only_we == 0 && only_they * 200 < (both + only_they).max(1);
@@ -200,6 +194,24 @@ fn compare(image: &Image, level: DumpLevel, kdump: &Path) -> io::Result<()> {
         std::process::exit(1);
     }
     Ok(())
+}
+
+/// The row as a line; `excluded` is what both leave out, only we, and only they.
+fn print_for_people(
+    image: &Image,
+    level: DumpLevel,
+    plan: &Plan,
+    excluded: [u64; 3],
+    kept_because: &str,
+) {
+    let [both, only_we, only_they] = excluded;
+    let line = format!(
+        "{:<21} {:>5} {:>8} {both:>8} {only_we:>7} {only_they:>9}  {kept_because}",
+        image.kernel,
+        level.get(),
+        plan.pages(),
+    );
+    eprintln!("{}", line.trim_end());
 }
 
 /// Some of the image's pages, for the dump writer.
