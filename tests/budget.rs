@@ -15,7 +15,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use command::run;
 use guests::synthetic::{Guest, Page, KERNEL_PAGE, LRU, SWAPBACKED};
 use mounted::Mounted;
 use vicover::addr::{Gfn, GfnRange, GuestPhys, PAGE_SHIFT};
