@@ -10,10 +10,11 @@ use proptest::prelude::*;
 use simulator::scenario::{Load, Numbers, Work};
 use simulator::{observe, Outcome, Scenario, Until};
 use vicover::pacing::adaptive::{MIND, QUIET};
-use vicover::pacing::controller::{Controller, LEAST_FLOOR, PIECE};
+use vicover::pacing::controller::Controller;
 use vicover::pacing::headstart;
 use vicover::pacing::policy::Policy;
 use vicover::pacing::sample::{DiskTotals, MemoryState, Sample, WriteLimits, WriterTotals};
+use vicover::pacing::speed::{LEAST_FLOOR, PIECE};
 
 const MIB: u64 = 1 << 20;
 const LOOKING: [Policy; 4] = [

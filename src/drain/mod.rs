@@ -2,10 +2,10 @@
 //! Draining the crashed domain: chunk by chunk into the dump, and back to the
 //! hypervisor, which passes the memory on to the recovery domain.
 //!
-//! In the order of use: [`preflight`] looks at the place of the dump before anything
-//! crashes; [`run`] drains a domain, [`start_dump`] into the dump that a [`Target`]
-//! asks for, which [`budget`] makes fit; [`handover`] keeps the account of what has
-//! been given back; [`progress`] says how far it is.
+//! In the order of use: `preflight` looks at the place of the dump before anything
+//! crashes; `run` drains a domain, `start_dump` into the dump that a [`Target`]
+//! asks for, which `budget` makes fit; `handover` keeps the account of what has
+//! been given back; `progress` says how far it is.
 
 mod budget;
 pub(crate) mod handover;

@@ -15,9 +15,6 @@ use crate::addr::{Gfn, GfnRange, Page};
 use crate::pacing::sample::DiskTotals;
 
 pub(crate) mod contained;
-/// blkback's file among the disk backends of Xen. It reads files only, and is tested
-/// and measured where there is no Xen.
-#[path = "xen/disk/statistics.rs"]
 pub mod disk_statistics;
 mod faults;
 pub mod images;

@@ -19,12 +19,12 @@
 //! [`RISE`] a look. Under a load that stays the same, no five seconds bring less
 //! than half of the mean, nor more than the mean and a quarter of the disk's speed.
 //!
-//! [`LEAST_FLOOR`]: super::controller::LEAST_FLOOR
+//! [`LEAST_FLOOR`]: super::speed::LEAST_FLOOR
 
 use std::time::Duration;
 
-use super::controller::{is_active, limit, Speed, FLOOR_SHARE, PIECE};
 use super::sample::{MemoryState, Sample, WriteLimits, WriterTotals};
+use super::speed::{is_active, limit, Speed, FLOOR_SHARE, PIECE};
 
 /// The part of its time that recovery may lose to the dump. Half of a tenth: so
 /// much less than what anybody notices that errors of measurement do not matter.

@@ -9,3 +9,4 @@ pub mod guard;
 pub mod headstart;
 pub mod policy;
 pub mod sample;
+pub mod speed;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-//! What happens at a crash, in order. A reader starts with [`recover`].
+//! What happens at a crash, in order. A reader starts with `recover`.
 //!
-//! `begin` starts a job when its turn has come; [`recover`] is the whole story; [`live`] dumps a domain that goes on running;
-//! [`standby`] keeps a recovery domain ready beforehand; [`memory_guard`] sees to it
+//! `begin` starts a job when its turn has come; `recover` is the whole story; `live` dumps a domain that goes on running;
+//! `standby` keeps a recovery domain ready beforehand; `memory_guard` sees to it
 //! that a thinly backed one does not run out of memory meanwhile.
 
 // Only C callers begin jobs on domains, and those are Xen's.

@@ -2,8 +2,8 @@
 //! Understanding a crashed guest from its registers and memory, without changing
 //! anything: what it says about itself, and which pages to dump.
 //!
-//! [`look`] reads memory (through [`mapped`]) and decides; [`known`] is what comes of
-//! it, with the [`facts`] that a dump has beside memory and the [`chunks`] in their
+//! `look` reads memory (through `mapped`) and decides; `known` is what comes of
+//! it, with the `facts` that a dump has beside memory and the `chunks` in their
 //! order.
 
 mod chunks;
