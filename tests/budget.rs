@@ -256,7 +256,7 @@ fn least_of(refusal: &Error) -> u64 {
     }
     match why {
         dump::Error::NoRoom { least, .. } => *least,
-        other => panic!("{}", other.with_causes()),
+        other => panic!("{}", other.chain()),
     }
 }
 

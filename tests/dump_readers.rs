@@ -50,7 +50,7 @@ fn dump_to(sink: Box<dyn Sink>, format: Format) -> Summary {
         .take(chunks)
         .map(|done| match done.outcome {
             Outcome::Saved { pages } => pages,
-            Outcome::Lost(error) => panic!("{}", error.with_causes()),
+            Outcome::Lost(error) => panic!("{}", error.chain()),
         })
         .sum();
     assert_eq!(saved, summary.wanted_pages);
@@ -265,7 +265,7 @@ fn a_flattened_stream_through_a_fifo_becomes_an_ordinary_dump() {
     run(Command::new("mkfifo").arg(&fifo));
     let error = OpenSink::open(&fifo).err().unwrap();
     assert!(
-        error.with_causes().contains("No such device"),
+        error.chain().contains("No such device"),
         "nobody reads it yet"
     );
     // Opened for both so that opening waits for nobody.

@@ -404,7 +404,7 @@ pub unsafe extern "C" fn vicover_verify(
         let path =
             path.ok_or_else(|| Failure::new(abi::VICOVER_ERR_NULL, "path must not be null"))?;
         let report = verify(path.as_ref())
-            .map_err(|error| Failure::new(abi::VICOVER_ERR_IO, error.with_causes()))?;
+            .map_err(|error| Failure::new(abi::VICOVER_ERR_IO, error.chain()))?;
         // SAFETY: the caller passes a struct as the header says.
         unsafe { input::write_struct(verdict, &verdict_of(&report)) }
     })
@@ -425,7 +425,7 @@ pub unsafe extern "C" fn vicover_mend(
         let path =
             path.ok_or_else(|| Failure::new(abi::VICOVER_ERR_NULL, "path must not be null"))?;
         let pages = mend(path.as_ref())
-            .map_err(|error| Failure::new(abi::VICOVER_ERR_IO, error.with_causes()))?;
+            .map_err(|error| Failure::new(abi::VICOVER_ERR_IO, error.chain()))?;
         if !cut_off.is_null() {
             // SAFETY: not null, and writable as the header says.
             unsafe { input::write_out(cut_off, "cut_off", pages)? };

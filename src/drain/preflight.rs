@@ -25,7 +25,7 @@ pub(crate) fn look(options: &Options, dump_dir: &Path) -> Place {
     };
     match room {
         Err(error) => Place {
-            no_dump: Some(Error::with_causes(&error)),
+            no_dump: Some(Error::chain(&error)),
             room: None,
         },
         Ok(Some(0)) => Place {

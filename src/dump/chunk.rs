@@ -1,16 +1,13 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //! Chunks of guest memory, on their way into a dump and back.
 
-use super::error::Error;
+use super::error::{Error, Reason};
 use crate::addr::{Page, Pfn};
 use std::sync::Arc;
 
 /// A page could not be read; the dump goes on without it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unreadable;
-
-/// Why memory could not be had.
-pub type Reason = Box<dyn std::error::Error + Send + Sync>;
 
 /// One mapped chunk of guest memory, to be copied out page by page.
 pub trait Pages: Send {

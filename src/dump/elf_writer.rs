@@ -3,12 +3,13 @@
 
 use super::buffer::{Buffer, State};
 use super::elf::Layout;
-use super::engine::Shared;
+use super::engine_state::EngineState;
 use super::error::Error;
 use super::facts::Facts;
-use super::format::{FormatWriter, Written};
+use super::format_writer::FormatWriter;
 use super::notes::{Notes, Status};
 use super::output::Output;
+use super::progress::Written;
 use crate::addr::PAGE_SIZE;
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ const DIRECT_FROM: usize = 128 << 10;
 pub(super) struct ElfWriter {
     layout: Layout,
     notes: Notes,
-    shared: Arc<Shared>,
+    shared: Arc<EngineState>,
     pending: Written,
 }
 
@@ -27,7 +28,7 @@ impl ElfWriter {
     pub(super) fn begin(
         output: &mut Output,
         facts: &Facts,
-        shared: &Arc<Shared>,
+        shared: &Arc<EngineState>,
     ) -> Result<Self, Error> {
         if !output.is_seekable() {
             return Err(Error::NotSeekable { format: "ELF" });

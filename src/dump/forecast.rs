@@ -10,7 +10,7 @@ use super::facts::Facts;
 use super::format::Format;
 use super::kdump::{self, BLOCK};
 use super::notes::{Notes, Status};
-use super::worker::{is_zero, store_compressed};
+use super::pack::{is_zero, store_compressed};
 use crate::addr::{Page, PAGE_SIZE};
 
 /// The size of dumps of one guest, from the number of pages in them and the bytes

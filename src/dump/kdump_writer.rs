@@ -2,14 +2,15 @@
 //! Writes kdump-compressed dumps: where each page's data and descriptor go.
 
 use super::buffer::{Buffer, State};
-use super::engine::Shared;
+use super::engine_state::EngineState;
 use super::error::Error;
 use super::facts::Facts;
-use super::format::{FormatWriter, Written};
+use super::format_writer::FormatWriter;
 use super::kdump::{self, Layout, MainHeader, PageDescriptor, BLOCK};
 use super::manifest::{self, Manifest, PieceSums};
 use super::notes::Notes;
 use super::output::Output;
+use super::progress::Written;
 use crate::addr::PAGE_SIZE;
 use crate::os::page_buffer::PageBuffer;
 use std::sync::atomic::Ordering;
@@ -30,7 +31,7 @@ struct Run {
 pub(super) struct KdumpWriter {
     layout: Layout,
     header: MainHeader,
-    shared: Arc<Shared>,
+    shared: Arc<EngineState>,
     /// Writes of pages start and end at multiples of this.
     block: usize,
     /// Page data not written yet, or, in its first incomplete block, to be
@@ -53,7 +54,7 @@ impl KdumpWriter {
     pub(super) fn begin(
         output: &mut Output,
         facts: &Facts,
-        shared: &Arc<Shared>,
+        shared: &Arc<EngineState>,
         gather: usize,
     ) -> Result<Self, Error> {
         let bitmaps = &shared.bitmaps;

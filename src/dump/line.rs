@@ -4,10 +4,10 @@
 //! It outlives none of them by itself: whoever ends, however, lets the others go.
 
 use super::chunk::{Chunk, Completed, Outcome};
-use super::engine::Shared;
+use super::engine_state::EngineState;
 use super::error::Error;
+use super::message::Message;
 use super::queue::Queue;
-use super::worker::Message;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,7 +28,7 @@ struct Returning<P> {
 }
 
 pub(super) struct Line<P> {
-    shared: Arc<Shared>,
+    shared: Arc<EngineState>,
     pub(super) chunks: Queue<Chunk<P>>,
     pub(super) messages: Queue<Message<P>>,
     returning: Mutex<Returning<P>>,
@@ -39,7 +39,7 @@ pub(super) struct Line<P> {
 impl<P> Line<P> {
     /// For so many `takers` of chunks and so many messages on their way.
     pub(super) fn new(
-        shared: Arc<Shared>,
+        shared: Arc<EngineState>,
         takers: usize,
         messages: usize,
     ) -> (Arc<Self>, Receiver<Completed<P>>) {

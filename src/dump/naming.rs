@@ -327,7 +327,7 @@ mod tests {
         let (mut name, _) = DumpName::create_given(&path).unwrap();
         assert_eq!(name.incomplete(), dir.path().join("wanted.incomplete"));
         let refused = |what: &str| {
-            let error = DumpName::create_given(&path).unwrap_err().with_causes();
+            let error = DumpName::create_given(&path).unwrap_err().chain();
             let at = dir.path().join(what);
             assert!(error.starts_with(at.to_str().unwrap()), "{error}");
         };
@@ -384,7 +384,7 @@ mod tests {
     fn a_missing_directory_is_named() {
         let error = DumpName::create(Path::new("/nonexistent/dumps"), "g", 0, "kdump").unwrap_err();
         assert_eq!(
-            error.with_causes(),
+            error.chain(),
             "/nonexistent/dumps: No such file or directory (os error 2)"
         );
     }

@@ -96,7 +96,7 @@ fn least(image: &Arc<dyn Image>, options: &str) -> u64 {
     }
     match why {
         dump::Error::NoRoom { least, .. } => least,
-        other => panic!("{}", other.with_causes()),
+        other => panic!("{}", other.chain()),
     }
 }
 

@@ -243,14 +243,14 @@ fn only_files_and_devices_are_opened() {
     assert!(made.unwrap().success());
     for other in [&fifo, dir.path(), Path::new("/dev/null")] {
         let refused = [verify(other).map(drop), mend(other).map(drop)];
-        for error in refused.map(|result| result.unwrap_err().with_causes()) {
+        for error in refused.map(|result| result.unwrap_err().chain()) {
             let why = "neither a regular file nor a block device";
             assert_eq!(error, format!("{}: {why}", other.display()));
         }
     }
     let sums = dir.path().join("copy.sums");
     std::fs::rename(&fifo, &sums).unwrap();
-    let error = verify(&path).unwrap_err().with_causes();
+    let error = verify(&path).unwrap_err().chain();
     assert!(
         error.contains("copy.sums: neither a regular file"),
         "{error}"
@@ -258,7 +258,7 @@ fn only_files_and_devices_are_opened() {
     std::fs::remove_file(&sums).unwrap();
     // Memory is not taken because a file says so.
     File::create(&sums).unwrap().set_len(1 << 40).unwrap();
-    let error = verify(&path).unwrap_err().with_causes();
+    let error = verify(&path).unwrap_err().chain();
     assert!(error.contains("copy.sums: 1099511627776 bytes"), "{error}");
 }
 
@@ -273,7 +273,7 @@ fn something_else_is_not_a_dump() {
     ));
     let error = verify(&dir.path().join("none")).unwrap_err();
     assert!(error
-        .with_causes()
+        .chain()
         .ends_with("none: No such file or directory (os error 2)"));
 }
 
