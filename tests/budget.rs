@@ -17,7 +17,7 @@ use command::run;
 use guests::synthetic::{Guest, Page, KERNEL_PAGE, LRU, SWAPBACKED};
 use vicover::addr::{Gfn, GfnRange, GuestPhys, PAGE_SHIFT};
 use vicover::drain::Target;
-use vicover::dump::{self, verify, Report, Verdict};
+use vicover::dump::{self, verify, Finding, Report};
 use vicover::error::Error;
 use vicover::guest::memory::GuestMemory;
 use vicover::host::images::{Image, View};
@@ -187,7 +187,7 @@ fn path_in(directory: &Path) -> PathBuf {
 /// What the one dump there is holds; it is complete.
 fn found(directory: &Path) -> Report {
     let report = verify(&path_in(directory)).unwrap();
-    assert_eq!(report.verdict, Verdict::Complete);
+    assert_eq!(report.finding, Finding::Complete);
     assert_eq!(
         report.wanted_pages,
         report.stored_pages + report.zero_pages + report.lost_pages
@@ -398,7 +398,7 @@ fn a_full_disk_holds_a_dump_whatever_its_file_system_needs_itself() {
                 "{kind:?}: {left} of {before} bytes left"
             );
             let report = verify(&path_in(&disk.path())).unwrap();
-            assert_eq!(report.verdict, Verdict::Complete);
+            assert_eq!(report.finding, Finding::Complete);
             assert_eq!(report.lost_pages, 0);
         }
     }

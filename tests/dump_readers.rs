@@ -18,8 +18,8 @@ use synthetic::{
 };
 use vicover::addr::{Pfn, PAGE_SIZE};
 use vicover::dump::{
-    mend, verify, Chunk, Codec, Engine, EngineConfig, FileSink, FlatSink, Format, OpenSink,
-    Outcome, Sink, Summary, Verdict,
+    mend, verify, Chunk, ChunkOutcome, Codec, Engine, EngineConfig, FileSink, Finding, FlatSink,
+    Format, OpenSink, Sink, Summary,
 };
 
 /// Dumps the synthetic guest, chunks in an order of their own.
@@ -49,8 +49,8 @@ fn dump_to(sink: Box<dyn Sink>, format: Format) -> Summary {
         .iter()
         .take(chunks)
         .map(|done| match done.outcome {
-            Outcome::Saved { pages } => pages,
-            Outcome::Lost(error) => panic!("{}", error.chain()),
+            ChunkOutcome::Saved { pages } => pages,
+            ChunkOutcome::Lost(error) => panic!("{}", error.chain()),
         })
         .sum();
     assert_eq!(saved, summary.wanted_pages);
@@ -105,8 +105,8 @@ fn cut_two_hundred_times(codec: Codec) {
         let file = OpenOptions::new().write(true).open(&copy).unwrap();
         file.set_len(length).unwrap();
         assert!(matches!(
-            verify(&copy).unwrap().verdict,
-            Verdict::Incomplete(_)
+            verify(&copy).unwrap().finding,
+            Finding::Incomplete(_)
         ));
         if mend(&copy).is_err() {
             continue;
@@ -245,7 +245,7 @@ fn a_flattened_stream_of_any_codec_becomes_an_ordinary_dump() {
         let stream = dir.path().join("stream");
         let file = std::fs::File::create(&stream).unwrap();
         dump_to(Box::new(FlatSink::new(file)), Format::Kdump(codec));
-        assert_eq!(verify(&stream).unwrap().verdict, Verdict::Complete);
+        assert_eq!(verify(&stream).unwrap().finding, Finding::Complete);
         let dump = dir.path().join("dump");
         run(Command::new("makedumpfile")
             .arg("-R")
@@ -288,7 +288,7 @@ fn a_flattened_stream_through_a_fifo_becomes_an_ordinary_dump() {
     let expected = expected(dir.path(), kept_or_not);
     check("libkdumpfile", &dump, &expected);
     assert_eq!(dump.metadata().unwrap().len(), summary.length);
-    assert_eq!(verify(&dump).unwrap().verdict, Verdict::Complete);
+    assert_eq!(verify(&dump).unwrap().finding, Finding::Complete);
 }
 
 /// A loop device, detached when dropped.
@@ -326,7 +326,7 @@ fn a_block_device_holds_a_dump_whatever_was_on_it() {
         assert_eq!(summary.path.as_ref(), Some(&device.0));
         check("libkdumpfile", &device.0, &expected);
         let report = verify(&device.0).unwrap();
-        assert_eq!(report.verdict, Verdict::Complete);
+        assert_eq!(report.finding, Finding::Complete);
         assert_eq!(report.length, 64 << 20);
         assert_eq!(report.wanted_pages, summary.wanted_pages);
         assert_eq!(report.lost_pages, UNREADABLE.count() as u64);

@@ -16,8 +16,8 @@ use std::process::Command;
 use std::sync::Arc;
 use vicover::addr::{Page, Pfn, PAGE_SIZE};
 use vicover::dump::{
-    verify, Bitmap, Bitmaps, Chunk, Codec, Engine, EngineConfig, Facts, FileSink, Format, Pages,
-    Unreadable, Utsname, VcpuRegisters, Verdict,
+    verify, Bitmap, Bitmaps, Chunk, Codec, Engine, EngineConfig, Facts, FileSink, Finding, Format,
+    Pages, Unreadable, Utsname, VcpuRegisters,
 };
 
 const CHUNK: u64 = 2048;
@@ -115,7 +115,7 @@ fn the_panic_is_in_the_log_that_makedumpfile_finds() {
         for format in [Format::Kdump(Codec::Zlib { level: 1 }), Format::Elf] {
             let dir = tempfile::tempdir().unwrap();
             let dump = dump(Arc::clone(&ram), dir.path(), format);
-            assert_eq!(verify(&dump).unwrap().verdict, Verdict::Complete);
+            assert_eq!(verify(&dump).unwrap().finding, Finding::Complete);
             let log = dir.path().join("log");
             run(Command::new("makedumpfile")
                 .arg("--dump-dmesg")

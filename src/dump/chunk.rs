@@ -69,7 +69,7 @@ impl<P> std::fmt::Debug for Chunk<P> {
 
 /// What became of a chunk.
 #[derive(Clone, Debug)]
-pub enum Outcome {
+pub enum ChunkOutcome {
     /// Data and descriptors of its wanted pages have been written.
     Saved {
         /// Number of wanted pages in it.
@@ -85,5 +85,5 @@ pub struct Completed<P> {
     /// What was handed in.
     pub chunk: Chunk<P>,
     /// What became of it.
-    pub outcome: Outcome,
+    pub outcome: ChunkOutcome,
 }

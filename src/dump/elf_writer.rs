@@ -2,7 +2,7 @@
 //! Writes ELF vmcores: every page of RAM has a fixed place.
 
 use super::buffer::{Buffer, State};
-use super::elf::Layout;
+use super::elf::ElfLayout;
 use super::engine_state::EngineState;
 use super::error::Error;
 use super::facts::Facts;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 const DIRECT_FROM: usize = 128 << 10;
 
 pub(super) struct ElfWriter {
-    layout: Layout,
+    layout: ElfLayout,
     notes: Notes,
     shared: Arc<EngineState>,
     pending: Written,
@@ -35,7 +35,7 @@ impl ElfWriter {
         }
         let mut notes = Notes::new(facts);
         notes.set_status(Status::Incomplete);
-        let layout = Layout::new(notes.bytes.len(), shared.bitmaps.present())?;
+        let layout = ElfLayout::new(notes.bytes.len(), shared.bitmaps.present())?;
         let headers = layout.notes + notes.bytes.len() as u64;
         output.step("space for the headers", |sink| {
             sink.prepare(headers, layout.length)

@@ -4,7 +4,7 @@
 use super::error::Error;
 use super::format::Format;
 use super::naming::DumpName;
-use super::place::Place;
+use super::place::DumpPlace;
 use super::seekable::Seekable;
 use super::sink::Sink;
 use std::fs::File;
@@ -20,7 +20,7 @@ pub struct FileSink {
     seekable: Seekable,
     /// Whether anything of a dump may be in it.
     begun: bool,
-    place: Place,
+    place: DumpPlace,
     doubt: Option<io::Error>,
 }
 
@@ -54,7 +54,7 @@ impl FileSink {
 
     fn of(name: DumpName, file: File) -> Self {
         Self {
-            place: Place::new(Some(name.incomplete())),
+            place: DumpPlace::new(Some(name.incomplete())),
             name,
             seekable: Seekable::new(file),
             begun: false,
@@ -106,7 +106,7 @@ impl Sink for FileSink {
         self.place.path()
     }
 
-    fn place(&self) -> Place {
+    fn place(&self) -> DumpPlace {
         self.place.clone()
     }
 

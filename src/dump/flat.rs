@@ -37,7 +37,7 @@ pub(super) struct StreamHeader {
 
 #[derive(IntoBytes, FromBytes, Immutable, KnownLayout)]
 #[repr(C)]
-pub(super) struct Record {
+pub(super) struct StreamRecord {
     pub(super) offset: I64,
     pub(super) size: I64,
 }
@@ -80,7 +80,7 @@ impl<W: Stream> FlatSink<W> {
     }
 
     fn record(&mut self, offset: i64, size: i64) -> io::Result<()> {
-        let record = Record {
+        let record = StreamRecord {
             offset: I64::new(offset),
             size: I64::new(size),
         };

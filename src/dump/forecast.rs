@@ -41,7 +41,7 @@ impl DumpSize {
             Format::Elf => {
                 notes.set_status(Status::Incomplete);
                 let length = notes.bytes.len();
-                let layout = elf::Layout::new(length, bitmaps.present())?;
+                let layout = elf::ElfLayout::new(length, bitmaps.present())?;
                 Tables::Elf {
                     headers: (layout.notes + length as u64).next_multiple_of(BLOCK),
                 }
@@ -52,7 +52,7 @@ impl DumpSize {
     /// Headers, notes and tables of a dump of so many pages.
     fn tables(&self, pages: u64) -> u64 {
         match self.0 {
-            Tables::Kdump { notes, frames } => kdump::Layout::new(notes, frames, pages).pages,
+            Tables::Kdump { notes, frames } => kdump::KdumpLayout::new(notes, frames, pages).pages,
             Tables::Elf { headers } => {
                 let extents = pages.saturating_mul(EXTENT_BYTES);
                 headers + extents.checked_next_multiple_of(BLOCK).unwrap_or(extents)

@@ -6,7 +6,7 @@ use super::engine_state::EngineState;
 use super::error::Error;
 use super::facts::Facts;
 use super::format_writer::FormatWriter;
-use super::kdump::{self, Layout, MainHeader, PageDescriptor, BLOCK};
+use super::kdump::{self, KdumpLayout, MainHeader, PageDescriptor, BLOCK};
 use super::manifest::{self, Manifest, PieceSums};
 use super::notes::Notes;
 use super::output::Output;
@@ -29,7 +29,7 @@ struct Run {
 }
 
 pub(super) struct KdumpWriter {
-    layout: Layout,
+    layout: KdumpLayout,
     header: MainHeader,
     shared: Arc<EngineState>,
     /// Writes of pages start and end at multiples of this.
@@ -60,7 +60,7 @@ impl KdumpWriter {
         let bitmaps = &shared.bitmaps;
         let max_mapnr = bitmaps.present().limit().0;
         let notes = Notes::new(facts);
-        let layout = Layout::new(notes.bytes.len(), max_mapnr, bitmaps.wanted_total());
+        let layout = KdumpLayout::new(notes.bytes.len(), max_mapnr, bitmaps.wanted_total());
         let header = kdump::main_header(facts, bitmaps, &layout, shared.codec.flag())?;
         let sub = kdump::sub_header(facts, &notes, &layout, max_mapnr);
 

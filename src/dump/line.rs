@@ -3,7 +3,7 @@
 //! compress, pages on their way to the one that writes, and chunks on their way back.
 //! It outlives none of them by itself: whoever ends, however, lets the others go.
 
-use super::chunk::{Chunk, Completed, Outcome};
+use super::chunk::{Chunk, ChunkOutcome, Completed};
 use super::engine_state::EngineState;
 use super::error::Error;
 use super::message::Message;
@@ -73,8 +73,8 @@ impl<P> Line<P> {
         for waiting in std::mem::take(&mut returning.waiting) {
             let dead = self.shared.dead.get();
             let outcome = match waiting.failure.as_ref().or(dead) {
-                Some(error) => Outcome::Lost(Arc::clone(error)),
-                None => Outcome::Saved {
+                Some(error) => ChunkOutcome::Lost(Arc::clone(error)),
+                None => ChunkOutcome::Saved {
                     pages: waiting.pages,
                 },
             };
@@ -86,7 +86,7 @@ impl<P> Line<P> {
     pub(super) fn lose(&self, chunk: Chunk<P>) {
         let why = self.shared.dead.get().cloned();
         let why = why.unwrap_or_else(|| Arc::new(Error::Closed));
-        self.returning().send(chunk, Outcome::Lost(why));
+        self.returning().send(chunk, ChunkOutcome::Lost(why));
     }
 
     /// Nothing is taken in any more and nobody waits for anything here. What is
@@ -129,7 +129,7 @@ impl<P> Line<P> {
 }
 
 impl<P> Returning<P> {
-    fn send(&mut self, chunk: Chunk<P>, outcome: Outcome) {
+    fn send(&mut self, chunk: Chunk<P>, outcome: ChunkOutcome) {
         if let Some(completed) = &self.completed {
             // Nobody listens any more: dropping the chunk is all there is to do.
             let _ = completed.send(Completed { chunk, outcome });

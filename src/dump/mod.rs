@@ -9,13 +9,13 @@
 //! written. Only then may the memory be given away.
 //!
 //! Promises:
-//! - *Saved before released*: a chunk comes back as [`Outcome::Saved`] after
+//! - *Saved before released*: a chunk comes back as [`ChunkOutcome::Saved`] after
 //!   the write calls for its data, then for its descriptors, have returned.
 //! - *A usable file at every moment*: the header is written once all it points
 //!   at is there, says "incomplete" until the end, and a page's descriptor is
 //!   written after its data. A page that is not there yet reads as lost.
 //! - *Never in the way*: after a write error every chunk comes back as
-//!   [`Outcome::Lost`] without delay; a panic becomes an error, and so does a
+//!   [`ChunkOutcome::Lost`] without delay; a panic becomes an error, and so does a
 //!   thread that cannot be started; no thread outlives the engine, but for the one
 //!   that [`EngineConfig::cancel`] tells of.
 //! - *Bounded memory*: buffers within [`EngineConfig::buffer_bytes`], and two
@@ -66,7 +66,7 @@ mod writer;
 mod tests;
 
 pub use bitmap::{Bitmap, Bitmaps};
-pub use chunk::{Chunk, Completed, Outcome, Pages, Unreadable};
+pub use chunk::{Chunk, ChunkOutcome, Completed, Pages, Unreadable};
 pub use codec::Codec;
 pub use config::EngineConfig;
 pub use ending::{Failure, Summary};
@@ -82,8 +82,8 @@ pub use mend::mend;
 pub use notice::{Notice, Notices};
 pub use open_sink::OpenSink;
 pub use output::Throttle;
-pub use place::Place;
+pub use place::DumpPlace;
 pub use progress::Progress;
 pub use room::{make_directory, room_in, room_on};
 pub use sink::Sink;
-pub use verify::{verify, Report, Verdict};
+pub use verify::{verify, Finding, Report};

@@ -2,7 +2,9 @@
 //! Reads kdump-compressed dumps of header version 6 as strictly as a checker
 //! must: nothing in the file is believed.
 
-use super::kdump::{self, Layout, MainHeader, PageDescriptor, SubHeader, BLOCK, DESCRIPTOR_SIZE};
+use super::kdump::{
+    self, KdumpLayout, MainHeader, PageDescriptor, SubHeader, BLOCK, DESCRIPTOR_SIZE,
+};
 use crate::addr::{Page, PAGE_SIZE};
 use crate::limits::bounded::MOST_FRAMES;
 use crate::os::fd;
@@ -94,7 +96,7 @@ pub(super) enum Stored {
 pub(super) struct Reader<S> {
     source: S,
     pub(super) header: MainHeader,
-    layout: Layout,
+    layout: KdumpLayout,
     max_mapnr: u64,
     /// Number of wanted pages.
     pub(super) wanted: u64,
@@ -133,7 +135,7 @@ impl<S: Source> Reader<S> {
             .filter(|&length| length < source.length().max(BLOCK))
             .ok_or_else(|| Flaw::Damaged("notes are outside of the dump".into()))?;
         // The number of wanted pages is only known once the bitmap is.
-        let layout = Layout::new(notes_len as usize, max_mapnr, 0);
+        let layout = KdumpLayout::new(notes_len as usize, max_mapnr, 0);
         expect(
             "size of the notes",
             u64::from(header.sub_hdr_size.get()) + 1,
@@ -152,7 +154,7 @@ impl<S: Source> Reader<S> {
             wanted: 0,
         };
         reader.wanted = reader.count_wanted()?;
-        reader.layout = Layout::new(notes_len as usize, max_mapnr, reader.wanted);
+        reader.layout = KdumpLayout::new(notes_len as usize, max_mapnr, reader.wanted);
         Ok(reader)
     }
 

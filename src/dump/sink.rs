@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //! Where dumps go.
 
-use super::place::Place;
+use super::place::DumpPlace;
 use crate::limits::cancel::Cancel;
 use std::io;
 use std::path::PathBuf;
@@ -50,8 +50,8 @@ pub trait Sink: Send {
     fn path(&self) -> Option<PathBuf>;
 
     /// Where the dump is, for whoever asks later.
-    fn place(&self) -> Place {
-        Place::new(self.path())
+    fn place(&self) -> DumpPlace {
+        DumpPlace::new(self.path())
     }
 
     /// Why a dump that was published may not outlast a power cut, if that is so. Asked

@@ -7,8 +7,8 @@ use super::recorder::Recorder;
 use crate::addr::Page;
 use crate::dump::reader::Reader;
 use crate::dump::{
-    verify, Chunk, Codec, EngineConfig, Error, Failure, FileSink, Outcome, Pages, Unreadable,
-    Verdict,
+    verify, Chunk, ChunkOutcome, Codec, EngineConfig, Error, Failure, FileSink, Finding, Pages,
+    Unreadable,
 };
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
@@ -37,8 +37,8 @@ fn outcomes<P>(completed: &Receiver<crate::dump::Completed<P>>, count: u64) -> (
     for back in 0..count {
         match completed.recv_timeout(DEADLINE) {
             Ok(done) => match done.outcome {
-                Outcome::Saved { .. } => saved += 1,
-                Outcome::Lost(_) => lost += 1,
+                ChunkOutcome::Saved { .. } => saved += 1,
+                ChunkOutcome::Lost(_) => lost += 1,
             },
             Err(error) => panic!("{back} of {count} chunks came back: {error}"),
         }
@@ -126,7 +126,7 @@ fn pages_that_there_is_no_room_for_are_left_out_and_counted() {
             let summary = engine.finish().unwrap();
             assert!(summary.length <= limit && summary.length + 8192 > limit);
             let report = verify(&summary.path.unwrap()).unwrap();
-            assert_eq!(report.verdict, Verdict::Complete);
+            assert_eq!(report.finding, Finding::Complete);
             let left_out = summary.progress.left_out_pages;
             assert_eq!(left_out == 0, limit == whole);
             assert_eq!(

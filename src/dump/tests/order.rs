@@ -4,7 +4,7 @@
 use super::guest::{config, Guest, Memory, CHUNK, CODECS};
 use super::recorder::{apply, Call, Image, Recorder};
 use crate::dump::reader::{Flaw, Reader};
-use crate::dump::{Chunk, Codec, Outcome, Sink, Throttle};
+use crate::dump::{Chunk, ChunkOutcome, Codec, Sink, Throttle};
 use proptest::prelude::*;
 use std::io;
 use std::path::PathBuf;
@@ -84,7 +84,7 @@ fn a_chunk_that_comes_back_can_be_read_from_the_dump() {
                     let content = (!guest.unreadable(pfn)).then(|| guest.page(pfn));
                     assert!(reader.page(stored).unwrap() == content, "frame {pfn:#x}");
                 }
-                assert!(matches!(done.outcome, Outcome::Saved { pages: n } if n == pages));
+                assert!(matches!(done.outcome, ChunkOutcome::Saved { pages: n } if n == pages));
             }
         });
     }
@@ -157,7 +157,7 @@ fn a_chunk_does_not_come_back_while_any_of_its_writes_is_due() {
         engine.finish().unwrap();
         assert!(too_early.is_empty(), "back before its {too_early:?}");
         let done = completed.recv().expect("the chunk");
-        assert!(matches!(done.outcome, Outcome::Saved { pages: 48 }));
+        assert!(matches!(done.outcome, ChunkOutcome::Saved { pages: 48 }));
     }
 }
 
