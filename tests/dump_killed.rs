@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use synthetic::{check, expected, kept_or_not, Synthetic, FRAMES};
 use vicover::addr::Pfn;
 use vicover::dump::{
-    verify, Chunk, ChunkOutcome, Codec, Engine, EngineConfig, FileSink, Finding, Format,
+    verify, Chunk, ChunkOutcome, Engine, EngineConfig, FileSink, Finding, Format, ZLIB,
 };
 
 const CHUNK: u64 = 64;
@@ -20,7 +20,7 @@ const NAME: &str = "what_came_back_before_the_kill_is_in_the_dump";
 /// The process that is killed.
 fn child(dir: &Path) {
     let config = EngineConfig {
-        format: Format::Kdump(Codec::Zlib { level: 1 }),
+        format: Format::Kdump(ZLIB.fastest()),
         threads: 2,
         ..Default::default()
     };

@@ -19,7 +19,7 @@ use synthetic::{
 use vicover::addr::{Pfn, PAGE_SIZE};
 use vicover::dump::{
     mend, verify, Chunk, ChunkOutcome, Codec, Engine, EngineConfig, FileSink, Finding, FlatSink,
-    Format, OpenSink, Sink, Summary,
+    Format, OpenSink, Sink, Summary, ZLIB, ZSTD,
 };
 
 /// Dumps the synthetic guest, chunks in an order of their own.
@@ -81,11 +81,7 @@ fn cuts(length: u64) -> Vec<u64> {
 #[test]
 #[ignore = "needs libkdumpfile10 and python3-drgn"]
 fn two_hundred_cuts_of_each_codec_never_give_a_wrong_page() {
-    for codec in [
-        Codec::None,
-        Codec::Zlib { level: 1 },
-        Codec::Zstd { level: 1 },
-    ] {
+    for codec in [Codec::NONE, ZLIB.fastest(), ZSTD.fastest()] {
         cut_two_hundred_times(codec);
     }
 }
@@ -127,25 +123,24 @@ fn cut_two_hundred_times(codec: Codec) {
 }
 
 const CODECS: [Codec; 8] = [
-    Codec::None,
-    Codec::Zlib { level: 1 },
-    Codec::Zlib { level: 6 },
-    Codec::Zlib { level: 9 },
-    Codec::Zstd { level: -7 },
-    Codec::Zstd { level: 1 },
-    Codec::Zstd { level: 3 },
-    Codec::Zstd { level: 19 },
+    Codec::NONE,
+    ZLIB.fastest(),
+    ZLIB.at(6).unwrap(),
+    ZLIB.at(9).unwrap(),
+    ZSTD.at(-7).unwrap(),
+    ZSTD.fastest(),
+    ZSTD.at(3).unwrap(),
+    ZSTD.at(19).unwrap(),
 ];
 
 /// Debian 12's makedumpfile has no zstd: `VICOVER_MAKEDUMPFILE` says how to call
 /// one that has, a word a line.
 fn makedumpfile(codec: Codec) -> Command {
-    let call: Vec<String> = match codec {
-        Codec::Zstd { .. } => {
-            let call = std::env::var("VICOVER_MAKEDUMPFILE").expect("VICOVER_MAKEDUMPFILE");
-            call.lines().map(str::to_owned).collect()
-        }
-        _ => vec!["makedumpfile".into()],
+    let call: Vec<String> = if codec.spec() == ZSTD {
+        let call = std::env::var("VICOVER_MAKEDUMPFILE").expect("VICOVER_MAKEDUMPFILE");
+        call.lines().map(str::to_owned).collect()
+    } else {
+        vec!["makedumpfile".into()]
     };
     let mut command = Command::new(&call[0]);
     command.args(&call[1..]);
@@ -283,7 +278,7 @@ fn a_flattened_stream_through_a_fifo_becomes_an_ordinary_dump() {
         .unwrap();
     let sink = OpenSink::open(&fifo).unwrap();
     drop(keep_open);
-    let summary = dump_to(sink, Format::Kdump(Codec::Zlib { level: 1 }));
+    let summary = dump_to(sink, Format::Kdump(ZLIB.fastest()));
     assert!(makedumpfile.wait().unwrap().success());
     let expected = expected(dir.path(), kept_or_not);
     check("libkdumpfile", &dump, &expected);
@@ -320,7 +315,7 @@ fn a_block_device_holds_a_dump_whatever_was_on_it() {
     std::fs::write(&image, vec![0xee; 64 << 20]).unwrap();
     let device = Loop::attach(&image);
     let expected = expected(dir.path(), kept_or_not);
-    for codec in [Codec::None, Codec::Zlib { level: 1 }] {
+    for codec in [Codec::NONE, ZLIB.fastest()] {
         let sink = OpenSink::open(&device.0).unwrap();
         let summary = dump_to(sink, Format::Kdump(codec));
         assert_eq!(summary.path.as_ref(), Some(&device.0));

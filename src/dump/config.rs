@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //! How a dump is to be written.
 
-use super::codec::Codec;
+use super::codec::ZLIB;
 use super::format::Format;
 use super::notice::Notices;
 use super::output::Throttle;
@@ -36,7 +36,7 @@ impl Default for EngineConfig {
     fn default() -> Self {
         let processors = std::thread::available_parallelism().map_or(1, |n| n.get());
         Self {
-            format: Format::Kdump(Codec::Zlib { level: 1 }),
+            format: Format::Kdump(ZLIB.fastest()),
             threads: (processors / 2).max(1),
             buffer_bytes: 64 << 20,
             throttle: None,

@@ -37,15 +37,14 @@ pub enum Error {
         /// The value.
         value: u64,
     },
-    /// A compression level that the codec does not have.
-    #[error("{codec} has no level {level}: {allowed} is allowed")]
-    Level {
+    /// A codec's library refused to begin.
+    #[error("{codec} cannot be used")]
+    Codec {
         /// The codec's name.
         codec: &'static str,
-        /// What was asked for.
-        level: i32,
-        /// The range there is.
-        allowed: &'static str,
+        /// What the library said.
+        #[source]
+        source: io::Error,
     },
     /// The buffers are too small to work with.
     #[error(

@@ -74,20 +74,15 @@ impl DumpSize {
 }
 
 /// Compresses pages as the dump would, to see how large they become.
-pub struct Sizer {
-    flag: u32,
-    compressor: Compressor,
-}
+pub struct Sizer(Compressor);
 
 impl Sizer {
+    /// Of pages in a dump of this format.
+    ///
     /// # Errors
-    /// When the codec has no such level.
+    /// When the codec's library refuses.
     pub fn new(format: Format) -> Result<Self, Error> {
-        let codec = format.codec();
-        Ok(Self {
-            flag: codec.flag(),
-            compressor: codec.compressor()?,
-        })
+        format.codec().compressor().map(Self)
     }
 
     /// Bytes that a page takes in the dump, beside what tables have of it.
@@ -96,7 +91,7 @@ impl Sizer {
             return 0;
         }
         let mut out = [0; PAGE_SIZE];
-        match store_compressed(&mut self.compressor, self.flag, &mut out, page) {
+        match store_compressed(&mut self.0, &mut out, page) {
             State::Stored { size, .. } => size,
             State::Zero | State::Unreadable | State::NoRoom => 0,
         }
@@ -108,7 +103,7 @@ mod tests {
     use super::*;
     use crate::dump::tests::guest::{config, Guest, CHUNK};
     use crate::dump::tests::recorder::Recorder;
-    use crate::dump::{Codec, EngineConfig};
+    use crate::dump::{Codec, EngineConfig, ZLIB, ZSTD};
 
     #[test]
     fn a_dump_is_as_large_as_its_pages_say() {
@@ -116,11 +111,7 @@ mod tests {
             frames: 2000,
             seed: 4,
         };
-        for codec in [
-            Codec::None,
-            Codec::Zlib { level: 1 },
-            Codec::Zstd { level: 1 },
-        ] {
+        for codec in [Codec::NONE, ZLIB.fastest(), ZSTD.fastest()] {
             let format = Format::Kdump(codec);
             let mut sizer = Sizer::new(format).unwrap();
             let there = |pfn: &u64| guest.wanted(*pfn) && !guest.unreadable(*pfn);

@@ -33,7 +33,7 @@ impl Format {
     pub(super) fn codec(self) -> Codec {
         match self {
             Self::Kdump(codec) => codec,
-            Self::Elf => Codec::None,
+            Self::Elf => Codec::NONE,
         }
     }
 }

@@ -28,13 +28,8 @@ pub(super) const HEADER_VERSION: u32 = 6;
 /// Size of a block; readers take it for the guest's page size.
 pub(super) const BLOCK: u64 = PAGE_SIZE as u64;
 
-/// In a descriptor: the page's data is a zlib stream (`DUMP_DH_COMPRESSED_ZLIB`).
-/// In the header's status: such pages occur.
-pub(super) const COMPRESSED_ZLIB: u32 = 0x1;
 /// In the header's status: the dump is not complete (`DUMP_DH_COMPRESSED_INCOMPLETE`).
 pub(super) const INCOMPLETE: u32 = 0x8;
-/// As [`COMPRESSED_ZLIB`], a zstd frame (`DUMP_DH_COMPRESSED_ZSTD`).
-pub(super) const COMPRESSED_ZSTD: u32 = 0x20;
 
 /// `struct new_utsname`: six strings of at most 64 bytes and a NUL.
 #[derive(IntoBytes, FromBytes, Immutable, KnownLayout)]
@@ -322,7 +317,7 @@ mod tests {
         let bits = Bitmap::new(Pfn(100)).unwrap();
         let bitmaps = Bitmaps::new(bits.clone(), bits).unwrap();
         let layout = KdumpLayout::new(0, 100, 0);
-        let header = main_header(&facts, &bitmaps, &layout, COMPRESSED_ZSTD).unwrap();
+        let header = main_header(&facts, &bitmaps, &layout, 0x20).unwrap();
         assert_eq!(header.status.get(), 0x28);
         assert_eq!(header.nr_cpus.get(), 1);
         let bytes = header.as_bytes();

@@ -61,7 +61,7 @@ impl KdumpWriter {
         let max_mapnr = bitmaps.present().limit().0;
         let notes = Notes::new(facts);
         let layout = KdumpLayout::new(notes.bytes.len(), max_mapnr, bitmaps.wanted_total());
-        let header = kdump::main_header(facts, bitmaps, &layout, shared.codec.flag())?;
+        let header = kdump::main_header(facts, bitmaps, &layout, shared.codec.spec().flag)?;
         let sub = kdump::sub_header(facts, &notes, &layout, max_mapnr);
 
         let pages = layout.pages;

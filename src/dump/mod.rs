@@ -67,7 +67,7 @@ mod tests;
 
 pub use bitmap::{Bitmap, Bitmaps};
 pub use chunk::{Chunk, ChunkOutcome, Completed, Pages, Unreadable};
-pub use codec::Codec;
+pub use codec::{Codec, CodecSpec, CODECS, ZLIB, ZSTD};
 pub use config::EngineConfig;
 pub use ending::{Failure, Summary};
 pub use engine::Engine;

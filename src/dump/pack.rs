@@ -7,14 +7,9 @@ use crate::addr::{Page, PAGE_SIZE};
 
 /// Compresses a page to the start of `out`, or copies it there when it does not
 /// get smaller.
-pub(super) fn store_compressed(
-    compressor: &mut Compressor,
-    flag: u32,
-    out: &mut [u8],
-    page: &Page,
-) -> State {
+pub(super) fn store_compressed(compressor: &mut Compressor, out: &mut [u8], page: &Page) -> State {
     let (size, flags) = match compressor.compress(page, out) {
-        Some(size) => (size, flag),
+        Some(size) => (size, compressor.flag),
         None => {
             out[..PAGE_SIZE].copy_from_slice(page);
             (PAGE_SIZE, 0)

@@ -2,6 +2,7 @@
 //! Reads kdump-compressed dumps of header version 6 as strictly as a checker
 //! must: nothing in the file is believed.
 
+use super::codec::by_flag;
 use super::kdump::{
     self, KdumpLayout, MainHeader, PageDescriptor, SubHeader, BLOCK, DESCRIPTOR_SIZE,
 };
@@ -276,8 +277,7 @@ impl<S: Source> Reader<S> {
         }
         let known = match flags {
             0 => size == PAGE_SIZE,
-            kdump::COMPRESSED_ZLIB | kdump::COMPRESSED_ZSTD => (1..PAGE_SIZE).contains(&size),
-            _ => false,
+            _ => by_flag(flags).is_some() && (1..PAGE_SIZE).contains(&size),
         };
         if !known {
             return damaged("size or flags make no sense");
@@ -324,16 +324,10 @@ impl<S: Source> Reader<S> {
             )));
         }
         let mut page = [0; PAGE_SIZE];
-        let length = match flags {
-            kdump::COMPRESSED_ZLIB => libdeflater::Decompressor::new()
-                .zlib_decompress(&data[..size], &mut page)
-                .ok(),
-            kdump::COMPRESSED_ZSTD => {
-                zstd::bulk::decompress_to_buffer(&data[..size], &mut page).ok()
-            }
-            _ => return Ok(Some(data)),
+        let Some(codec) = by_flag(flags) else {
+            return Ok(Some(data));
         };
-        match length {
+        match (codec.unpack)(&data[..size], &mut page) {
             Some(PAGE_SIZE) => Ok(Some(page)),
             _ => Err(Flaw::Damaged(format!(
                 "the page at {offset:#x} does not decompress"

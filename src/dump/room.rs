@@ -96,7 +96,7 @@ mod tests {
     use crate::dump::Codec;
     use std::os::unix::fs::PermissionsExt;
 
-    const KDUMP: Format = Format::Kdump(Codec::None);
+    const KDUMP: Format = Format::Kdump(Codec::NONE);
 
     #[test]
     fn a_missing_directory_is_made_once_and_for_its_owner_alone() {

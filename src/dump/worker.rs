@@ -3,7 +3,7 @@
 
 use super::buffer::{Buffer, Lease, State, MAX_SLOTS};
 use super::chunk::{Chunk, Pages};
-use super::codec::{Codec, Compressor};
+use super::codec::Compressor;
 use super::engine_state::EngineState;
 use super::error::Error;
 use super::line::{Line, Taker};
@@ -112,19 +112,15 @@ impl<P: Pages> Worker<P> {
     fn add(&mut self, lease: &mut Lease, chunk: &Chunk<P>, pfn: Pfn) {
         let index = (pfn.0 - chunk.first.0) as usize;
         let at = lease.used;
-        let state = match self.shared.codec {
-            Codec::None => store_raw(&mut lease.bytes[at..], |page| chunk.pages.copy(index, page)),
-            _ => {
-                let mut page = [0; PAGE_SIZE];
-                match chunk.pages.copy(index, &mut page) {
-                    Err(_) => State::Unreadable,
-                    Ok(()) if is_zero(&page) => State::Zero,
-                    Ok(()) => {
-                        let flag = self.shared.codec.flag();
-                        let out = &mut lease.bytes[at..];
-                        store_compressed(&mut self.compressor, flag, out, &page)
-                    }
-                }
+        let out = &mut lease.bytes[at..];
+        let state = if self.compressor.is_none() {
+            store_raw(out, |page| chunk.pages.copy(index, page))
+        } else {
+            let mut page = [0; PAGE_SIZE];
+            match chunk.pages.copy(index, &mut page) {
+                Err(_) => State::Unreadable,
+                Ok(()) if is_zero(&page) => State::Zero,
+                Ok(()) => store_compressed(&mut self.compressor, out, &page),
             }
         };
         let state = match state {

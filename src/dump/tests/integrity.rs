@@ -5,7 +5,7 @@ use super::guest::{config, Guest, CHUNK, CODECS};
 use super::recorder::{Call, Recorder};
 use crate::dump::reader::{FileSource, Flaw, Reader, Stored};
 use crate::dump::{
-    mend, verify, Codec, EngineConfig, FileSink, Finding, FlatSink, Format, Sink, Summary,
+    mend, verify, Codec, EngineConfig, FileSink, Finding, FlatSink, Format, Sink, Summary, ZLIB,
 };
 use proptest::prelude::*;
 use std::fs::{File, OpenOptions};
@@ -31,7 +31,7 @@ fn dump_as(dir: &Path, format: Format) -> PathBuf {
 fn dump_to(sink: impl Sink + 'static, format: Format) -> Summary {
     let config = EngineConfig {
         format,
-        ..config(Codec::None)
+        ..config(Codec::NONE)
     };
     let (engine, _completed) = GUEST.start(sink, config);
     for chunk in GUEST.chunks(CHUNK) {
@@ -45,7 +45,7 @@ fn example() -> &'static (TempDir, PathBuf) {
     static EXAMPLE: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
     EXAMPLE.get_or_init(|| {
         let dir = tempfile::tempdir().unwrap();
-        let path = dump(dir.path(), Codec::Zlib { level: 1 });
+        let path = dump(dir.path(), ZLIB.fastest());
         (dir, path)
     })
 }
@@ -94,8 +94,8 @@ fn a_complete_dump_is_found_complete() {
 #[test]
 fn an_unfinished_dump_is_found_incomplete() {
     let dir = tempfile::tempdir().unwrap();
-    let sink = FileSink::create(dir.path(), "guest", 0, Format::Kdump(Codec::None)).unwrap();
-    let (engine, _completed) = GUEST.start(sink, config(Codec::None));
+    let sink = FileSink::create(dir.path(), "guest", 0, Format::Kdump(Codec::NONE)).unwrap();
+    let (engine, _completed) = GUEST.start(sink, config(Codec::NONE));
     engine.submit(GUEST.chunk(0, CHUNK)).unwrap();
     let path = engine.finish().unwrap_err().summary.path.unwrap();
     assert!(path.ends_with("guest-19700101T000000Z.kdump.incomplete"));
@@ -211,7 +211,7 @@ fn any_bit_of_a_page_that_was_flipped_is_noticed_without_a_manifest() {
 
 #[test]
 fn a_dump_that_does_not_get_its_name_is_not_complete() {
-    for format in [Format::Kdump(Codec::Zlib { level: 1 }), Format::Elf] {
+    for format in [Format::Kdump(ZLIB.fastest()), Format::Elf] {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("dump");
         let sink = FileSink::create_as(&path).unwrap();
@@ -219,7 +219,7 @@ fn a_dump_that_does_not_get_its_name_is_not_complete() {
         std::fs::write(&path, "another").unwrap();
         let config = EngineConfig {
             format,
-            ..config(Codec::None)
+            ..config(Codec::NONE)
         };
         let (engine, _completed) = GUEST.start(sink, config);
         for chunk in GUEST.chunks(CHUNK) {
@@ -301,7 +301,7 @@ fn a_stream_in_a_file_is_checked_as_the_dump_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("stream");
     let stream = File::create(&path).unwrap();
-    let format = Format::Kdump(Codec::Zlib { level: 1 });
+    let format = Format::Kdump(ZLIB.fastest());
     let summary = dump_to(FlatSink::new(stream), format);
     let report = verify(&path).unwrap();
     assert_eq!(report.finding, Finding::Complete);
@@ -315,7 +315,7 @@ fn a_stream_in_a_file_is_checked_as_the_dump_it_is() {
 #[test]
 fn a_stream_cut_within_descriptors_is_incomplete() {
     let recorded = Recorder::new(1);
-    dump_to(recorded.clone(), Format::Kdump(Codec::Zlib { level: 1 }));
+    dump_to(recorded.clone(), Format::Kdump(ZLIB.fastest()));
     let reader = Reader::open(recorded.image()).unwrap();
     let table = reader.descriptor_offset(0)..reader.tables_end();
     // All data before all descriptors, as a busy writer may have it.
@@ -379,7 +379,7 @@ fn an_elf_dump_says_whether_it_is_complete() {
     let sink = FileSink::create(dir.path(), "half", 0, Format::Elf).unwrap();
     let config = EngineConfig {
         format: Format::Elf,
-        ..config(Codec::None)
+        ..config(Codec::NONE)
     };
     let (engine, _completed) = GUEST.start(sink, config);
     engine.submit(GUEST.chunk(0, CHUNK)).unwrap();
