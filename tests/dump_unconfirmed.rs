@@ -19,7 +19,7 @@ use guests::synthetic::{Guest, RELEASE};
 use support::run;
 use vicover::addr::{Gfn, GfnRange, GuestPhys, PAGE_SHIFT, PAGE_SIZE};
 use vicover::drain::Target;
-use vicover::guest::identity::Processor;
+use vicover::guest::arch::x86_64::Processor;
 use vicover::guest::memory::GuestMemory;
 use vicover::host::images::{Image, View};
 use vicover::host::memory::{Faults, MemoryHost};

@@ -21,6 +21,8 @@
 //! - *Bounded memory*: buffers within [`EngineConfig::buffer_bytes`], and two
 //!   bits per page frame; nothing else grows with the guest.
 
+#![forbid(unsafe_code)]
+
 mod bitmap;
 mod buffer;
 mod chunk;

@@ -9,12 +9,14 @@ use std::ops::Range;
 
 use crate::addr::{Gfn, GfnRange, GuestPhys, GuestVirt, PAGE_SHIFT, PAGE_SIZE};
 
-use super::identity::Processor;
-use super::image::{ImageParts, IMAGE_END};
+use super::arch::x86_64::{
+    Processor, IMAGE_END, KERNEL_MAP, PER_CPU_BYTES, PMD_BYTES, PUD_BYTES, STACK_BYTES,
+};
+use super::image::ImageParts;
 use super::kallsyms::KallsymsError;
 use super::kernel::Kernel;
 use super::memory::GuestMemory;
-use super::paging::{Descend, PageTables, Visit, KERNEL_MAP};
+use super::paging::{Descend, PageTables, Visit};
 
 /// Entries of tables that are looked at, at most: 64 TiB by 2 MiB pages, and
 /// 64 GiB by small ones.
@@ -22,12 +24,6 @@ const MAX_ENTRIES: u64 = 1 << 26;
 
 /// Runs of pages that are kept in mind, at most (16 bytes each).
 const MAX_RUNS: usize = 1 << 20;
-
-/// Linux's kernel stacks on x86-64 (`THREAD_SIZE`; aligned to their size).
-const STACK_BYTES: u64 = 16 << 10;
-
-/// Part of a processor's per-CPU area that is kept whatever descriptors say.
-const PER_CPU_BYTES: u64 = 64 << 10;
 
 /// The kernel's pages by kind; each ascending only as the kernel maps it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -93,7 +89,7 @@ pub fn kernel_pages(
                 end,
             );
             // The direct mapping's smallest pages tell nothing new.
-            if bytes == 2 << 20 && direct.contains(&from) {
+            if bytes == PMD_BYTES && direct.contains(&from) {
                 Descend::Skip
             } else {
                 Descend::Into
@@ -191,8 +187,7 @@ fn whole_pages(range: &Range<GuestVirt>) -> (u64, u64) {
 /// Addresses of the direct mapping; empty when it is not known, so that what it
 /// maps counts as in use: then nothing can be left out, which is safe.
 fn direct_map(kernel: &Kernel, end: Gfn) -> Range<GuestVirt> {
-    const PUD: u64 = 1 << 30;
-    let bytes = (end.0 << PAGE_SHIFT).next_multiple_of(PUD);
+    let bytes = (end.0 << PAGE_SHIFT).next_multiple_of(PUD_BYTES);
     let range = |start: GuestVirt| Some(start..start.checked_add(bytes)?);
     let none = GuestVirt(0)..GuestVirt(0);
     kernel.direct_map.and_then(range).unwrap_or(none)
@@ -209,7 +204,7 @@ fn user_tables(
     let mut visitor = |visit| {
         if let Visit::Table { phys, bytes, .. } = visit {
             each(phys);
-            if bytes == 2 << 20 {
+            if bytes == PMD_BYTES {
                 return Descend::Skip;
             }
         }

@@ -15,11 +15,11 @@ use std::collections::BTreeSet;
 
 use crate::addr::{Gfn, GuestPhys};
 
+use super::arch::x86_64::Processor;
 use super::candidate::Candidate;
-use super::identity::Processor;
 use super::kernel::{Kernel, Refusal};
+use super::limits::Limits;
 use super::memory::GuestMemory;
-use super::plan::Limits;
 use super::pointers::{Pointers, Space};
 use super::search::search;
 use super::vmcoreinfo::VmcoreInfo;
