@@ -174,8 +174,8 @@ fn a_kernel_of_32_bits_is_named_without_a_search() {
     // what is mapped, without the text.
     assert_eq!(pages_probed, 0x2000 - 0x1200);
     let error = found.unwrap_err();
-    assert!(error.is_32_bit());
     let info = error.unconfirmed().expect("its description");
+    assert!(info.is_32_bit());
     assert_eq!(info.text(), text.as_bytes());
 }
 

@@ -50,7 +50,7 @@ pub struct Chunk<P> {
     pub first: Pfn,
     /// Number of frames.
     pub count: usize,
-    /// Their contents.
+    /// The frames' contents.
     pub pages: P,
 }
 

@@ -33,7 +33,7 @@ impl Summary {
 pub struct Failure {
     /// What was written.
     pub summary: Summary,
-    /// Why not all.
+    /// Why not everything was written.
     #[source]
     pub cause: Arc<Error>,
     /// Whether the cause was a notice when it arose.

@@ -241,9 +241,9 @@ const GRACE: Duration = Duration::from_millis(500);
 
 /// Why the writing thread does not say anything.
 enum NoAnswer {
-    /// It is no more.
+    /// The thread has ended.
     Ended,
-    /// The caller cancelled, and it hangs in the operating system.
+    /// The caller cancelled, and the thread hangs in the operating system.
     Cancelled,
 }
 

@@ -80,9 +80,9 @@ pub enum Error {
     /// A dump that could not be begun, for a reason that does not say which.
     #[error("{}", path.display())]
     At {
-        /// Where it was to go.
+        /// Where the dump was to go.
         path: PathBuf,
-        /// Why not.
+        /// Why it could not be begun.
         #[source]
         source: Box<Error>,
     },
@@ -131,9 +131,9 @@ pub enum Error {
     /// Memory that the guest has, or had, could not be had.
     #[error("pages {first} to {end} could not be read")]
     Unread {
-        /// The first of them.
+        /// The first such page.
         first: Pfn,
-        /// One past the last.
+        /// One past the last such page.
         end: Pfn,
         /// Why.
         #[source]

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 pub struct FileSink {
     name: DumpName,
     seekable: Seekable,
-    /// Whether anything of a dump may be in it.
+    /// Whether anything of a dump may be in the file.
     begun: bool,
     place: DumpPlace,
     doubt: Option<io::Error>,

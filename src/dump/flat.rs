@@ -44,7 +44,8 @@ pub(super) struct StreamRecord {
 
 /// What a flattened stream goes to.
 pub trait Stream: Write + Send {
-    /// As [`Sink::heed`].
+    /// Called before anything else. A stream that waits for its reader gives up when
+    /// the caller cancels.
     fn heed(&mut self, cancel: &Cancel) {
         let _ = cancel;
     }

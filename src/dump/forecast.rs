@@ -27,7 +27,7 @@ enum Tables {
 const EXTENT_BYTES: u64 = 16;
 
 impl DumpSize {
-    /// Of dumps with these notes and this RAM.
+    /// The size of dumps with these notes and this RAM.
     ///
     /// # Errors
     /// When the format cannot hold such a dump at all.
@@ -77,7 +77,7 @@ impl DumpSize {
 pub struct Sizer(Compressor);
 
 impl Sizer {
-    /// Of pages in a dump of this format.
+    /// A sizer of pages in a dump of this format.
     ///
     /// # Errors
     /// When the codec's library refuses.

@@ -41,7 +41,7 @@ pub(super) struct KdumpWriter {
     gathered_at: u64,
     /// Bytes in `gathered`.
     used: usize,
-    /// Of these, bytes already written.
+    /// Of `used`, bytes already written.
     written: usize,
     runs: Vec<Run>,
     pending: Written,

@@ -17,7 +17,7 @@ pub(super) struct Waiting<P> {
     pub(super) chunk: Chunk<P>,
     /// Wanted pages in it.
     pub(super) pages: u64,
-    /// Why not all of them were sent.
+    /// Why not all wanted pages were sent.
     pub(super) failure: Option<Arc<Error>>,
 }
 
@@ -98,7 +98,7 @@ impl<P> Line<P> {
         self.shared.pool.close();
     }
 
-    /// As [`Line::stop`], when nobody writes: what is on its way comes back.
+    /// Stops the line when nobody writes: what is on its way comes back.
     fn stop_without_writer(&self, why: Error) {
         self.stop(why);
         while let Some(message) = self.messages.try_pop() {
@@ -137,7 +137,7 @@ impl<P> Returning<P> {
     }
 }
 
-/// See [`Line::taker`].
+/// A thread that takes chunks, as long as this is not dropped.
 pub(super) struct Taker<P>(Arc<Line<P>>);
 
 impl<P> Drop for Taker<P> {
@@ -152,7 +152,7 @@ impl<P> Drop for Taker<P> {
     }
 }
 
-/// See [`Line::writer`].
+/// The thread that writes, as long as this is not dropped.
 pub(super) struct WriterOf<P>(Arc<Line<P>>);
 
 impl<P> Drop for WriterOf<P> {

@@ -13,11 +13,11 @@ pub(super) enum Message<P> {
     /// Nothing more of this chunk follows.
     End {
         chunk: Chunk<P>,
-        /// Its last pages.
+        /// The chunk's last pages.
         last: Option<Lease>,
-        /// Wanted pages in it.
+        /// Wanted pages in the chunk.
         pages: u64,
-        /// Why not all of them were sent.
+        /// Why not all wanted pages were sent.
         failure: Option<Arc<Error>>,
     },
 }

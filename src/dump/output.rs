@@ -123,7 +123,7 @@ impl Output {
         Some(self.failed("name of the dump to the disk", doubt))
     }
 
-    /// Where it leads to, if that has a name.
+    /// Where the sink leads to, if that has a name.
     pub(super) fn path(&self) -> Option<PathBuf> {
         self.sink.path()
     }
@@ -133,7 +133,7 @@ impl Output {
         self.sink.block()
     }
 
-    /// Whether it can be written to at any place.
+    /// Whether the sink can be written to at any place.
     pub(super) fn is_seekable(&self) -> bool {
         self.sink.is_seekable()
     }

@@ -20,7 +20,7 @@ impl DumpPlace {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Its path, if it has one now.
+    /// The dump's path, if it has one now.
     pub fn path(&self) -> Option<PathBuf> {
         self.lock().clone()
     }

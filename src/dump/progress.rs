@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Progress {
     /// Pages dealt with: stored, zero and unreadable ones.
     pub pages: u64,
-    /// Of these, pages of zeroes only.
+    /// Of `pages`, those of zeroes only.
     pub zero_pages: u64,
-    /// Of these, pages that could not be read.
+    /// Of `pages`, those that could not be read.
     pub unreadable_pages: u64,
-    /// Of these, pages that there was no room for.
+    /// Of `pages`, those that there was no room for.
     pub left_out_pages: u64,
     /// Bytes that have gone to the sink, headers and tables included.
     pub bytes: u64,

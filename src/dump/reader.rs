@@ -81,15 +81,15 @@ impl Source for FileSource {
 /// What a descriptor says of its page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stored {
-    /// It was not written, or could not be read from the guest.
+    /// The page was not written, or could not be read from the guest.
     Lost,
-    /// It is the page that all zero pages share.
+    /// The page is the one that all zero pages share.
     Zero,
     At {
         offset: u64,
         size: usize,
         flags: u32,
-        /// Checksum of what is there, if it is told.
+        /// Checksum of the page as stored, if it is told.
         sum: Option<u32>,
     },
 }

@@ -26,7 +26,7 @@ pub(super) fn room_in(free: Option<u64>, reserve: u64) -> Option<u64> {
 /// the page cache, pages past it where that is possible.
 pub(super) struct Seekable {
     pub(super) file: File,
-    /// The same file for direct I/O, where the file system takes that.
+    /// `file` once more, for direct I/O, where the file system takes that.
     direct: Option<File>,
     /// Bytes written since the page cache was last emptied.
     cached: u64,

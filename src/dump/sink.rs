@@ -12,8 +12,8 @@ pub trait Sink: Send {
     /// Writes all of `bytes` at `offset`.
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
-    /// As [`Sink::write_at`], for page data: `bytes` is page-aligned in memory,
-    /// and `offset` and length are multiples of [`Sink::block`].
+    /// Writes all of `bytes`, which is page data, at `offset`. It is page-aligned in
+    /// memory; `offset` and length are multiples of [`Sink::block`].
     fn write_pages(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.write_at(offset, bytes)
     }

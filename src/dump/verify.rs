@@ -24,9 +24,9 @@ const MAX_MANIFEST: u64 = 16 << 20;
 pub enum Finding {
     /// All that the dump promises is there, and is what was written.
     Complete,
-    /// It opens up to where it got, or was cut off: why.
+    /// The dump opens up to where it got, or was cut off: why.
     Incomplete(String),
-    /// It holds something that was not written so: what.
+    /// The dump holds something that was not written so: what.
     Damaged(String),
 }
 
@@ -35,13 +35,14 @@ pub enum Finding {
 pub struct Report {
     /// What the dump is worth.
     pub finding: Finding,
-    /// Pages that it is to hold.
+    /// Pages that the dump is to hold.
     pub wanted_pages: u64,
-    /// Of these, with content of their own.
+    /// Of `wanted_pages`, those with content of their own.
     pub stored_pages: u64,
-    /// Of these, of zeroes only.
+    /// Of `wanted_pages`, those of zeroes only.
     pub zero_pages: u64,
-    /// Of these, not there: never written, cut off, or unreadable in the guest.
+    /// Of `wanted_pages`, those not there: never written, cut off, or unreadable in
+    /// the guest.
     pub lost_pages: u64,
     /// Length of the file or device in bytes.
     pub length: u64,

@@ -25,12 +25,12 @@ impl ImageParts {
         }
     }
 
-    /// Whether the kernel tells.
+    /// Whether the kernel tells which parts it gave back.
     pub fn is_told(&self) -> bool {
         self.released.is_ok()
     }
 
-    /// Why it does not.
+    /// Why the kernel does not tell which parts it gave back.
     pub fn why_not_told(&self) -> Option<&KallsymsError> {
         self.released.as_ref().err()
     }

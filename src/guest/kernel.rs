@@ -49,7 +49,7 @@ pub enum Refusal {
         /// Where the description says it is.
         stated: GuestPhys,
     },
-    /// It has no page tables that this library reads.
+    /// The kernel has no page tables that this library reads.
     #[error("a 32-bit kernel, and only page descriptors of 64-bit kernels are understood")]
     Bits32,
     /// No processor's page tables hold this kernel.

@@ -60,7 +60,7 @@ impl PageTables {
         tables.with_root(root)
     }
 
-    /// The same kind of tree below another root.
+    /// A tree of the same kind below another root.
     pub fn with_root(&self, root: u64) -> Self {
         let address = match self.is_pae() {
             true => PAE_ROOT,
@@ -219,7 +219,7 @@ pub struct Translator<'a> {
 }
 
 impl<'a> Translator<'a> {
-    /// One that keeps nothing yet.
+    /// A translator that keeps nothing yet.
     pub fn new(mem: &'a dyn GuestMemory, tables: PageTables) -> Self {
         let nothing = || (Gfn(u64::MAX), Box::new([0; PAGE_SIZE]));
         Self {

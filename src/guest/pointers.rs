@@ -50,7 +50,7 @@ pub(super) struct Space {
 }
 
 impl Space {
-    /// That of a kernel of 64 bits.
+    /// The space of a kernel of 64 bits.
     pub(super) fn long(tables: PageTables) -> Self {
         Self {
             tables,
@@ -60,7 +60,7 @@ impl Space {
         }
     }
 
-    /// That of a kernel of 32 bits which executes what is at `text`.
+    /// The space of a kernel of 32 bits which executes what is at `text`.
     fn short(tables: PageTables, text: GuestVirt) -> Self {
         let end = (text.0 + IMAGE_BYTES_32).min(u64::from(u32::MAX));
         Self {
@@ -71,8 +71,8 @@ impl Space {
         }
     }
 
-    /// Those that a processor was in, or has beside what it was in: the likeliest
-    /// first.
+    /// The spaces that a processor was in, or has beside what it was in: the
+    /// likeliest first.
     pub(super) fn of(mem: &dyn GuestMemory, processor: &Processor) -> Vec<Self> {
         let levels = match processor.cr4 & CR4_LA57 {
             0 => Levels::Four,

@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 
 /// One codec. Each page is compressed by itself, so that readers can fetch any.
 pub struct CodecSpec {
-    /// Its name, in options and for people.
+    /// The codec's name, in options and for people.
     pub name: &'static str,
     /// What marks its pages in a kdump: in a descriptor, that the page's data is of
     /// this codec; in the header's status, that such pages occur.
@@ -65,7 +65,7 @@ impl CodecSpec {
         }
     }
 
-    /// Its highest level, where it has levels.
+    /// The codec's highest level, where it has levels.
     pub fn highest_level(&self) -> Option<i32> {
         self.levels.as_ref().map(|levels| *levels.end())
     }
@@ -93,7 +93,7 @@ pub struct Codec {
 }
 
 impl Codec {
-    /// Not at all.
+    /// No compression at all.
     pub const NONE: Self = CodecSpec::NONE.fastest();
 
     /// The codec, whatever its level.
@@ -101,6 +101,8 @@ impl Codec {
         self.spec
     }
 
+    /// A compressor for one thread.
+    ///
     /// # Errors
     /// When the codec's library refuses.
     pub(in crate::dump) fn compressor(self) -> Result<Compressor, Error> {
