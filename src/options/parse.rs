@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use super::table::{Said, TABLE};
 use super::values::{Options, DEFAULT_CODEC};
-use crate::dump::{CodecSpec, Format};
+use crate::dump::{CodecSpec, Format, CODECS};
 use crate::pacing::policy::{self, Policy};
 
 /// An option text that was refused; says what was allowed.
@@ -98,11 +98,16 @@ impl Said {
     }
 
     fn elf_format(&self) -> Result<Format, OptionError> {
-        if self.codec.is_some_and(|codec| codec != CodecSpec::NONE) {
+        let packs = |spec: &&CodecSpec| **spec != *CodecSpec::NONE;
+        if self.codec.as_ref().is_some_and(packs) {
+            let packing = CODECS.iter().copied().filter(packs);
+            let packing: Vec<_> = packing
+                .map(|spec| format!("compress={}", spec.name))
+                .collect();
             return Err(OptionError::BadValue {
                 key: "format",
                 value: "elf".into(),
-                allowed: "kdump with compress=zlib or compress=zstd".into(),
+                allowed: format!("kdump with {}", packing.join(" or ")).into(),
             });
         }
         match self.level {
@@ -120,13 +125,11 @@ impl Said {
         let Some(level) = self.level else {
             return Ok(Format::Kdump(spec.fastest()));
         };
+        let most = spec.highest_level().unwrap_or(level);
         let codec = spec.at(level).ok_or_else(|| OptionError::BadValue {
             key: "compress_level",
             value: level.to_string(),
-            allowed: match spec.highest_level() {
-                Some(most) => format!("1 to {most} with compress={}", spec.name).into(),
-                None => format!("none with compress={}", spec.name).into(),
-            },
+            allowed: format!("1 to {most} with compress={}", spec.name).into(),
         })?;
         Ok(Format::Kdump(codec))
     }
@@ -135,7 +138,6 @@ impl Said {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dump::CODECS;
     use crate::dump::ZSTD;
     use crate::options::{Recrash, Standby};
 
