@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //! Why a job failed, as a chain of causes.
 
+pub mod text;
+
 use serde::Serialize;
 
 use crate::host::HostError;
 use crate::options::OptionError;
+
+pub use text::{chain, panic_text};
 
 /// Anything that can stop a job or one of its steps.
 #[derive(Debug, thiserror::Error)]
@@ -95,14 +99,7 @@ impl Error {
 
     /// The error and its causes in one line, outermost first.
     pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut next = std::error::Error::source(self);
-        while let Some(cause) = next {
-            text.push_str(": ");
-            text.push_str(&cause.to_string());
-            next = cause.source();
-        }
-        text
+        chain(self)
     }
 }
 
@@ -110,15 +107,6 @@ impl Error {
 pub(crate) fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> Result<T, Error> {
     let panicked = |panic: Box<dyn std::any::Any + Send>| Error::Internal(panic_text(&*panic));
     thread.join().map_err(panicked)
-}
-
-/// What a panic said, where it said it in words.
-pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a thread panicked".to_owned())
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use guests::synthetic::{Guest, Page, KERNEL_PAGE, LRU, SWAPBACKED};
 use mounted::Mounted;
 use vicover::addr::{Gfn, GfnRange, GuestPhys, PAGE_SHIFT};
 use vicover::drain::Target;
-use vicover::dump::{self, verify, Report, Verdict};
+use vicover::dump::{self, verify, Finding, Report};
 use vicover::error::Error;
 use vicover::guest::memory::GuestMemory;
 use vicover::host::images::{Image, View};
@@ -193,7 +193,7 @@ fn path_in(directory: &Path) -> PathBuf {
 /// What the one dump there is holds; it is complete.
 fn found(directory: &Path) -> Report {
     let report = verify(&path_in(directory)).unwrap();
-    assert_eq!(report.verdict, Verdict::Complete);
+    assert_eq!(report.finding, Finding::Complete);
     assert_eq!(
         report.wanted_pages,
         report.stored_pages + report.zero_pages + report.lost_pages
@@ -262,7 +262,7 @@ fn least_of(refusal: &Error) -> u64 {
     }
     match why {
         dump::Error::NoRoom { least, .. } => *least,
-        other => panic!("{}", other.with_causes()),
+        other => panic!("{}", other.chain()),
     }
 }
 
@@ -371,7 +371,7 @@ fn a_full_disk_holds_a_dump_whatever_its_file_system_needs_itself() {
                 "{kind:?}: {left} of {before} bytes left"
             );
             let report = verify(&path_in(&disk.path())).unwrap();
-            assert_eq!(report.verdict, Verdict::Complete);
+            assert_eq!(report.finding, Finding::Complete);
             assert_eq!(report.lost_pages, 0);
         }
     }

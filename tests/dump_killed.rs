@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use synthetic::{check, expected, kept_or_not, Synthetic, FRAMES};
 use vicover::addr::Pfn;
 use vicover::dump::{
-    verify, Chunk, Codec, Engine, EngineConfig, FileSink, Format, Outcome, Verdict,
+    verify, Chunk, ChunkOutcome, Engine, EngineConfig, FileSink, Finding, Format, ZLIB,
 };
 
 const CHUNK: u64 = 64;
@@ -20,7 +20,7 @@ const NAME: &str = "what_came_back_before_the_kill_is_in_the_dump";
 /// The process that is killed.
 fn child(dir: &Path) {
     let config = EngineConfig {
-        format: Format::Kdump(Codec::Zlib { level: 1 }),
+        format: Format::Kdump(ZLIB.fastest()),
         threads: 2,
         ..Default::default()
     };
@@ -38,7 +38,7 @@ fn child(dir: &Path) {
             })
             .unwrap();
         let done = completed.recv().unwrap();
-        assert!(matches!(done.outcome, Outcome::Saved { .. }));
+        assert!(matches!(done.outcome, ChunkOutcome::Saved { .. }));
         println!("\nsaved {}", done.chunk.first.0);
         std::io::stdout().flush().unwrap();
     }
@@ -71,8 +71,8 @@ fn what_came_back_before_the_kill_is_in_the_dump() {
         child.wait().unwrap();
         assert_eq!(saved.len() as u64, kill_after);
         let dump = dir.path().join("killed-19700101T000000Z.kdump.incomplete");
-        let verdict = verify(&dump).unwrap().verdict;
-        assert_eq!(verdict, Verdict::Incomplete("was not finished".into()));
+        let finding = verify(&dump).unwrap().finding;
+        assert_eq!(finding, Finding::Incomplete("was not finished".into()));
         let status = |pfn| match kept_or_not(pfn) {
             b'k' if !saved.contains(&(pfn / CHUNK * CHUNK)) => b'?',
             other => other,

@@ -16,8 +16,8 @@ use std::process::Command;
 use std::sync::Arc;
 use vicover::addr::{Page, Pfn, PAGE_SIZE};
 use vicover::dump::{
-    verify, Bitmap, Bitmaps, Chunk, Codec, Engine, EngineConfig, Facts, FileSink, Format, Pages,
-    Unreadable, Utsname, VcpuRegisters, Verdict,
+    verify, Bitmap, Bitmaps, Chunk, Engine, EngineConfig, Facts, FileSink, Finding, Format, Pages,
+    Unreadable, Utsname, VcpuRegisters, ZLIB,
 };
 
 const CHUNK: u64 = 2048;
@@ -112,10 +112,10 @@ fn the_panic_is_in_the_log_that_makedumpfile_finds() {
         }
         guests += 1;
         let ram = Arc::new(File::open(guest.join("ram")).unwrap());
-        for format in [Format::Kdump(Codec::Zlib { level: 1 }), Format::Elf] {
+        for format in [Format::Kdump(ZLIB.fastest()), Format::Elf] {
             let dir = tempfile::tempdir().unwrap();
             let dump = dump(Arc::clone(&ram), dir.path(), format);
-            assert_eq!(verify(&dump).unwrap().verdict, Verdict::Complete);
+            assert_eq!(verify(&dump).unwrap().finding, Finding::Complete);
             let log = dir.path().join("log");
             run(Command::new("makedumpfile")
                 .arg("--dump-dmesg")

@@ -11,12 +11,12 @@ use guests::counting::Counting;
 use guests::kernels::{add_second, with_32_bits};
 use guests::synthetic::{self as made, Guest};
 use vicover::addr::{Gfn, GuestVirt};
-use vicover::guest::identity::Processor;
+use vicover::guest::arch::x86_64::Processor;
 use vicover::guest::kernel::Refusal;
+use vicover::guest::limits::Limits;
 use vicover::guest::locate::{locate, LocateError, Located, Refused, Way};
 use vicover::guest::memory::GuestMemory;
 use vicover::guest::paging::Translator;
-use vicover::guest::plan::Limits;
 
 const FRAMES: u64 = 1 << 14;
 
@@ -174,8 +174,8 @@ fn a_kernel_of_32_bits_is_named_without_a_search() {
     // what is mapped, without the text.
     assert_eq!(pages_probed, 0x2000 - 0x1200);
     let error = found.unwrap_err();
-    assert!(error.is_32_bit());
     let info = error.unconfirmed().expect("its description");
+    assert!(info.is_32_bit());
     assert_eq!(info.text(), text.as_bytes());
 }
 

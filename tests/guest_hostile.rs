@@ -13,10 +13,11 @@ use proptest::prelude::*;
 use vicover::addr::{Gfn, GuestPhys};
 use vicover::guest::doubt::Doubt;
 use vicover::guest::layout::LayoutError;
+use vicover::guest::limits::Limits;
 use vicover::guest::locate::{locate, LocateError};
 use vicover::guest::log::Log;
 use vicover::guest::memory::GuestMemory;
-use vicover::guest::plan::{Limits, Plan};
+use vicover::guest::plan::Plan;
 use vicover::guest::sections::SectionsError;
 use vicover::guest::verdict::{DumpLevel, Verdict};
 

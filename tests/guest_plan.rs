@@ -8,8 +8,9 @@ use guests::synthetic::{self as made, Guest, Page, KERNEL_PAGE};
 use vicover::addr::{Gfn, GfnRange};
 use vicover::guest::candidate::Form;
 use vicover::guest::doubt::Doubt;
+use vicover::guest::limits::Limits;
 use vicover::guest::locate::locate;
-use vicover::guest::plan::{build, Limits, Plan};
+use vicover::guest::plan::{build, Plan};
 use vicover::guest::verdict::{DumpLevel, Verdict};
 
 /// 256 MiB: two sections.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use vicover::addr::{Gfn, GfnRange};
 use vicover::drain::Target;
-use vicover::dump::{verify, FileSink, Sink, Verdict};
+use vicover::dump::{verify, FileSink, Finding, Sink};
 use vicover::error::Error;
 use vicover::host::images::SyntheticImage;
 use vicover::host::memory::{Faults, MemoryHost};
@@ -128,7 +128,7 @@ fn a_running_domain_is_paused_dumped_and_let_go_on() {
     let (error, outcome) = dump(Running::new(None), target(sink));
     assert_eq!((error, outcome), (None, Outcome::Untouched));
     let report = verify(&path).unwrap();
-    assert_eq!(report.verdict, Verdict::Complete);
+    assert_eq!(report.finding, Finding::Complete);
     assert!(report.with_manifest);
     assert_eq!(report.wanted_pages, PAGES);
     assert!(!dir.path().join("wanted.incomplete").exists());

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use vicover::drain::Target;
-use vicover::dump::{verify, Report, Verdict};
+use vicover::dump::{verify, Finding, Report};
 use vicover::error::Error;
 use vicover::host::images::SyntheticImage;
 use vicover::host::memory::{Faults, MemoryHost};
@@ -55,8 +55,8 @@ impl Told {
         self.check(self.log.events().len() < 40, "the log is long");
         let named = self.path.extension().is_some_and(|end| end == "incomplete");
         self.check(named, "the name");
-        let unfinished = Verdict::Incomplete("was not finished".into());
-        self.check(self.report.verdict == unfinished, "the verdict");
+        let unfinished = Finding::Incomplete("was not finished".into());
+        self.check(self.report.finding == unfinished, "the finding");
     }
 }
 
@@ -182,7 +182,7 @@ fn pages_that_the_guest_does_not_have_are_stated_in_a_complete_dump() {
         _ => false,
     };
     told.check(told.log.has(stated), "the log");
-    told.check(told.report.verdict == Verdict::Complete, "the verdict");
+    told.check(told.report.finding == Finding::Complete, "the finding");
     assert_eq!(told.report.lost_pages, absent);
 }
 

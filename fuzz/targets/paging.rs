@@ -11,7 +11,8 @@ use libfuzzer_sys::fuzz_target;
 use guests::overlay::Overlay;
 use guests::synthetic::Guest;
 use vicover::addr::GuestVirt;
-use vicover::guest::paging::{Descend, Levels, PageTables, Translator};
+use vicover::guest::arch::x86_64::Levels;
+use vicover::guest::paging::{Descend, PageTables, Translator};
 
 static GUEST: LazyLock<Guest> = LazyLock::new(guests::fuzzed_guest);
 

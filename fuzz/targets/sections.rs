@@ -13,7 +13,8 @@ use guests::overlay::Overlay;
 use guests::synthetic::{self as made, Guest};
 use vicover::addr::Gfn;
 use vicover::guest::locate::locate;
-use vicover::guest::plan::{build, Limits};
+use vicover::guest::limits::Limits;
+use vicover::guest::plan::build;
 use vicover::guest::verdict::{DumpLevel, Verdict};
 
 static GUEST: LazyLock<Guest> = LazyLock::new(|| {

@@ -15,7 +15,7 @@ pub use super::preflight::vicover_check_domain;
 use super::status::{answer, last_error, status_of, Failure};
 use super::{abi, handles, input};
 use crate::addr::PAGE_SIZE;
-use crate::dump::{mend, verify, Report, Verdict};
+use crate::dump::{mend, verify, Finding, Report};
 use crate::error::Error;
 use crate::host::images::{FileImage, Image, SyntheticImage};
 use crate::host::memory::{Faults, MemoryHost};
@@ -404,7 +404,7 @@ pub unsafe extern "C" fn vicover_verify(
         let path =
             path.ok_or_else(|| Failure::new(abi::VICOVER_ERR_NULL, "path must not be null"))?;
         let report = verify(path.as_ref())
-            .map_err(|error| Failure::new(abi::VICOVER_ERR_IO, error.with_causes()))?;
+            .map_err(|error| Failure::new(abi::VICOVER_ERR_IO, error.chain()))?;
         // SAFETY: the caller passes a struct as the header says.
         unsafe { input::write_struct(verdict, &verdict_of(&report)) }
     })
@@ -425,7 +425,7 @@ pub unsafe extern "C" fn vicover_mend(
         let path =
             path.ok_or_else(|| Failure::new(abi::VICOVER_ERR_NULL, "path must not be null"))?;
         let pages = mend(path.as_ref())
-            .map_err(|error| Failure::new(abi::VICOVER_ERR_IO, error.with_causes()))?;
+            .map_err(|error| Failure::new(abi::VICOVER_ERR_IO, error.chain()))?;
         if !cut_off.is_null() {
             // SAFETY: not null, and writable as the header says.
             unsafe { input::write_out(cut_off, "cut_off", pages)? };
@@ -435,10 +435,10 @@ pub unsafe extern "C" fn vicover_mend(
 }
 
 fn verdict_of(report: &Report) -> abi::vicover_verdict {
-    let (state, why) = match &report.verdict {
-        Verdict::Complete => (abi::VICOVER_DUMP_COMPLETE, ""),
-        Verdict::Incomplete(why) => (abi::VICOVER_DUMP_INCOMPLETE, why.as_str()),
-        Verdict::Damaged(what) => (abi::VICOVER_DUMP_DAMAGED, what.as_str()),
+    let (state, why) = match &report.finding {
+        Finding::Complete => (abi::VICOVER_DUMP_COMPLETE, ""),
+        Finding::Incomplete(why) => (abi::VICOVER_DUMP_INCOMPLETE, why.as_str()),
+        Finding::Damaged(what) => (abi::VICOVER_DUMP_DAMAGED, what.as_str()),
     };
     let mut verdict = abi::vicover_verdict {
         struct_size: size_of::<abi::vicover_verdict>(),

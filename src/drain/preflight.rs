@@ -3,7 +3,6 @@
 
 use std::path::Path;
 
-use crate::drain::start_dump::format_of;
 use crate::dump::{room_in, room_on, Error};
 use crate::options::Options;
 use crate::units::Size;
@@ -20,12 +19,12 @@ pub(crate) struct Place {
 /// Looks at the place that `options` and the dump directory name.
 pub(crate) fn look(options: &Options, dump_dir: &Path) -> Place {
     let room = match &options.sink {
-        Some(sink) => room_on(sink, format_of(options)),
+        Some(sink) => room_on(sink, options.format),
         None => room_in(dump_dir, options.reserve_bytes),
     };
     match room {
         Err(error) => Place {
-            no_dump: Some(Error::with_causes(&error)),
+            no_dump: Some(Error::chain(&error)),
             room: None,
         },
         Ok(Some(0)) => Place {

@@ -7,18 +7,13 @@ use std::sync::{Arc, PoisonError};
 use super::budget;
 use super::run::Dump;
 use crate::drain::Target;
-use crate::dump::{
-    make_directory, Codec, Engine, EngineConfig, FileSink, Format, Notice, OpenSink, Sink,
-};
+use crate::dump::{make_directory, Engine, EngineConfig, FileSink, Format, Notice, OpenSink, Sink};
 use crate::error::Error;
 use crate::host::CrashedDomain;
 use crate::job::JobState;
-use crate::options::{Compression, DumpFormat, Options};
+use crate::options::Options;
 use crate::told::event::DumpEvent;
 use crate::understand::Understanding;
-
-/// The level that compresses fastest while it is still worth it, for each codec.
-const FAST_LEVEL: i32 = 1;
 
 /// Opens where the guest's dump goes and starts the engine. Where there is not
 /// room enough, `understanding` afterwards wants fewer pages.
@@ -93,36 +88,16 @@ fn open_sink(
     sink.map_err(Error::DumpStart)
 }
 
-/// What `options` say of the format, whatever else they say.
-pub(crate) fn format_of(options: &Options) -> Format {
-    let level = options.compress_level.map_or(FAST_LEVEL, i32::from);
-    let codec = match options.compress {
-        Compression::None => Codec::None,
-        Compression::Zlib => Codec::Zlib { level },
-        Compression::Zstd => Codec::Zstd { level },
-    };
-    match options.format {
-        DumpFormat::Kdump => Format::Kdump(codec),
-        DumpFormat::Elf => Format::Elf,
-    }
-}
-
 fn config(options: &Options, job: &JobState) -> EngineConfig {
     job.io_control.begin(options.io, &job.pace);
     let log = job.log.clone();
     let mut config = EngineConfig {
-        format: format_of(options),
+        format: options.format,
         notices: Some(Arc::new(move |notice| {
             log.tell(match notice {
-                Notice::Stopped(error) => DumpEvent::Stopped {
-                    why: error.with_causes(),
-                },
-                Notice::NotSynced(error) => DumpEvent::NotSynced {
-                    why: error.with_causes(),
-                },
-                Notice::NotLasting(error) => DumpEvent::NotLasting {
-                    why: error.with_causes(),
-                },
+                Notice::Stopped(error) => DumpEvent::Stopped { why: error.chain() },
+                Notice::NotSynced(error) => DumpEvent::NotSynced { why: error.chain() },
+                Notice::NotLasting(error) => DumpEvent::NotLasting { why: error.chain() },
             });
         })),
         buffer_bytes: usize::try_from(options.buffer_bytes).unwrap_or(usize::MAX),

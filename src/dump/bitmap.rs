@@ -46,12 +46,6 @@ impl Bitmap {
         self.words[(pfn.0 / 64) as usize] |= 1 << (pfn.0 % 64);
     }
 
-    /// Clears the frame's bit. Panics beyond the limit.
-    pub fn clear(&mut self, pfn: Pfn) {
-        assert!(pfn.0 < self.limit, "{pfn:?} is beyond {:#x}", self.limit);
-        self.words[(pfn.0 / 64) as usize] &= !(1 << (pfn.0 % 64));
-    }
-
     /// Sets the bits of `start..end`. Panics beyond the limit.
     pub fn set_range(&mut self, start: Pfn, end: Pfn) {
         assert!(end.0 <= self.limit, "{end:?} is beyond {:#x}", self.limit);

@@ -24,18 +24,19 @@ const LEAST_SIZE: usize = 1 << 16;
 /// What became of one page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// Its bytes are in the buffer; their checksum, where pages are checksummed.
+    /// The page's bytes are in the buffer; `sum` is their checksum, where pages are
+    /// checksummed.
     Stored {
         at: u32,
         size: u32,
         flags: u32,
         sum: u32,
     },
-    /// All its bytes are zero.
+    /// All bytes of the page are zero.
     Zero,
-    /// It could not be read.
+    /// The page could not be read.
     Unreadable,
-    /// There was no room for it.
+    /// There was no room for the page.
     NoRoom,
 }
 
@@ -44,13 +45,13 @@ pub(super) struct Buffer {
     pub(super) bytes: PageBuffer,
     /// Bytes in use.
     pub(super) used: usize,
-    /// Checksum of these.
+    /// Checksum of the bytes in use.
     pub(super) sum: Hasher,
     /// Wanted pages, consecutive in rank.
     pub(super) slots: Vec<State>,
     /// The first slot's page.
     pub(super) first: Pfn,
-    /// Its rank among the wanted pages.
+    /// The first slot's rank among the wanted pages.
     pub(super) first_rank: u64,
 }
 

@@ -1,16 +1,13 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //! Chunks of guest memory, on their way into a dump and back.
 
-use super::error::Error;
+use super::error::{Error, Reason};
 use crate::addr::{Page, Pfn};
 use std::sync::Arc;
 
 /// A page could not be read; the dump goes on without it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unreadable;
-
-/// Why memory could not be had.
-pub type Reason = Box<dyn std::error::Error + Send + Sync>;
 
 /// One mapped chunk of guest memory, to be copied out page by page.
 pub trait Pages: Send {
@@ -53,7 +50,7 @@ pub struct Chunk<P> {
     pub first: Pfn,
     /// Number of frames.
     pub count: usize,
-    /// Their contents.
+    /// The frames' contents.
     pub pages: P,
 }
 
@@ -72,7 +69,7 @@ impl<P> std::fmt::Debug for Chunk<P> {
 
 /// What became of a chunk.
 #[derive(Clone, Debug)]
-pub enum Outcome {
+pub enum ChunkOutcome {
     /// Data and descriptors of its wanted pages have been written.
     Saved {
         /// Number of wanted pages in it.
@@ -88,5 +85,5 @@ pub struct Completed<P> {
     /// What was handed in.
     pub chunk: Chunk<P>,
     /// What became of it.
-    pub outcome: Outcome,
+    pub outcome: ChunkOutcome,
 }

@@ -68,7 +68,7 @@ struct Segment {
 }
 
 /// Where things are in one ELF dump.
-pub(super) struct Layout {
+pub(super) struct ElfLayout {
     pub(super) notes: u64,
     notes_len: u64,
     segments: Vec<Segment>,
@@ -76,7 +76,7 @@ pub(super) struct Layout {
     pub(super) length: u64,
 }
 
-impl Layout {
+impl ElfLayout {
     /// # Errors
     /// When RAM has more runs than an ELF file has segments.
     pub(super) fn new(notes_len: usize, present: &Bitmap) -> Result<Self, Error> {
@@ -224,7 +224,7 @@ mod tests {
         let mut present = Bitmap::new(Pfn(1000)).unwrap();
         present.set_range(Pfn(0), Pfn(10));
         present.set_range(Pfn(500), Pfn(600));
-        let layout = Layout::new(5000, &present).unwrap();
+        let layout = ElfLayout::new(5000, &present).unwrap();
         assert_eq!(size_of::<ElfHeader>(), 64);
         assert_eq!(size_of::<ProgramHeader>(), 56);
         assert_eq!(layout.notes, 64 + 3 * 56);
@@ -241,7 +241,7 @@ mod tests {
         (0..200_000)
             .step_by(2)
             .for_each(|pfn| present.set(Pfn(pfn)));
-        let error = Layout::new(0, &present).err();
+        let error = ElfLayout::new(0, &present).err();
         assert!(matches!(
             error,
             Some(Error::TooLarge { value: 100_000, .. })

@@ -2,13 +2,14 @@
 //! Writes ELF vmcores: every page of RAM has a fixed place.
 
 use super::buffer::{Buffer, State};
-use super::elf::Layout;
-use super::engine::Shared;
+use super::elf::ElfLayout;
+use super::engine_state::EngineState;
 use super::error::Error;
 use super::facts::Facts;
-use super::format::{FormatWriter, Written};
+use super::format_writer::FormatWriter;
 use super::notes::{Notes, Status};
 use super::output::Output;
+use super::progress::Written;
 use crate::addr::PAGE_SIZE;
 use std::sync::Arc;
 
@@ -16,9 +17,9 @@ use std::sync::Arc;
 const DIRECT_FROM: usize = 128 << 10;
 
 pub(super) struct ElfWriter {
-    layout: Layout,
+    layout: ElfLayout,
     notes: Notes,
-    shared: Arc<Shared>,
+    shared: Arc<EngineState>,
     pending: Written,
 }
 
@@ -27,14 +28,14 @@ impl ElfWriter {
     pub(super) fn begin(
         output: &mut Output,
         facts: &Facts,
-        shared: &Arc<Shared>,
+        shared: &Arc<EngineState>,
     ) -> Result<Self, Error> {
         if !output.is_seekable() {
             return Err(Error::NotSeekable { format: "ELF" });
         }
         let mut notes = Notes::new(facts);
         notes.set_status(Status::Incomplete);
-        let layout = Layout::new(notes.bytes.len(), shared.bitmaps.present())?;
+        let layout = ElfLayout::new(notes.bytes.len(), shared.bitmaps.present())?;
         let headers = layout.notes + notes.bytes.len() as u64;
         output.step("space for the headers", |sink| {
             sink.prepare(headers, layout.length)

@@ -4,15 +4,19 @@
 use super::bitmap::Bitmaps;
 use super::buffer::{Pool, Sizes};
 use super::chunk::{Chunk, Completed, Pages};
-use super::codec::Codec;
+use super::config::EngineConfig;
 use super::elf_writer::ElfWriter;
-use super::error::{Error, Notice};
+use super::ending::{Failure, Summary};
+use super::engine_state::EngineState;
+use super::error::Error;
 use super::facts::Facts;
 use super::forecast::DumpSize;
-use super::format::{Format, FormatWriter};
+use super::format::Format;
+use super::format_writer::FormatWriter;
 use super::kdump_writer::KdumpWriter;
 use super::line::Line;
 use super::output::Output;
+use super::progress::{EngineCounters, Progress};
 use super::sink::Sink;
 use super::worker::Worker;
 use super::writer::Writer;
@@ -20,155 +24,11 @@ use crate::limits::cancel::Cancel;
 use crate::os::thread::{start, Signals};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-
-/// Sets the pace of writing from outside.
-pub trait Throttle: Send + Sync {
-    /// Waits until something may be written, and returns how many of `wanted`
-    /// bytes: all of them, or a number of whole pages.
-    fn acquire(&self, wanted: u64) -> u64;
-
-    /// What was acquired last has been written.
-    fn written(&self, bytes: u64) {
-        let _ = bytes;
-    }
-}
-
-/// How to write.
-#[derive(Clone)]
-pub struct EngineConfig {
-    /// What the dump looks like and how its pages are compressed.
-    pub format: Format,
-    /// Threads that copy and compress; at least one. One more writes.
-    pub threads: usize,
-    /// Bound on the memory of all buffers together, in bytes.
-    pub buffer_bytes: usize,
-    /// Asked before every write, if there; large writes are split as it says.
-    pub throttle: Option<Arc<dyn Throttle>>,
-    /// Told at once what cannot wait for the end.
-    pub notices: Option<Notices>,
-    /// Bytes that the dump may have, if there is a limit. The pages that it has no
-    /// room for, which are the last to be handed in, are left out.
-    pub limit: Option<u64>,
-    /// Ends the dump where it is, within a second. A disk that does not answer by
-    /// then keeps the thread that writes to it, which does nothing more once it
-    /// does: the one case in which a thread outlives its engine.
-    pub cancel: Cancel,
-}
-
-/// Hears what a dump has to say while it is being written, on the dump's threads.
-pub type Notices = Arc<dyn Fn(Notice) + Send + Sync>;
-
-impl Default for EngineConfig {
-    /// kdump with zlib level 1, half the online processors, 64 MiB, unthrottled, and
-    /// as large as it gets.
-    fn default() -> Self {
-        let processors = std::thread::available_parallelism().map_or(1, |n| n.get());
-        Self {
-            format: Format::Kdump(Codec::Zlib { level: 1 }),
-            threads: (processors / 2).max(1),
-            buffer_bytes: 64 << 20,
-            throttle: None,
-            notices: None,
-            limit: None,
-            cancel: Cancel::default(),
-        }
-    }
-}
-
-/// How far a dump is. Pages are counted once their descriptor is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Pages dealt with: stored, zero and unreadable ones.
-    pub pages: u64,
-    /// Of these, pages of zeroes only.
-    pub zero_pages: u64,
-    /// Of these, pages that could not be read.
-    pub unreadable_pages: u64,
-    /// Of these, pages that there was no room for.
-    pub left_out_pages: u64,
-    /// Bytes that have gone to the sink, headers and tables included.
-    pub bytes: u64,
-}
-
-/// How a dump ended.
-#[derive(Clone, Debug, Default)]
-pub struct Summary {
-    /// What was written.
-    pub progress: Progress,
-    /// Pages that should have been.
-    pub wanted_pages: u64,
-    /// Length of the dump in bytes.
-    pub length: u64,
-    /// Where it is, under its last name, when it is a file.
-    pub path: Option<PathBuf>,
-}
-
-impl Summary {
-    /// Pages that are in the dump.
-    fn read_pages(&self) -> u64 {
-        self.progress.pages - self.progress.unreadable_pages
-    }
-}
-
-/// A dump that ended incomplete. What was written opens in readers and is
-/// marked as incomplete.
-#[derive(Debug, thiserror::Error)]
-#[error("{} of {} pages written", .summary.read_pages(), .summary.wanted_pages)]
-pub struct Failure {
-    /// What was written.
-    pub summary: Summary,
-    /// Why not all.
-    #[source]
-    pub cause: Arc<Error>,
-    /// Whether the cause was a notice when it arose.
-    pub told: bool,
-}
-
-/// What the threads of one engine share.
-pub(super) struct Shared {
-    pub(super) bitmaps: Arc<Bitmaps>,
-    pub(super) codec: Codec,
-    /// Whether buffers are checksummed.
-    pub(super) summed: bool,
-    /// Bytes that pages may take, if that is limited.
-    pub(super) room: Option<u64>,
-    pub(super) pool: Arc<Pool>,
-    pub(super) counters: Counters,
-    /// Why nothing more is written, once that is so.
-    pub(super) dead: OnceLock<Arc<Error>>,
-    /// The first thing that spoilt a single chunk.
-    pub(super) fault: OnceLock<Arc<Error>>,
-    /// The engine was dropped, not finished.
-    pub(super) abandoned: AtomicBool,
-    pub(super) cancel: Cancel,
-}
-
-/// [`Progress`], to be read at any time by any thread.
-#[derive(Default)]
-pub(super) struct Counters {
-    pub(super) pages: AtomicU64,
-    pub(super) zero_pages: AtomicU64,
-    pub(super) unreadable_pages: AtomicU64,
-    pub(super) left_out_pages: AtomicU64,
-    pub(super) bytes: AtomicU64,
-}
-
-impl Counters {
-    pub(super) fn snapshot(&self) -> Progress {
-        Progress {
-            pages: self.pages.load(Ordering::Relaxed),
-            zero_pages: self.zero_pages.load(Ordering::Relaxed),
-            unreadable_pages: self.unreadable_pages.load(Ordering::Relaxed),
-            left_out_pages: self.left_out_pages.load(Ordering::Relaxed),
-            bytes: self.bytes.load(Ordering::Relaxed),
-        }
-    }
-}
 
 /// A dump being written. Dropping it without [`Engine::finish`] leaves the
 /// dump incomplete; either way its threads end first, but for one that
@@ -177,7 +37,7 @@ pub struct Engine<P: Pages + 'static> {
     line: Arc<Line<P>>,
     workers: Vec<JoinHandle<()>>,
     writer: Option<WriterThread>,
-    shared: Arc<Shared>,
+    shared: Arc<EngineState>,
     /// Where the dump is before it is complete.
     path: Option<PathBuf>,
 }
@@ -209,13 +69,13 @@ impl<P: Pages + 'static> Engine<P> {
             .map(|_| codec.compressor())
             .collect::<Result<Vec<_>, _>>()?;
         let room = room_for_data(&config, facts, &bitmaps)?;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(EngineState {
             bitmaps,
             codec,
             summed: config.format.has_manifest(),
             room,
             pool: Pool::new(sizes)?,
-            counters: Counters::default(),
+            counters: EngineCounters::default(),
             dead: OnceLock::new(),
             fault: OnceLock::new(),
             abandoned: AtomicBool::new(false),
@@ -381,9 +241,9 @@ const GRACE: Duration = Duration::from_millis(500);
 
 /// Why the writing thread does not say anything.
 enum NoAnswer {
-    /// It is no more.
+    /// The thread has ended.
     Ended,
-    /// The caller cancelled, and it hangs in the operating system.
+    /// The caller cancelled, and the thread hangs in the operating system.
     Cancelled,
 }
 
@@ -421,7 +281,7 @@ fn begin(
     format: Format,
     output: &mut Output,
     facts: &Facts,
-    shared: &Arc<Shared>,
+    shared: &Arc<EngineState>,
     sizes: Sizes,
 ) -> Result<Box<dyn FormatWriter>, Error> {
     if shared.cancel.is_asked() {

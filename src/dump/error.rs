@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //! What can go wrong with a dump.
 
-use super::chunk::Reason;
 use crate::addr::Pfn;
+use crate::error::text::{chain, panic_text};
 use crate::limits::bounded::TooMany;
 use crate::units::Size;
-use std::fmt;
+use std::any::Any;
 use std::io;
 use std::path::{Path, PathBuf};
+
+/// Why memory could not be had.
+pub type Reason = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why a dump could not be started, written or finished.
 #[derive(Debug, thiserror::Error)]
@@ -34,15 +37,14 @@ pub enum Error {
         /// The value.
         value: u64,
     },
-    /// A compression level that the codec does not have.
-    #[error("{codec} has no level {level}: {allowed} is allowed")]
-    Level {
+    /// A codec's library refused to begin.
+    #[error("{codec} cannot be used")]
+    Codec {
         /// The codec's name.
         codec: &'static str,
-        /// What was asked for.
-        level: i32,
-        /// The range there is.
-        allowed: &'static str,
+        /// What the library said.
+        #[source]
+        source: io::Error,
     },
     /// The buffers are too small to work with.
     #[error(
@@ -78,9 +80,9 @@ pub enum Error {
     /// A dump that could not be begun, for a reason that does not say which.
     #[error("{}", path.display())]
     At {
-        /// Where it was to go.
+        /// Where the dump was to go.
         path: PathBuf,
-        /// Why not.
+        /// Why it could not be begun.
         #[source]
         source: Box<Error>,
     },
@@ -129,9 +131,9 @@ pub enum Error {
     /// Memory that the guest has, or had, could not be had.
     #[error("pages {first} to {end} could not be read")]
     Unread {
-        /// The first of them.
+        /// The first such page.
         first: Pfn,
-        /// One past the last.
+        /// One past the last such page.
         end: Pfn,
         /// Why.
         #[source]
@@ -176,48 +178,19 @@ impl Error {
         }
     }
 
+    /// What a thread was doing when it panicked, and what the panic said.
+    pub(super) fn panicked(doing: &'static str, panic: Box<dyn Any + Send>) -> Self {
+        let message = panic_text(&*panic);
+        Self::Panicked { doing, message }
+    }
+
     /// The error with everything that led to it, in one line.
-    pub fn with_causes(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            text = format!("{text}: {error}");
-            cause = error.source();
-        }
-        text
+    pub fn chain(&self) -> String {
+        chain(self)
     }
 }
 
 /// "PATH: ", or nothing.
 fn prefix(path: Option<&Path>) -> String {
     path.map_or_else(String::new, |path| format!("{}: ", path.display()))
-}
-
-/// What a dump in progress has to say at once.
-#[derive(Debug)]
-pub enum Notice {
-    /// Nothing more is written; why.
-    Stopped(std::sync::Arc<Error>),
-    /// The dump is incomplete, and even what was written may get lost.
-    NotSynced(Error),
-    /// The dump is complete and has its name, but may get lost with the power.
-    NotLasting(Error),
-}
-
-impl fmt::Display for Notice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Stopped(error) => write!(f, "dump stopped: {}", error.with_causes()),
-            Self::NotSynced(error) => write!(
-                f,
-                "the incomplete dump may not be on the disk: {}",
-                error.with_causes()
-            ),
-            Self::NotLasting(error) => write!(
-                f,
-                "the dump is complete, but may not outlast a power cut: {}",
-                error.with_causes()
-            ),
-        }
-    }
 }

@@ -37,14 +37,15 @@ pub(super) struct StreamHeader {
 
 #[derive(IntoBytes, FromBytes, Immutable, KnownLayout)]
 #[repr(C)]
-pub(super) struct Record {
+pub(super) struct StreamRecord {
     pub(super) offset: I64,
     pub(super) size: I64,
 }
 
 /// What a flattened stream goes to.
 pub trait Stream: Write + Send {
-    /// As [`Sink::heed`].
+    /// Called before anything else. A stream that waits for its reader gives up when
+    /// the caller cancels.
     fn heed(&mut self, cancel: &Cancel) {
         let _ = cancel;
     }
@@ -80,7 +81,7 @@ impl<W: Stream> FlatSink<W> {
     }
 
     fn record(&mut self, offset: i64, size: i64) -> io::Result<()> {
-        let record = Record {
+        let record = StreamRecord {
             offset: I64::new(offset),
             size: I64::new(size),
         };

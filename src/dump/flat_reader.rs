@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //! A flattened stream that was kept in a file, read as the dump it stands for.
 
-use super::flat::{Record, StreamHeader, END, HEADER_SIZE, SIGNATURE, TYPE_AND_VERSION};
+use super::flat::{StreamHeader, StreamRecord, END, HEADER_SIZE, SIGNATURE, TYPE_AND_VERSION};
 use super::reader::{fill, parse, Flaw, Source};
 use crate::limits::bounded::within;
 use std::collections::BTreeMap;
@@ -59,10 +59,10 @@ impl<S: Source> FlatSource<S> {
     fn read_records(&mut self) -> Result<(), Flaw> {
         let mut at = HEADER_SIZE as u64;
         loop {
-            let mut record = [0; size_of::<Record>()];
+            let mut record = [0; size_of::<StreamRecord>()];
             fill(&self.stream, "the stream's end", at, &mut record)?;
-            let record: Record = parse(&record);
-            at += size_of::<Record>() as u64;
+            let record: StreamRecord = parse(&record);
+            at += size_of::<StreamRecord>() as u64;
             let (offset, size) = (record.offset.get(), record.size.get());
             if (offset, size) == (END, END) {
                 self.ended = true;

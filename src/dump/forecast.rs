@@ -10,7 +10,7 @@ use super::facts::Facts;
 use super::format::Format;
 use super::kdump::{self, BLOCK};
 use super::notes::{Notes, Status};
-use super::worker::{is_zero, store_compressed};
+use super::pack::{is_zero, store_compressed};
 use crate::addr::{Page, PAGE_SIZE};
 
 /// The size of dumps of one guest, from the number of pages in them and the bytes
@@ -27,7 +27,7 @@ enum Tables {
 const EXTENT_BYTES: u64 = 16;
 
 impl DumpSize {
-    /// Of dumps with these notes and this RAM.
+    /// The size of dumps with these notes and this RAM.
     ///
     /// # Errors
     /// When the format cannot hold such a dump at all.
@@ -41,7 +41,7 @@ impl DumpSize {
             Format::Elf => {
                 notes.set_status(Status::Incomplete);
                 let length = notes.bytes.len();
-                let layout = elf::Layout::new(length, bitmaps.present())?;
+                let layout = elf::ElfLayout::new(length, bitmaps.present())?;
                 Tables::Elf {
                     headers: (layout.notes + length as u64).next_multiple_of(BLOCK),
                 }
@@ -52,7 +52,7 @@ impl DumpSize {
     /// Headers, notes and tables of a dump of so many pages.
     fn tables(&self, pages: u64) -> u64 {
         match self.0 {
-            Tables::Kdump { notes, frames } => kdump::Layout::new(notes, frames, pages).pages,
+            Tables::Kdump { notes, frames } => kdump::KdumpLayout::new(notes, frames, pages).pages,
             Tables::Elf { headers } => {
                 let extents = pages.saturating_mul(EXTENT_BYTES);
                 headers + extents.checked_next_multiple_of(BLOCK).unwrap_or(extents)
@@ -74,20 +74,15 @@ impl DumpSize {
 }
 
 /// Compresses pages as the dump would, to see how large they become.
-pub struct Sizer {
-    flag: u32,
-    compressor: Compressor,
-}
+pub struct Sizer(Compressor);
 
 impl Sizer {
+    /// A sizer of pages in a dump of this format.
+    ///
     /// # Errors
-    /// When the codec has no such level.
+    /// When the codec's library refuses.
     pub fn new(format: Format) -> Result<Self, Error> {
-        let codec = format.codec();
-        Ok(Self {
-            flag: codec.flag(),
-            compressor: codec.compressor()?,
-        })
+        format.codec().compressor().map(Self)
     }
 
     /// Bytes that a page takes in the dump, beside what tables have of it.
@@ -96,7 +91,7 @@ impl Sizer {
             return 0;
         }
         let mut out = [0; PAGE_SIZE];
-        match store_compressed(&mut self.compressor, self.flag, &mut out, page) {
+        match store_compressed(&mut self.0, &mut out, page) {
             State::Stored { size, .. } => size,
             State::Zero | State::Unreadable | State::NoRoom => 0,
         }
@@ -108,7 +103,7 @@ mod tests {
     use super::*;
     use crate::dump::tests::guest::{config, Guest, CHUNK};
     use crate::dump::tests::recorder::Recorder;
-    use crate::dump::{Codec, EngineConfig};
+    use crate::dump::{Codec, EngineConfig, ZLIB, ZSTD};
 
     #[test]
     fn a_dump_is_as_large_as_its_pages_say() {
@@ -116,11 +111,7 @@ mod tests {
             frames: 2000,
             seed: 4,
         };
-        for codec in [
-            Codec::None,
-            Codec::Zlib { level: 1 },
-            Codec::Zstd { level: 1 },
-        ] {
+        for codec in [Codec::NONE, ZLIB.fastest(), ZSTD.fastest()] {
             let format = Format::Kdump(codec);
             let mut sizer = Sizer::new(format).unwrap();
             let there = |pfn: &u64| guest.wanted(*pfn) && !guest.unreadable(*pfn);

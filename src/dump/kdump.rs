@@ -28,13 +28,8 @@ pub(super) const HEADER_VERSION: u32 = 6;
 /// Size of a block; readers take it for the guest's page size.
 pub(super) const BLOCK: u64 = PAGE_SIZE as u64;
 
-/// In a descriptor: the page's data is a zlib stream (`DUMP_DH_COMPRESSED_ZLIB`).
-/// In the header's status: such pages occur.
-pub(super) const COMPRESSED_ZLIB: u32 = 0x1;
 /// In the header's status: the dump is not complete (`DUMP_DH_COMPRESSED_INCOMPLETE`).
 pub(super) const INCOMPLETE: u32 = 0x8;
-/// As [`COMPRESSED_ZLIB`], a zstd frame (`DUMP_DH_COMPRESSED_ZSTD`).
-pub(super) const COMPRESSED_ZSTD: u32 = 0x20;
 
 /// `struct new_utsname`: six strings of at most 64 bytes and a NUL.
 #[derive(IntoBytes, FromBytes, Immutable, KnownLayout)]
@@ -133,7 +128,7 @@ pub(super) const DESCRIPTOR_SIZE: u64 = 24;
 
 /// Where the parts of one dump are, in bytes from its start.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Layout {
+pub(super) struct KdumpLayout {
     pub(super) notes: u64,
     pub(super) bitmaps: u64,
     /// Length of each of the two bitmaps, whole blocks.
@@ -145,7 +140,7 @@ pub(super) struct Layout {
     pub(super) pages: u64,
 }
 
-impl Layout {
+impl KdumpLayout {
     pub(super) fn new(notes_len: usize, max_mapnr: u64, wanted: u64) -> Self {
         let notes = BLOCK + std::mem::size_of::<SubHeader>() as u64;
         let bitmaps = (notes + notes_len as u64).next_multiple_of(BLOCK);
@@ -172,7 +167,7 @@ impl Layout {
 pub(super) fn main_header(
     facts: &Facts,
     bitmaps: &Bitmaps,
-    layout: &Layout,
+    layout: &KdumpLayout,
     codec_flag: u32,
 ) -> Result<MainHeader, Error> {
     let bitmap_blocks = 2 * layout.bitmap_len / BLOCK;
@@ -199,7 +194,7 @@ pub(super) fn main_header(
 pub(super) fn sub_header(
     facts: &Facts,
     notes: &Notes,
-    layout: &Layout,
+    layout: &KdumpLayout,
     max_mapnr: u64,
 ) -> SubHeader {
     SubHeader {
@@ -287,7 +282,7 @@ mod tests {
     #[test]
     fn parts_follow_each_other_in_whole_blocks() {
         // 400 bytes of notes end in block 1; 40000 frames need 5000 bytes.
-        let layout = Layout::new(400, 40_000, 1_000);
+        let layout = KdumpLayout::new(400, 40_000, 1_000);
         assert_eq!(layout.notes, 4096 + 104);
         assert_eq!(layout.bitmaps, 2 * 4096);
         assert_eq!(layout.bitmap_len, 2 * 4096);
@@ -302,7 +297,7 @@ mod tests {
         let facts = Facts::default();
         let notes = Notes::new(&facts);
         let max_mapnr = 0x1_2345_6789;
-        let layout = Layout::new(notes.bytes.len(), max_mapnr, 1);
+        let layout = KdumpLayout::new(notes.bytes.len(), max_mapnr, 1);
         let sub = sub_header(&facts, &notes, &layout, max_mapnr);
         assert_eq!(sub.max_mapnr_64.get(), max_mapnr);
         assert_eq!(sub.end_pfn_64.get(), max_mapnr);
@@ -321,8 +316,8 @@ mod tests {
         };
         let bits = Bitmap::new(Pfn(100)).unwrap();
         let bitmaps = Bitmaps::new(bits.clone(), bits).unwrap();
-        let layout = Layout::new(0, 100, 0);
-        let header = main_header(&facts, &bitmaps, &layout, COMPRESSED_ZSTD).unwrap();
+        let layout = KdumpLayout::new(0, 100, 0);
+        let header = main_header(&facts, &bitmaps, &layout, 0x20).unwrap();
         assert_eq!(header.status.get(), 0x28);
         assert_eq!(header.nr_cpus.get(), 1);
         let bytes = header.as_bytes();

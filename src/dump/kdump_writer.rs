@@ -2,14 +2,15 @@
 //! Writes kdump-compressed dumps: where each page's data and descriptor go.
 
 use super::buffer::{Buffer, State};
-use super::engine::Shared;
+use super::engine_state::EngineState;
 use super::error::Error;
 use super::facts::Facts;
-use super::format::{FormatWriter, Written};
-use super::kdump::{self, Layout, MainHeader, PageDescriptor, BLOCK};
+use super::format_writer::FormatWriter;
+use super::kdump::{self, KdumpLayout, MainHeader, PageDescriptor, BLOCK};
 use super::manifest::{self, Manifest, PieceSums};
 use super::notes::Notes;
 use super::output::Output;
+use super::progress::Written;
 use crate::addr::PAGE_SIZE;
 use crate::os::page_buffer::PageBuffer;
 use std::sync::atomic::Ordering;
@@ -28,9 +29,9 @@ struct Run {
 }
 
 pub(super) struct KdumpWriter {
-    layout: Layout,
+    layout: KdumpLayout,
     header: MainHeader,
-    shared: Arc<Shared>,
+    shared: Arc<EngineState>,
     /// Writes of pages start and end at multiples of this.
     block: usize,
     /// Page data not written yet, or, in its first incomplete block, to be
@@ -40,7 +41,7 @@ pub(super) struct KdumpWriter {
     gathered_at: u64,
     /// Bytes in `gathered`.
     used: usize,
-    /// Of these, bytes already written.
+    /// Of `used`, bytes already written.
     written: usize,
     runs: Vec<Run>,
     pending: Written,
@@ -53,14 +54,14 @@ impl KdumpWriter {
     pub(super) fn begin(
         output: &mut Output,
         facts: &Facts,
-        shared: &Arc<Shared>,
+        shared: &Arc<EngineState>,
         gather: usize,
     ) -> Result<Self, Error> {
         let bitmaps = &shared.bitmaps;
         let max_mapnr = bitmaps.present().limit().0;
         let notes = Notes::new(facts);
-        let layout = Layout::new(notes.bytes.len(), max_mapnr, bitmaps.wanted_total());
-        let header = kdump::main_header(facts, bitmaps, &layout, shared.codec.flag())?;
+        let layout = KdumpLayout::new(notes.bytes.len(), max_mapnr, bitmaps.wanted_total());
+        let header = kdump::main_header(facts, bitmaps, &layout, shared.codec.spec().flag)?;
         let sub = kdump::sub_header(facts, &notes, &layout, max_mapnr);
 
         let pages = layout.pages;

@@ -3,11 +3,11 @@
 //! compress, pages on their way to the one that writes, and chunks on their way back.
 //! It outlives none of them by itself: whoever ends, however, lets the others go.
 
-use super::chunk::{Chunk, Completed, Outcome};
-use super::engine::Shared;
+use super::chunk::{Chunk, ChunkOutcome, Completed};
+use super::engine_state::EngineState;
 use super::error::Error;
+use super::message::Message;
 use super::queue::Queue;
-use super::worker::Message;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ pub(super) struct Waiting<P> {
     pub(super) chunk: Chunk<P>,
     /// Wanted pages in it.
     pub(super) pages: u64,
-    /// Why not all of them were sent.
+    /// Why not all wanted pages were sent.
     pub(super) failure: Option<Arc<Error>>,
 }
 
@@ -28,7 +28,7 @@ struct Returning<P> {
 }
 
 pub(super) struct Line<P> {
-    shared: Arc<Shared>,
+    shared: Arc<EngineState>,
     pub(super) chunks: Queue<Chunk<P>>,
     pub(super) messages: Queue<Message<P>>,
     returning: Mutex<Returning<P>>,
@@ -39,7 +39,7 @@ pub(super) struct Line<P> {
 impl<P> Line<P> {
     /// For so many `takers` of chunks and so many messages on their way.
     pub(super) fn new(
-        shared: Arc<Shared>,
+        shared: Arc<EngineState>,
         takers: usize,
         messages: usize,
     ) -> (Arc<Self>, Receiver<Completed<P>>) {
@@ -73,8 +73,8 @@ impl<P> Line<P> {
         for waiting in std::mem::take(&mut returning.waiting) {
             let dead = self.shared.dead.get();
             let outcome = match waiting.failure.as_ref().or(dead) {
-                Some(error) => Outcome::Lost(Arc::clone(error)),
-                None => Outcome::Saved {
+                Some(error) => ChunkOutcome::Lost(Arc::clone(error)),
+                None => ChunkOutcome::Saved {
                     pages: waiting.pages,
                 },
             };
@@ -86,7 +86,7 @@ impl<P> Line<P> {
     pub(super) fn lose(&self, chunk: Chunk<P>) {
         let why = self.shared.dead.get().cloned();
         let why = why.unwrap_or_else(|| Arc::new(Error::Closed));
-        self.returning().send(chunk, Outcome::Lost(why));
+        self.returning().send(chunk, ChunkOutcome::Lost(why));
     }
 
     /// Nothing is taken in any more and nobody waits for anything here. What is
@@ -98,7 +98,7 @@ impl<P> Line<P> {
         self.shared.pool.close();
     }
 
-    /// As [`Line::stop`], when nobody writes: what is on its way comes back.
+    /// Stops the line when nobody writes: what is on its way comes back.
     fn stop_without_writer(&self, why: Error) {
         self.stop(why);
         while let Some(message) = self.messages.try_pop() {
@@ -129,7 +129,7 @@ impl<P> Line<P> {
 }
 
 impl<P> Returning<P> {
-    fn send(&mut self, chunk: Chunk<P>, outcome: Outcome) {
+    fn send(&mut self, chunk: Chunk<P>, outcome: ChunkOutcome) {
         if let Some(completed) = &self.completed {
             // Nobody listens any more: dropping the chunk is all there is to do.
             let _ = completed.send(Completed { chunk, outcome });
@@ -137,7 +137,7 @@ impl<P> Returning<P> {
     }
 }
 
-/// See [`Line::taker`].
+/// A thread that takes chunks, as long as this is not dropped.
 pub(super) struct Taker<P>(Arc<Line<P>>);
 
 impl<P> Drop for Taker<P> {
@@ -152,7 +152,7 @@ impl<P> Drop for Taker<P> {
     }
 }
 
-/// See [`Line::writer`].
+/// The thread that writes, as long as this is not dropped.
 pub(super) struct WriterOf<P>(Arc<Line<P>>);
 
 impl<P> Drop for WriterOf<P> {

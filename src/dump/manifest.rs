@@ -23,16 +23,16 @@ pub struct Manifest {
     pub length: u64,
     /// Pages dealt with, zero and unreadable ones included.
     pub pages: u64,
-    /// Of these, pages of zeroes only.
+    /// Of `pages`, those of zeroes only.
     pub zero_pages: u64,
-    /// Of these, pages that could not be read.
+    /// Of `pages`, those that could not be read.
     pub unreadable_pages: u64,
-    /// Of these, pages that there was no room for.
+    /// Of `pages`, those that there was no room for.
     #[serde(default)]
     pub left_out_pages: u64,
     /// Bytes of headers and tables at the dump's start.
     pub tables_bytes: u64,
-    /// Checksum of these.
+    /// Checksum of headers and tables.
     pub tables_crc32: u32,
     /// Bytes that each of `pieces_crc32` covers, the last one excepted.
     pub piece_bytes: u64,
@@ -78,7 +78,7 @@ impl PieceSums {
         }
     }
 
-    /// As [`PieceSums::append`], of bytes whose checksum is known.
+    /// Appends bytes whose checksum is known.
     pub(super) fn append_summed(&mut self, bytes: &[u8], sum: &Hasher) {
         let length = bytes.len() as u64;
         if length > self.piece_bytes - self.in_current {

@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// What is added to it while the dump is not complete.
+/// What is added to the name of a dump that is not complete.
 const INCOMPLETE: &str = "incomplete";
 /// Dumps of one guest in one second before something else must be wrong.
 const MAX_SAME_SECOND: u32 = 1000;
@@ -19,7 +19,7 @@ const MAX_NAME: usize = 100;
 /// The name of one dump, before and after it is complete.
 #[derive(Clone, Debug)]
 pub(super) enum DumpName {
-    /// One that says whose dump it is, and when it was made.
+    /// A name that says whose dump it is, and when it was made.
     Descriptive {
         dir: PathBuf,
         stem: String,
@@ -27,7 +27,7 @@ pub(super) enum DumpName {
         /// What a complete dump's name ends in.
         suffix: &'static str,
     },
-    /// The one that somebody asked for.
+    /// The name that somebody asked for.
     Given(PathBuf),
 }
 
@@ -327,7 +327,7 @@ mod tests {
         let (mut name, _) = DumpName::create_given(&path).unwrap();
         assert_eq!(name.incomplete(), dir.path().join("wanted.incomplete"));
         let refused = |what: &str| {
-            let error = DumpName::create_given(&path).unwrap_err().with_causes();
+            let error = DumpName::create_given(&path).unwrap_err().chain();
             let at = dir.path().join(what);
             assert!(error.starts_with(at.to_str().unwrap()), "{error}");
         };
@@ -384,7 +384,7 @@ mod tests {
     fn a_missing_directory_is_named() {
         let error = DumpName::create(Path::new("/nonexistent/dumps"), "g", 0, "kdump").unwrap_err();
         assert_eq!(
-            error.with_causes(),
+            error.chain(),
             "/nonexistent/dumps: No such file or directory (os error 2)"
         );
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //! Where the writing thread writes to, at the pace that it is given.
 
-use super::engine::{Shared, Throttle};
+use super::engine_state::EngineState;
 use super::error::Error;
 use super::sink::Sink;
 use std::io;
@@ -9,18 +9,30 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
+/// Sets the pace of writing from outside.
+pub trait Throttle: Send + Sync {
+    /// Waits until something may be written, and returns how many of `wanted`
+    /// bytes: all of them, or a number of whole pages.
+    fn acquire(&self, wanted: u64) -> u64;
+
+    /// What was acquired last has been written.
+    fn written(&self, bytes: u64) {
+        let _ = bytes;
+    }
+}
+
 /// A sink, its pace and its byte count.
 pub(super) struct Output {
     sink: Box<dyn Sink>,
     throttle: Option<Arc<dyn Throttle>>,
-    shared: Arc<Shared>,
+    shared: Arc<EngineState>,
 }
 
 impl Output {
     pub(super) fn new(
         sink: Box<dyn Sink>,
         throttle: Option<Arc<dyn Throttle>>,
-        shared: Arc<Shared>,
+        shared: Arc<EngineState>,
     ) -> Self {
         Self {
             sink,
@@ -111,7 +123,7 @@ impl Output {
         Some(self.failed("name of the dump to the disk", doubt))
     }
 
-    /// Where it leads to, if that has a name.
+    /// Where the sink leads to, if that has a name.
     pub(super) fn path(&self) -> Option<PathBuf> {
         self.sink.path()
     }
@@ -121,7 +133,7 @@ impl Output {
         self.sink.block()
     }
 
-    /// Whether it can be written to at any place.
+    /// Whether the sink can be written to at any place.
     pub(super) fn is_seekable(&self) -> bool {
         self.sink.is_seekable()
     }

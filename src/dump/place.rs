@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// writes the dump moves it when the dump has moved, so that no name is ever told of
 /// a file that is not there.
 #[derive(Clone, Debug, Default)]
-pub struct Place(Arc<Mutex<Option<PathBuf>>>);
+pub struct DumpPlace(Arc<Mutex<Option<PathBuf>>>);
 
-impl Place {
+impl DumpPlace {
     /// A dump that is at `path`, or nowhere.
     pub fn new(path: Option<PathBuf>) -> Self {
         Self(Arc::new(Mutex::new(path)))
@@ -20,7 +20,7 @@ impl Place {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Its path, if it has one now.
+    /// The dump's path, if it has one now.
     pub fn path(&self) -> Option<PathBuf> {
         self.lock().clone()
     }

@@ -2,7 +2,10 @@
 //! Reads kdump-compressed dumps of header version 6 as strictly as a checker
 //! must: nothing in the file is believed.
 
-use super::kdump::{self, Layout, MainHeader, PageDescriptor, SubHeader, BLOCK, DESCRIPTOR_SIZE};
+use super::codec::by_flag;
+use super::kdump::{
+    self, KdumpLayout, MainHeader, PageDescriptor, SubHeader, BLOCK, DESCRIPTOR_SIZE,
+};
 use crate::addr::{Page, PAGE_SIZE};
 use crate::limits::bounded::MOST_FRAMES;
 use crate::os::fd;
@@ -78,15 +81,15 @@ impl Source for FileSource {
 /// What a descriptor says of its page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stored {
-    /// It was not written, or could not be read from the guest.
+    /// The page was not written, or could not be read from the guest.
     Lost,
-    /// It is the page that all zero pages share.
+    /// The page is the one that all zero pages share.
     Zero,
     At {
         offset: u64,
         size: usize,
         flags: u32,
-        /// Checksum of what is there, if it is told.
+        /// Checksum of the page as stored, if it is told.
         sum: Option<u32>,
     },
 }
@@ -94,7 +97,7 @@ pub(super) enum Stored {
 pub(super) struct Reader<S> {
     source: S,
     pub(super) header: MainHeader,
-    layout: Layout,
+    layout: KdumpLayout,
     max_mapnr: u64,
     /// Number of wanted pages.
     pub(super) wanted: u64,
@@ -133,7 +136,7 @@ impl<S: Source> Reader<S> {
             .filter(|&length| length < source.length().max(BLOCK))
             .ok_or_else(|| Flaw::Damaged("notes are outside of the dump".into()))?;
         // The number of wanted pages is only known once the bitmap is.
-        let layout = Layout::new(notes_len as usize, max_mapnr, 0);
+        let layout = KdumpLayout::new(notes_len as usize, max_mapnr, 0);
         expect(
             "size of the notes",
             u64::from(header.sub_hdr_size.get()) + 1,
@@ -152,7 +155,7 @@ impl<S: Source> Reader<S> {
             wanted: 0,
         };
         reader.wanted = reader.count_wanted()?;
-        reader.layout = Layout::new(notes_len as usize, max_mapnr, reader.wanted);
+        reader.layout = KdumpLayout::new(notes_len as usize, max_mapnr, reader.wanted);
         Ok(reader)
     }
 
@@ -274,8 +277,7 @@ impl<S: Source> Reader<S> {
         }
         let known = match flags {
             0 => size == PAGE_SIZE,
-            kdump::COMPRESSED_ZLIB | kdump::COMPRESSED_ZSTD => (1..PAGE_SIZE).contains(&size),
-            _ => false,
+            _ => by_flag(flags).is_some() && (1..PAGE_SIZE).contains(&size),
         };
         if !known {
             return damaged("size or flags make no sense");
@@ -322,16 +324,10 @@ impl<S: Source> Reader<S> {
             )));
         }
         let mut page = [0; PAGE_SIZE];
-        let length = match flags {
-            kdump::COMPRESSED_ZLIB => libdeflater::Decompressor::new()
-                .zlib_decompress(&data[..size], &mut page)
-                .ok(),
-            kdump::COMPRESSED_ZSTD => {
-                zstd::bulk::decompress_to_buffer(&data[..size], &mut page).ok()
-            }
-            _ => return Ok(Some(data)),
+        let Some(codec) = by_flag(flags) else {
+            return Ok(Some(data));
         };
-        match length {
+        match (codec.unpack)(&data[..size], &mut page) {
             Some(PAGE_SIZE) => Ok(Some(page)),
             _ => Err(Flaw::Damaged(format!(
                 "the page at {offset:#x} does not decompress"

@@ -4,7 +4,7 @@
 
 use super::error::Error;
 use super::format::Format;
-use super::sink;
+use super::seekable;
 use crate::os::fd::{open, open_to_read};
 use crate::os::file::{free_space, may_write};
 use std::fs::{DirBuilder, OpenOptions};
@@ -61,7 +61,7 @@ pub fn room_in(dir: &Path, reserve: u64) -> Result<Option<u64>, Error> {
         free_space(&open_to_read(there)?)
     };
     let free = look().map_err(at(dir))?;
-    Ok(sink::room_in(free, reserve))
+    Ok(seekable::room_in(free, reserve))
 }
 
 /// Bytes that a dump may have on what the option `sink` names, where that is known:
@@ -96,7 +96,7 @@ mod tests {
     use crate::dump::Codec;
     use std::os::unix::fs::PermissionsExt;
 
-    const KDUMP: Format = Format::Kdump(Codec::None);
+    const KDUMP: Format = Format::Kdump(Codec::NONE);
 
     #[test]
     fn a_missing_directory_is_made_once_and_for_its_owner_alone() {
@@ -106,7 +106,7 @@ mod tests {
         assert_eq!(dir.metadata().unwrap().permissions().mode() & 0o777, 0o700);
         assert!(!make_directory(&dir).unwrap());
         let deep = above.path().join("missing/dump");
-        let error = make_directory(&deep).unwrap_err().with_causes();
+        let error = make_directory(&deep).unwrap_err().chain();
         assert!(
             error.starts_with(&format!("{}: No such file", deep.display())),
             "{error}"
@@ -122,7 +122,7 @@ mod tests {
         assert_eq!(room_in(above.path(), u64::MAX).unwrap(), Some(0));
         assert!(room_in(&dir.join("deeper"), 0).is_err());
         std::fs::write(&dir, "").unwrap();
-        let error = room_in(&dir, 0).unwrap_err().with_causes();
+        let error = room_in(&dir, 0).unwrap_err().chain();
         assert!(error.ends_with("not a directory"), "{error}");
     }
 
@@ -130,7 +130,7 @@ mod tests {
     fn a_sink_that_is_not_there_or_none_is_told() {
         let dir = tempfile::tempdir().unwrap();
         let missing = dir.path().join("nope");
-        let told = |path: &Path| room_on(path, KDUMP).unwrap_err().with_causes();
+        let told = |path: &Path| room_on(path, KDUMP).unwrap_err().chain();
         assert!(told(&missing).contains("nope: No such file"));
         std::fs::write(&missing, "").unwrap();
         assert!(told(&missing).ends_with("neither a block device nor a FIFO"));

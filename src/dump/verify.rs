@@ -21,12 +21,12 @@ const MAX_MANIFEST: u64 = 16 << 20;
 
 /// What a dump is worth.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Finding {
     /// All that the dump promises is there, and is what was written.
     Complete,
-    /// It opens up to where it got, or was cut off: why.
+    /// The dump opens up to where it got, or was cut off: why.
     Incomplete(String),
-    /// It holds something that was not written so: what.
+    /// The dump holds something that was not written so: what.
     Damaged(String),
 }
 
@@ -34,14 +34,15 @@ pub enum Verdict {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// What the dump is worth.
-    pub verdict: Verdict,
-    /// Pages that it is to hold.
+    pub finding: Finding,
+    /// Pages that the dump is to hold.
     pub wanted_pages: u64,
-    /// Of these, with content of their own.
+    /// Of `wanted_pages`, those with content of their own.
     pub stored_pages: u64,
-    /// Of these, of zeroes only.
+    /// Of `wanted_pages`, those of zeroes only.
     pub zero_pages: u64,
-    /// Of these, not there: never written, cut off, or unreadable in the guest.
+    /// Of `wanted_pages`, those not there: never written, cut off, or unreadable in
+    /// the guest.
     pub lost_pages: u64,
     /// Length of the file or device in bytes.
     pub length: u64,
@@ -57,7 +58,7 @@ pub struct Report {
 ///
 /// # Errors
 /// When the file or its manifest cannot be opened or read, or is of another kind.
-/// What is wrong with the dump itself is no error but the report's verdict.
+/// What is wrong with the dump itself is no error but the report's finding.
 pub fn verify(path: &Path) -> Result<Report, Error> {
     let failed = |source| Error::Path {
         path: path.into(),
@@ -66,7 +67,7 @@ pub fn verify(path: &Path) -> Result<Report, Error> {
     let source = FileSource::open(path, OpenOptions::new().read(true)).map_err(failed)?;
     let manifest = read_manifest(&manifest_path(path))?;
     let mut report = Report {
-        verdict: Verdict::Complete,
+        finding: Finding::Complete,
         wanted_pages: 0,
         stored_pages: 0,
         zero_pages: 0,
@@ -77,8 +78,8 @@ pub fn verify(path: &Path) -> Result<Report, Error> {
     match check_any(source, manifest.as_ref(), &mut report) {
         Ok(()) => {}
         Err(Flaw::Io(source)) => return Err(failed(source)),
-        Err(flaw @ Flaw::Cut(_)) => report.verdict = Verdict::Incomplete(flaw.to_string()),
-        Err(Flaw::Damaged(what)) => report.verdict = Verdict::Damaged(what),
+        Err(flaw @ Flaw::Cut(_)) => report.finding = Finding::Incomplete(flaw.to_string()),
+        Err(Flaw::Damaged(what)) => report.finding = Finding::Damaged(what),
     }
     Ok(report)
 }
@@ -118,7 +119,7 @@ fn check_any(
     fill(&source, "the header", 0, &mut first_bytes)?;
     if first_bytes == elf::IDENT {
         if elf::check(&source)? == Status::Incomplete {
-            report.verdict = unfinished();
+            report.finding = unfinished();
         }
         return Ok(());
     }
@@ -134,8 +135,8 @@ fn check_any(
     }
 }
 
-fn unfinished() -> Verdict {
-    Verdict::Incomplete("was not finished".into())
+fn unfinished() -> Finding {
+    Finding::Incomplete("was not finished".into())
 }
 
 fn check(
@@ -166,7 +167,7 @@ fn check(
         return Err(flaw);
     }
     if !reader.marked_complete() {
-        report.verdict = unfinished();
+        report.finding = unfinished();
         return Ok(());
     }
     if reader.source().length() < reader.stated_length().max(reader.tables_end()) {
@@ -174,7 +175,7 @@ fn check(
     }
     if report.wanted_pages > 0 && report.lost_pages == report.wanted_pages {
         let none = format!("none of its {} pages is there", report.wanted_pages);
-        report.verdict = Verdict::Incomplete(none);
+        report.finding = Finding::Incomplete(none);
         return Ok(());
     }
     match manifest {

@@ -3,33 +3,18 @@
 
 use super::buffer::{Buffer, Lease, State, MAX_SLOTS};
 use super::chunk::{Chunk, Pages};
-use super::codec::{Codec, Compressor};
-use super::engine::Shared;
+use super::codec::Compressor;
+use super::engine_state::EngineState;
 use super::error::Error;
 use super::line::{Line, Taker};
-use crate::addr::{Page, Pfn, PAGE_SIZE};
-use std::any::Any;
+use super::message::Message;
+use super::pack::{is_zero, store_compressed, store_raw};
+use crate::addr::{Pfn, PAGE_SIZE};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::Arc;
 
-/// From a worker to the writer. Everything of a chunk comes before its end.
-pub(super) enum Message<P> {
-    /// A buffer full of pages.
-    Pages(Lease),
-    /// Nothing more of this chunk follows.
-    End {
-        chunk: Chunk<P>,
-        /// Its last pages.
-        last: Option<Lease>,
-        /// Wanted pages in it.
-        pages: u64,
-        /// Why not all of them were sent.
-        failure: Option<Arc<Error>>,
-    },
-}
-
 pub(super) struct Worker<P> {
-    shared: Arc<Shared>,
+    shared: Arc<EngineState>,
     compressor: Compressor,
     line: Arc<Line<P>>,
     /// Says that this thread takes no more chunks.
@@ -37,7 +22,11 @@ pub(super) struct Worker<P> {
 }
 
 impl<P: Pages> Worker<P> {
-    pub(super) fn new(shared: Arc<Shared>, compressor: Compressor, line: &Arc<Line<P>>) -> Self {
+    pub(super) fn new(
+        shared: Arc<EngineState>,
+        compressor: Compressor,
+        line: &Arc<Line<P>>,
+    ) -> Self {
         Self {
             shared,
             compressor,
@@ -123,19 +112,15 @@ impl<P: Pages> Worker<P> {
     fn add(&mut self, lease: &mut Lease, chunk: &Chunk<P>, pfn: Pfn) {
         let index = (pfn.0 - chunk.first.0) as usize;
         let at = lease.used;
-        let state = match self.shared.codec {
-            Codec::None => store_raw(&mut lease.bytes[at..], |page| chunk.pages.copy(index, page)),
-            _ => {
-                let mut page = [0; PAGE_SIZE];
-                match chunk.pages.copy(index, &mut page) {
-                    Err(_) => State::Unreadable,
-                    Ok(()) if is_zero(&page) => State::Zero,
-                    Ok(()) => {
-                        let flag = self.shared.codec.flag();
-                        let out = &mut lease.bytes[at..];
-                        store_compressed(&mut self.compressor, flag, out, &page)
-                    }
-                }
+        let out = &mut lease.bytes[at..];
+        let state = if self.compressor.is_none() {
+            store_raw(out, |page| chunk.pages.copy(index, page))
+        } else {
+            let mut page = [0; PAGE_SIZE];
+            match chunk.pages.copy(index, &mut page) {
+                Err(_) => State::Unreadable,
+                Ok(()) if is_zero(&page) => State::Zero,
+                Ok(()) => store_compressed(&mut self.compressor, out, &page),
             }
         };
         let state = match state {
@@ -162,78 +147,5 @@ impl<P: Pages> Worker<P> {
             other => other,
         };
         lease.slots.push(state);
-    }
-}
-
-/// Compresses a page to the start of `out`, or copies it there when it does not
-/// get smaller.
-pub(super) fn store_compressed(
-    compressor: &mut Compressor,
-    flag: u32,
-    out: &mut [u8],
-    page: &Page,
-) -> State {
-    let (size, flags) = match compressor.compress(page, out) {
-        Some(size) => (size, flag),
-        None => {
-            out[..PAGE_SIZE].copy_from_slice(page);
-            (PAGE_SIZE, 0)
-        }
-    };
-    State::Stored {
-        at: 0,
-        size: size as u32,
-        flags,
-        sum: 0,
-    }
-}
-
-/// Copies a page straight to where it is written from.
-fn store_raw<E>(out: &mut [u8], copy: impl FnOnce(&mut Page) -> Result<(), E>) -> State {
-    let page: &mut Page = (&mut out[..PAGE_SIZE])
-        .try_into()
-        .expect("a slice of one page");
-    match copy(page) {
-        Err(_) => State::Unreadable,
-        Ok(()) if is_zero(page) => State::Zero,
-        Ok(()) => State::Stored {
-            at: 0,
-            size: PAGE_SIZE as u32,
-            flags: 0,
-            sum: 0,
-        },
-    }
-}
-
-/// Whether all bytes are zero.
-pub(super) fn is_zero(page: &Page) -> bool {
-    page.chunks_exact(256)
-        .all(|part| part.iter().fold(0, |any, byte| any | byte) == 0)
-}
-
-impl Error {
-    /// What a caught panic said.
-    pub(super) fn panicked(doing: &'static str, panic: Box<dyn Any + Send>) -> Self {
-        let message = panic
-            .downcast_ref::<&str>()
-            .map(ToString::to_string)
-            .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_default();
-        Self::Panicked { doing, message }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_single_byte_makes_a_page_not_zero() {
-        assert!(is_zero(&[0; PAGE_SIZE]));
-        for at in [0, 255, 256, 2000, PAGE_SIZE - 1] {
-            let mut page = [0; PAGE_SIZE];
-            page[at] = 1;
-            assert!(!is_zero(&page), "byte {at}");
-        }
     }
 }

@@ -3,12 +3,14 @@
 //! chunks they came from are completed.
 
 use super::buffer::Lease;
-use super::engine::{Failure, Notices, Shared, Summary};
-use super::error::{Error, Notice};
-use super::format::FormatWriter;
+use super::ending::{Failure, Summary};
+use super::engine_state::EngineState;
+use super::error::Error;
+use super::format_writer::FormatWriter;
 use super::line::{Line, Waiting};
+use super::message::Message;
+use super::notice::{Notice, Notices};
 use super::output::Output;
-use super::worker::Message;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
@@ -16,7 +18,7 @@ use std::sync::Arc;
 pub(super) struct Writer<P> {
     format: Box<dyn FormatWriter>,
     output: Output,
-    shared: Arc<Shared>,
+    shared: Arc<EngineState>,
     line: Arc<Line<P>>,
     notices: Option<Notices>,
     /// Bytes that more pages may take, if that is limited.
@@ -27,7 +29,7 @@ impl<P> Writer<P> {
     pub(super) fn new(
         format: Box<dyn FormatWriter>,
         output: Output,
-        shared: Arc<Shared>,
+        shared: Arc<EngineState>,
         line: Arc<Line<P>>,
         notices: Option<Notices>,
     ) -> Self {

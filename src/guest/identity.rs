@@ -1,38 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-//! Who the guest says it is: the processors' registers that the host knows, and
-//! the kernel's own name.
-
-use crate::addr::GuestVirt;
-
-/// Registers of one virtual processor, as the host reports them: the only
-/// facts here that do not come from guest memory.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Processor {
-    /// CR3: where its page tables are.
-    pub cr3: u64,
-    /// CR4: of what kind they are.
-    pub cr4: u64,
-    /// Instruction pointer.
-    pub rip: GuestVirt,
-    /// Stack pointer.
-    pub rsp: GuestVirt,
-    /// GS base: in kernel mode, the processor's per-CPU area.
-    pub gs_base: GuestVirt,
-}
-
-/// What tells a process's page tables from the kernel's where the two are kept apart:
-/// they are neighbours (`PTI_USER_PGTABLE_BIT`, `arch/x86/include/asm/pgtable.h`).
-const USER_TABLES: u64 = 1 << 12;
-
-impl Processor {
-    /// Where its page tables are, and where those are that it would be on in the
-    /// kernel, if these are only a process's.
-    pub fn roots(&self) -> impl Iterator<Item = u64> {
-        let kernels = self.cr3 & !USER_TABLES;
-        let other = (kernels != self.cr3).then_some(kernels);
-        [self.cr3].into_iter().chain(other)
-    }
-}
+//! Who the guest says it is: the kernel's own name.
 
 /// Bytes of one field of [`UtsName`], including the terminating zero
 /// (`__NEW_UTS_LEN` + 1, `include/uapi/linux/utsname.h`).

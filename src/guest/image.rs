@@ -5,16 +5,12 @@ use std::ops::Range;
 
 use crate::addr::{Gfn, GfnRange, GuestVirt, PAGE_SHIFT};
 
+use super::arch::x86_64::KERNEL_MAP;
 use super::kallsyms::{lookup, KallsymsError};
 use super::kernel::Kernel;
 use super::memory::GuestMemory;
 use super::page_map::PageMap;
-use super::paging::KERNEL_MAP;
 use super::verdict::{DumpLevel, Verdict};
-
-/// One past the addresses at which the image can be; modules follow
-/// (`KERNEL_IMAGE_SIZE` with KASLR, `arch/x86/include/asm/page_64_types.h`).
-pub const IMAGE_END: u64 = KERNEL_MAP + (1 << 30);
 
 /// Which parts of the image are in use.
 pub struct ImageParts {
@@ -29,12 +25,12 @@ impl ImageParts {
         }
     }
 
-    /// Whether the kernel tells.
+    /// Whether the kernel tells which parts it gave back.
     pub fn is_told(&self) -> bool {
         self.released.is_ok()
     }
 
-    /// Why it does not.
+    /// Why the kernel does not tell which parts it gave back.
     pub fn why_not_told(&self) -> Option<&KallsymsError> {
         self.released.as_ref().err()
     }

@@ -3,9 +3,10 @@
 
 use crate::addr::{GuestPhys, GuestVirt, PAGE_SIZE};
 
-use super::identity::{Processor, UtsName, UTS_BYTES};
+use super::arch::x86_64::{Levels, Processor, ENCRYPTION_BITS, KERNEL_MAP, PUD_BYTES};
+use super::identity::{UtsName, UTS_BYTES};
 use super::memory::{is_ram, GuestMemory};
-use super::paging::{Levels, PageTables, WalkError, KERNEL_MAP};
+use super::paging::{PageTables, WalkError};
 use super::vmcoreinfo::{ParseError, VmcoreInfo};
 
 /// What memory and VMCOREINFO agree on.
@@ -48,7 +49,7 @@ pub enum Refusal {
         /// Where the description says it is.
         stated: GuestPhys,
     },
-    /// It has no page tables that this library reads.
+    /// The kernel has no page tables that this library reads.
     #[error("a 32-bit kernel, and only page descriptors of 64-bit kernels are understood")]
     Bits32,
     /// No processor's page tables hold this kernel.
@@ -127,7 +128,7 @@ impl Kernel {
 /// `sme_mask` is one address bit, or none.
 fn encryption_bit(info: &VmcoreInfo) -> Result<u64, Refusal> {
     let mask = info.number("sme_mask").unwrap_or(0) as u64;
-    let is_address_bit = mask.is_power_of_two() && (1 << 32..1 << 52).contains(&mask);
+    let is_address_bit = mask.is_power_of_two() && ENCRYPTION_BITS.contains(&mask);
     if mask == 0 || is_address_bit {
         Ok(mask)
     } else {
@@ -176,6 +177,6 @@ fn find_direct_map(
     }
     let phys = tables.translate(mem, inside).ok()?.phys;
     let base = inside.0.checked_sub(phys.0)?;
-    let begins_well = base % (1 << 30) == 0 && base >= tables.upper_half().0;
+    let begins_well = base % PUD_BYTES == 0 && base >= tables.upper_half().0;
     begins_well.then_some(GuestVirt(base))
 }

@@ -9,12 +9,14 @@ use std::ops::Range;
 
 use crate::addr::{Gfn, GfnRange, GuestPhys, GuestVirt, PAGE_SHIFT, PAGE_SIZE};
 
-use super::identity::Processor;
-use super::image::{ImageParts, IMAGE_END};
+use super::arch::x86_64::{
+    Processor, IMAGE_END, KERNEL_MAP, PER_CPU_BYTES, PMD_BYTES, PUD_BYTES, STACK_BYTES,
+};
+use super::image::ImageParts;
 use super::kallsyms::KallsymsError;
 use super::kernel::Kernel;
 use super::memory::GuestMemory;
-use super::paging::{Descend, PageTables, Visit, KERNEL_MAP};
+use super::paging::{Descend, PageTables, Visit};
 
 /// Entries of tables that are looked at, at most: 64 TiB by 2 MiB pages, and
 /// 64 GiB by small ones.
@@ -22,12 +24,6 @@ const MAX_ENTRIES: u64 = 1 << 26;
 
 /// Runs of pages that are kept in mind, at most (16 bytes each).
 const MAX_RUNS: usize = 1 << 20;
-
-/// Linux's kernel stacks on x86-64 (`THREAD_SIZE`; aligned to their size).
-const STACK_BYTES: u64 = 16 << 10;
-
-/// Part of a processor's per-CPU area that is kept whatever descriptors say.
-const PER_CPU_BYTES: u64 = 64 << 10;
 
 /// The kernel's pages by kind; each ascending only as the kernel maps it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -75,102 +71,141 @@ pub fn kernel_pages(
     processors: &[Processor],
     descriptors: &[Range<GuestVirt>],
 ) -> KernelPages {
-    let end = mem.end();
-    let mut pages = KernelPages::default();
-    let mut runs_left = MAX_RUNS;
-    let mut entries_left = MAX_ENTRIES;
-    let direct = direct_map(kernel, end);
-    let image = ImageParts::find(mem, kernel);
-    pages.image_not_told = image.why_not_told().cloned();
-    let around = hull(descriptors);
-    let mut visitor = |visit| match visit {
-        Visit::Table { phys, from, bytes } => {
-            push(
-                &mut pages.tables,
-                &mut runs_left,
-                phys,
-                1 << PAGE_SHIFT,
-                end,
-            );
-            // The direct mapping's smallest pages tell nothing new.
-            if bytes == 2 << 20 && direct.contains(&from) {
-                Descend::Skip
-            } else {
-                Descend::Into
-            }
-        }
-        Visit::Leaf {
-            at,
-            phys,
-            bytes,
-            writable,
-        } => {
-            if (KERNEL_MAP..IMAGE_END).contains(&at.0) {
-                let list = match image.is_told() || !writable {
-                    true => &mut pages.image,
-                    false => &mut pages.image_or_released,
-                };
-                for (offset, bytes) in image.in_use(at, bytes) {
-                    let phys = GuestPhys(phys.0 + offset);
-                    push(list, &mut runs_left, phys, bytes, end);
-                }
-            } else if direct.contains(&at) {
-                // Everything is mapped there, in use or not.
-            } else if around.contains(&at) {
-                push(&mut pages.descriptors, &mut runs_left, phys, bytes, end);
-            } else {
-                push(&mut pages.mapped, &mut runs_left, phys, bytes, end);
-            }
-            Descend::Into
-        }
-    };
-    let upper = kernel.tables.upper_half();
-    let visited = kernel.tables.visit(
+    let mut collector = Collector {
         mem,
-        upper,
-        GuestVirt(u64::MAX),
-        &mut entries_left,
-        &mut visitor,
-    );
-    // Without a virtual memory map, descriptors are where they were allocated.
-    for range in descriptors
-        .iter()
-        .filter(|range| direct.contains(&range.start))
-    {
-        let (start, bytes) = whole_pages(range);
-        let phys = GuestPhys(start - direct.start.0);
-        push(&mut pages.descriptors, &mut runs_left, phys, bytes, end);
-    }
-    let mut complete = visited.complete;
+        kernel,
+        end: mem.end(),
+        direct: direct_map(kernel, mem.end()),
+        runs_left: MAX_RUNS,
+        entries_left: MAX_ENTRIES,
+        pages: KernelPages::default(),
+    };
+    let mut complete = collector.kernel_half(&hull(descriptors));
+    collector.allocated_descriptors(descriptors);
     for processor in processors {
-        let own = kernel.tables.with_root(processor.cr3);
-        complete &= user_tables(mem, &own, &mut entries_left, &mut |phys| {
-            push(
-                &mut pages.tables,
-                &mut runs_left,
+        complete &= collector.tables_of(processor);
+        collector.stack_of(processor);
+    }
+    let runs_left = collector.runs_left;
+    KernelPages {
+        complete: complete && runs_left > 0,
+        ..collector.pages
+    }
+}
+
+/// The kernel's pages so far, and how much more may be looked at and noted.
+struct Collector<'a> {
+    mem: &'a dyn GuestMemory,
+    kernel: &'a Kernel,
+    /// One past the highest frame.
+    end: Gfn,
+    /// Addresses of the direct mapping.
+    direct: Range<GuestVirt>,
+    runs_left: usize,
+    entries_left: u64,
+    pages: KernelPages,
+}
+
+impl Collector<'_> {
+    /// Everything that the kernel maps in its half of the addresses. What is mapped
+    /// `around` the virtual memory map are descriptors. False: cap met.
+    fn kernel_half(&mut self, around: &Range<GuestVirt>) -> bool {
+        let image = ImageParts::find(self.mem, self.kernel);
+        self.pages.image_not_told = image.why_not_told().cloned();
+        let (mem, tables) = (self.mem, self.kernel.tables);
+        let mut entries_left = self.entries_left;
+        let mut visitor = |visit| self.visit(visit, &image, around);
+        let (first, last) = (tables.upper_half(), GuestVirt(u64::MAX));
+        let visited = tables.visit(mem, first, last, &mut entries_left, &mut visitor);
+        self.entries_left = entries_left;
+        visited.complete
+    }
+
+    fn visit(&mut self, visit: Visit, image: &ImageParts, around: &Range<GuestVirt>) -> Descend {
+        match visit {
+            Visit::Table { phys, from, bytes } => {
+                self.table(phys);
+                // The direct mapping's smallest pages tell nothing new.
+                if bytes == PMD_BYTES && self.direct.contains(&from) {
+                    return Descend::Skip;
+                }
+            }
+            Visit::Leaf {
+                at,
                 phys,
-                1 << PAGE_SHIFT,
-                end,
-            );
+                bytes,
+                writable,
+            } => {
+                let (left, end) = (&mut self.runs_left, self.end);
+                if (KERNEL_MAP..IMAGE_END).contains(&at.0) {
+                    let list = match image.is_told() || !writable {
+                        true => &mut self.pages.image,
+                        false => &mut self.pages.image_or_released,
+                    };
+                    for (offset, bytes) in image.in_use(at, bytes) {
+                        push(list, left, GuestPhys(phys.0 + offset), bytes, end);
+                    }
+                } else if self.direct.contains(&at) {
+                    // Everything is mapped there, in use or not.
+                } else if around.contains(&at) {
+                    push(&mut self.pages.descriptors, left, phys, bytes, end);
+                } else {
+                    push(&mut self.pages.mapped, left, phys, bytes, end);
+                }
+            }
+        }
+        Descend::Into
+    }
+
+    fn table(&mut self, phys: GuestPhys) {
+        let list = &mut self.pages.tables;
+        push(list, &mut self.runs_left, phys, 1 << PAGE_SHIFT, self.end);
+    }
+
+    /// Without a virtual memory map, descriptors are where they were allocated.
+    fn allocated_descriptors(&mut self, descriptors: &[Range<GuestVirt>]) {
+        for range in descriptors {
+            if !self.direct.contains(&range.start) {
+                continue;
+            }
+            let (start, bytes) = whole_pages(range);
+            let phys = GuestPhys(start - self.direct.start.0);
+            let list = &mut self.pages.descriptors;
+            push(list, &mut self.runs_left, phys, bytes, self.end);
+        }
+    }
+
+    /// Tables of the process that a processor was in. False: cap met.
+    fn tables_of(&mut self, processor: &Processor) -> bool {
+        let own = self.kernel.tables.with_root(processor.cr3);
+        let mut entries_left = self.entries_left;
+        let complete = user_tables(self.mem, &own, &mut entries_left, &mut |phys| {
+            self.table(phys);
         });
+        self.entries_left = entries_left;
+        complete
+    }
+
+    /// The stack that a processor was on, and its per-CPU area.
+    fn stack_of(&mut self, processor: &Processor) {
+        let upper = self.kernel.tables.upper_half();
         let stack = GuestVirt(processor.rsp.0 & !(STACK_BYTES - 1));
         for (list, start, bytes) in [
-            (&mut pages.stacks, stack, STACK_BYTES),
-            (&mut pages.mapped, processor.gs_base, PER_CPU_BYTES),
+            (&mut self.pages.stacks, stack, STACK_BYTES),
+            (&mut self.pages.mapped, processor.gs_base, PER_CPU_BYTES),
         ] {
             for offset in (0..bytes).step_by(1 << PAGE_SHIFT) {
                 let at = GuestVirt(start.0.wrapping_add(offset));
                 if at < upper {
                     continue;
                 }
-                if let Ok(found) = kernel.tables.translate(mem, at) {
-                    push(list, &mut runs_left, found.phys, 1 << PAGE_SHIFT, end);
+                if let Ok(found) = self.kernel.tables.translate(self.mem, at) {
+                    let left = &mut self.runs_left;
+                    push(list, left, found.phys, 1 << PAGE_SHIFT, self.end);
                 }
             }
         }
     }
-    pages.complete = complete && runs_left > 0;
-    pages
 }
 
 /// From the lowest address in any of the ranges to the highest.
@@ -191,8 +226,7 @@ fn whole_pages(range: &Range<GuestVirt>) -> (u64, u64) {
 /// Addresses of the direct mapping; empty when it is not known, so that what it
 /// maps counts as in use: then nothing can be left out, which is safe.
 fn direct_map(kernel: &Kernel, end: Gfn) -> Range<GuestVirt> {
-    const PUD: u64 = 1 << 30;
-    let bytes = (end.0 << PAGE_SHIFT).next_multiple_of(PUD);
+    let bytes = (end.0 << PAGE_SHIFT).next_multiple_of(PUD_BYTES);
     let range = |start: GuestVirt| Some(start..start.checked_add(bytes)?);
     let none = GuestVirt(0)..GuestVirt(0);
     kernel.direct_map.and_then(range).unwrap_or(none)
@@ -209,7 +243,7 @@ fn user_tables(
     let mut visitor = |visit| {
         if let Visit::Table { phys, bytes, .. } = visit {
             each(phys);
-            if bytes == 2 << 20 {
+            if bytes == PMD_BYTES {
                 return Descend::Skip;
             }
         }

@@ -106,7 +106,7 @@ pub struct PageLayout {
 /// Why a description gives no usable layout.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum LayoutError {
-    /// It lacks something, or a value is out of range.
+    /// The description lacks something, or a value is out of range.
     #[error("{0} is missing or out of range")]
     Value(&'static str),
     /// Two members that cannot share bytes do.

@@ -15,11 +15,11 @@ use std::collections::BTreeSet;
 
 use crate::addr::{Gfn, GuestPhys};
 
+use super::arch::x86_64::Processor;
 use super::candidate::Candidate;
-use super::identity::Processor;
 use super::kernel::{Kernel, Refusal};
+use super::limits::Limits;
 use super::memory::GuestMemory;
-use super::plan::Limits;
 use super::pointers::{Pointers, Space};
 use super::search::search;
 use super::vmcoreinfo::VmcoreInfo;
@@ -56,11 +56,11 @@ pub enum Way {
 /// A description that is not believed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refused {
-    /// Where it is.
+    /// Where the description is.
     pub gfn: Gfn,
-    /// What it says, when it is text at all.
+    /// What the description says, when it is text at all.
     pub info: Option<VmcoreInfo>,
-    /// Why it is not believed.
+    /// Why the description is not believed.
     pub why: Refusal,
 }
 
@@ -91,9 +91,9 @@ pub enum LocateError {
 /// A description that holds, beside another that does.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Claim {
-    /// Where it is.
+    /// Where the description is.
     pub gfn: Gfn,
-    /// What it says.
+    /// What the description says.
     pub info: VmcoreInfo,
 }
 
@@ -106,11 +106,6 @@ impl LocateError {
             Self::Refused { refused, .. } => refused.iter().find_map(|one| one.info.as_ref()),
             Self::Contradiction(one, _) => Some(&one.info),
         }
-    }
-
-    /// Whether that is a kernel of 32 bits.
-    pub fn is_32_bit(&self) -> bool {
-        self.unconfirmed().is_some_and(VmcoreInfo::is_32_bit)
     }
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //! The guest's memory, as seen by everything that reads it.
 
-use crate::addr::{Gfn, GfnRange, GuestPhys, PAGE_SIZE};
+use crate::addr::{Gfn, GfnRange, GuestPhys};
 
 /// Why bytes of the guest could not be read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -56,11 +56,6 @@ pub fn read_u64(mem: &dyn GuestMemory, at: GuestPhys) -> Result<u64, ReadFault> 
 pub fn is_ram(ram: &[GfnRange], gfn: Gfn) -> bool {
     let after = ram.partition_point(|range| range.start <= gfn);
     after > 0 && ram[after - 1].contains(gfn)
-}
-
-/// Number of bytes from `at` to the end of its page.
-pub fn rest_of_page(at: GuestPhys) -> usize {
-    PAGE_SIZE - at.page_offset()
 }
 
 #[cfg(test)]

@@ -11,7 +11,11 @@
 //! page descriptors ([`sections`], [`layout`]), gives every page a [`verdict`]
 //! ([`classify`], [`page_map`]), sets that against what else the guest holds
 //! ([`kernel_pages`], [`image`], [`kallsyms`], [`zones`]) and against any [`doubt`], and orders the dump.
-//! [`log`] reads the kernel's messages.
+//! [`log`] reads the kernel's messages. What is so on x86-64 only is in
+//! [`arch::x86_64`], as facts: nothing here is generic over architectures.
+#![forbid(unsafe_code)]
+
+pub mod arch;
 pub mod candidate;
 pub mod classify;
 pub mod doubt;
@@ -21,6 +25,7 @@ pub mod kallsyms;
 pub mod kernel;
 pub mod kernel_pages;
 pub mod layout;
+pub mod limits;
 pub mod locate;
 pub mod log;
 mod looked;

@@ -8,34 +8,8 @@
 
 use crate::addr::{Gfn, GuestPhys, GuestVirt, Page, PAGE_SHIFT, PAGE_SIZE};
 
+use super::arch::x86_64::{Levels, ADDRESS, ENTRIES, LARGE, PAE_ROOT, PRESENT, WRITABLE};
 use super::memory::{read_u64, GuestMemory, ReadFault};
-
-/// Where Linux maps its own image: `__START_KERNEL_map`
-/// (`arch/x86/include/asm/page_64_types.h`).
-pub const KERNEL_MAP: u64 = 0xffff_ffff_8000_0000;
-
-/// Number of entries in a table of any level.
-pub const ENTRIES: usize = 512;
-
-const PRESENT: u64 = 1;
-const WRITABLE: u64 = 1 << 1;
-/// In entries above the last level: this entry maps a large page.
-const LARGE: u64 = 1 << 7;
-/// Bits 12 to 51: where the table or page is.
-const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
-/// Bits 5 to 31: where the four entries at the top of [`Levels::Pae`] are.
-const PAE_ROOT: u64 = 0xffff_ffe0;
-
-/// How many levels of tables there are.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Levels {
-    /// 48-bit addresses.
-    Four = 4,
-    /// 57-bit addresses (`CR4.LA57`).
-    Five = 5,
-    /// 32-bit addresses in entries of 64 bits (`CR4.PAE` alone).
-    Pae = 3,
-}
 
 /// A tree of page tables.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -86,7 +60,7 @@ impl PageTables {
         tables.with_root(root)
     }
 
-    /// The same kind of tree below another root.
+    /// A tree of the same kind below another root.
     pub fn with_root(&self, root: u64) -> Self {
         let address = match self.is_pae() {
             true => PAE_ROOT,
@@ -245,7 +219,7 @@ pub struct Translator<'a> {
 }
 
 impl<'a> Translator<'a> {
-    /// One that keeps nothing yet.
+    /// A translator that keeps nothing yet.
     pub fn new(mem: &'a dyn GuestMemory, tables: PageTables) -> Self {
         let nothing = || (Gfn(u64::MAX), Box::new([0; PAGE_SIZE]));
         Self {

@@ -3,14 +3,15 @@
 
 use crate::addr::{Gfn, GfnRange, GuestPhys, GuestVirt, PAGE_SHIFT};
 
+use super::arch::x86_64::Processor;
 use super::classify::{Classifier, Oddities};
 use super::doubt::Doubt;
-use super::identity::Processor;
 use super::image::seems_in_use;
 use super::kallsyms::KallsymsError;
 use super::kernel::Kernel;
 use super::kernel_pages::{kernel_pages, KernelPages};
 use super::layout::PageLayout;
+use super::limits::Limits;
 use super::locate::Located;
 use super::log::{Log, LogError};
 use super::memory::GuestMemory;
@@ -19,25 +20,6 @@ use super::sections::{sections, MemorySection};
 use super::verdict::{DumpLevel, Verdict};
 use super::walk::classify_all;
 use super::zones::free_pages;
-
-/// Bounds on the work, beside those that are built in.
-pub struct Limits<'a> {
-    /// Asked time and again; true makes what is going on stop, and the plan keep
-    /// everything.
-    pub give_up: &'a dyn Fn() -> bool,
-    /// Asked while memory is searched because processors lead nowhere; true ends
-    /// the search.
-    pub end_search: &'a dyn Fn() -> bool,
-}
-
-impl Default for Limits<'_> {
-    fn default() -> Self {
-        Self {
-            give_up: &|| false,
-            end_search: &|| false,
-        }
-    }
-}
 
 /// A part of the dump that is written before the rest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -11,12 +11,13 @@ use std::ops::Range;
 
 use crate::addr::{Gfn, GfnRange, GuestPhys, GuestVirt, PAGE_SIZE};
 
+use super::arch::x86_64::{
+    Levels, Processor, CR4_LA57, CR4_PAE, IMAGE_BYTES_32, IMAGE_END, KERNEL_MAP, KERNEL_MAP_32,
+};
 use super::candidate::{Candidate, PROBE};
-use super::identity::Processor;
-use super::image::IMAGE_END;
 use super::looked::Looked;
 use super::memory::{is_ram, GuestMemory};
-use super::paging::{Descend, Levels, PageTables, Translator, Visit, KERNEL_MAP};
+use super::paging::{Descend, PageTables, Translator, Visit};
 
 /// Bytes of images that are looked at, at most; Debian's kernels have 20 to 50 MiB.
 const MAX_BYTES: u64 = 256 << 20;
@@ -30,15 +31,6 @@ const MAX_POINTERS: usize = 1 << 14;
 
 /// Bytes of an image that are read at a time.
 const PIECE: usize = 64 * PAGE_SIZE;
-
-/// Bits of CR4: `X86_CR4_PAE`, `X86_CR4_LA57`.
-const PAE: u64 = 1 << 5;
-const LA57: u64 = 1 << 12;
-
-/// Where 32-bit kernels begin (`PAGE_OFFSET`; other splits are not Debian's), and how
-/// far beyond what a processor executes an image's variables are looked for.
-const KERNEL_MAP_32: u64 = 0xc000_0000;
-const IMAGE_BYTES_32: u64 = 32 << 20;
 
 /// How long an address is.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +50,7 @@ pub(super) struct Space {
 }
 
 impl Space {
-    /// That of a kernel of 64 bits.
+    /// The space of a kernel of 64 bits.
     pub(super) fn long(tables: PageTables) -> Self {
         Self {
             tables,
@@ -68,7 +60,7 @@ impl Space {
         }
     }
 
-    /// That of a kernel of 32 bits which executes what is at `text`.
+    /// The space of a kernel of 32 bits which executes what is at `text`.
     fn short(tables: PageTables, text: GuestVirt) -> Self {
         let end = (text.0 + IMAGE_BYTES_32).min(u64::from(u32::MAX));
         Self {
@@ -79,10 +71,10 @@ impl Space {
         }
     }
 
-    /// Those that a processor was in, or has beside what it was in: the likeliest
-    /// first.
+    /// The spaces that a processor was in, or has beside what it was in: the
+    /// likeliest first.
     pub(super) fn of(mem: &dyn GuestMemory, processor: &Processor) -> Vec<Self> {
-        let levels = match processor.cr4 & LA57 {
+        let levels = match processor.cr4 & CR4_LA57 {
             0 => Levels::Four,
             _ => Levels::Five,
         };
@@ -96,7 +88,7 @@ impl Space {
         // the processor could execute what it executed does.
         let short = PageTables::new(processor.cr3, Levels::Pae, 0);
         let executes = |tables: &PageTables| tables.translate(mem, text).is_ok();
-        let in_kernel = processor.cr4 & PAE != 0 && text.0 >= KERNEL_MAP_32;
+        let in_kernel = processor.cr4 & CR4_PAE != 0 && text.0 >= KERNEL_MAP_32;
         if in_kernel && !executes(&tables) && executes(&short) {
             spaces.push(Self::short(short, text));
         }

@@ -28,7 +28,7 @@ const BETWEEN: u64 = 256;
 pub(super) struct Searched {
     /// Pages that were looked at.
     pub(super) looked: Looked,
-    /// Whether it was ended before all of memory was looked at, and nothing found.
+    /// Whether the search was ended before all of memory was looked at, and nothing found.
     pub(super) ended: bool,
 }
 

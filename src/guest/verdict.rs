@@ -113,7 +113,7 @@ impl DumpLevel {
         (level <= Self::DEFAULT.0).then_some(Self(level))
     }
 
-    /// The same with more parts.
+    /// A level that leaves out more parts.
     pub fn with(self, parts: u8) -> Self {
         Self(self.0 | parts & Self::DEFAULT.0)
     }
@@ -128,7 +128,7 @@ impl DumpLevel {
         self.0 & Self::ZERO != 0
     }
 
-    /// The same without some of its parts.
+    /// The level without some of its parts.
     pub fn without(self, parts: u8) -> Self {
         Self(self.0 & !parts)
     }

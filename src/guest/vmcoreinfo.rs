@@ -92,20 +92,10 @@ impl VmcoreInfo {
         self.get("OSRELEASE").unwrap_or_default()
     }
 
-    /// Identifies the kernel's build, as in its ELF note; hexadecimal digits.
-    pub fn build_id(&self) -> Option<&str> {
-        self.get("BUILD-ID")
-    }
-
     /// When the guest itself noted a crash; seconds since 1970. Only there
     /// when the guest had a crash kernel of its own loaded.
     pub fn crash_time_s(&self) -> Option<i64> {
         self.get("CRASHTIME")?.parse().ok()
-    }
-
-    /// How far KASLR moved the kernel's text, in bytes.
-    pub fn kernel_offset(&self) -> Option<u64> {
-        u64::from_str_radix(self.get("KERNELOFFSET")?, 16).ok()
     }
 
     /// Size of a page in bytes.
@@ -174,7 +164,6 @@ mod tests {
         assert_eq!(info.size("page"), Some(64));
         assert_eq!(info.offset("page.mapping"), Some(24));
         assert_eq!(info.length("zone.free_area"), Some(11));
-        assert_eq!(info.kernel_offset(), Some(0x3180_0000));
         assert_eq!(info.page_size(), Some(4096));
         assert_eq!(info.crash_time_s(), None);
         assert_eq!(info.text(), TEXT);

@@ -5,9 +5,9 @@ use crate::addr::{Gfn, GfnRange, GuestVirt};
 
 use super::classify::Classifier;
 use super::kernel::Kernel;
+use super::limits::Limits;
 use super::memory::GuestMemory;
 use super::page_map::{Draft, PageMap, SECTION_PAGES};
-use super::plan::Limits;
 use super::sections::MemorySection;
 use super::verdict::Verdict;
 

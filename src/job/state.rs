@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::standby_slot::Slot;
 use crate::control::io_control::IoControl;
 use crate::control::write_pace::WritePace;
-use crate::dump::Place;
+use crate::dump::DumpPlace;
 use crate::error::Error;
 use crate::limits::cancel::Cancel;
 use crate::pacing::policy::Policy;
@@ -97,7 +97,7 @@ struct State {
     failure: Option<Error>,
     /// The failure is in the log already.
     told: bool,
-    place: Place,
+    place: DumpPlace,
     /// How long the job took, once it is over.
     took: Option<Duration>,
 }
@@ -158,7 +158,7 @@ impl JobState {
                 recovery_domid: 0,
                 failure: None,
                 told: false,
-                place: Place::default(),
+                place: DumpPlace::default(),
                 took: None,
             }),
             changed: Condvar::new(),
@@ -202,7 +202,7 @@ impl JobState {
     }
 
     /// Says where the dump is.
-    pub(crate) fn set_place(&self, place: Place) {
+    pub(crate) fn set_place(&self, place: DumpPlace) {
         self.update(|state| state.place = place);
     }
 

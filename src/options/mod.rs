@@ -10,4 +10,4 @@ mod values;
 
 pub use parse::OptionError;
 pub use table::{OptionSpec, TABLE};
-pub use values::{Compression, DumpFormat, Options, Recrash, Standby};
+pub use values::{Options, Recrash, Standby};

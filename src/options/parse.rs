@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //! Reading the options of a job, as an operator writes them.
 
-use super::table::TABLE;
-use super::values::{Compression, DumpFormat, Options};
+use std::borrow::Cow;
+
+use super::table::{Said, TABLE};
+use super::values::{Options, DEFAULT_CODEC};
+use crate::dump::{CodecSpec, Format, CODECS};
 use crate::pacing::policy::{self, Policy};
 
 /// An option text that was refused; says what was allowed.
@@ -24,7 +27,7 @@ pub enum OptionError {
         /// The value that was given.
         value: String,
         /// What it could have been.
-        allowed: &'static str,
+        allowed: Cow<'static, str>,
     },
     /// The option stands there twice.
     #[error("option '{key}' given twice")]
@@ -44,7 +47,7 @@ impl Options {
     /// Reads `key=value,key=value`. White space around items is ignored; an
     /// empty text gives the defaults.
     pub fn parse(text: &str) -> Result<Self, OptionError> {
-        let mut options = Self::default();
+        let mut said = Said::default();
         let mut seen: Vec<&str> = Vec::new();
         for item in text.split(',').map(str::trim).filter(|i| !i.is_empty()) {
             let Some((key, value)) = item.split_once('=') else {
@@ -62,13 +65,13 @@ impl Options {
                 return Err(OptionError::Twice { key: spec.key });
             }
             seen.push(spec.key);
-            (spec.set)(&mut options, value).ok_or_else(|| OptionError::BadValue {
+            (spec.set)(&mut said, value).ok_or_else(|| OptionError::BadValue {
                 key: spec.key,
                 value: value.into(),
-                allowed: spec.allowed,
+                allowed: spec.allowed.into(),
             })?;
         }
-        options.check_together(&seen)
+        said.together()
     }
 
     /// Reads a value of the option `io` alone.
@@ -76,42 +79,66 @@ impl Options {
         Policy::parse(value).ok_or_else(|| OptionError::BadValue {
             key: "io",
             value: value.into(),
-            allowed: policy::ALLOWED,
+            allowed: policy::ALLOWED.into(),
+        })
+    }
+}
+
+impl Said {
+    /// All that was said, together: values may be allowed, but not with each other.
+    fn together(self) -> Result<Options, OptionError> {
+        let format = match self.elf {
+            true => self.elf_format()?,
+            false => self.kdump_format()?,
+        };
+        Ok(Options {
+            format,
+            ..self.options
         })
     }
 
-    /// Values that are each allowed but not with each other.
-    fn check_together(self, seen: &[&str]) -> Result<Self, OptionError> {
-        if self.format == DumpFormat::Elf {
-            if seen.contains(&"compress") && self.compress != Compression::None {
-                return Err(OptionError::BadValue {
-                    key: "format",
-                    value: "elf".into(),
-                    allowed: "kdump with compress=zlib or compress=zstd",
-                });
-            }
-            if let Some(level) = self.compress_level {
-                return Err(OptionError::BadValue {
-                    key: "compress_level",
-                    value: level.to_string(),
-                    allowed: "none with format=elf",
-                });
-            }
+    fn elf_format(&self) -> Result<Format, OptionError> {
+        let packs = |spec: &&CodecSpec| **spec != *CodecSpec::NONE;
+        if self.codec.as_ref().is_some_and(packs) {
+            let packing = CODECS.iter().copied().filter(packs);
+            let packing: Vec<_> = packing
+                .map(|spec| format!("compress={}", spec.name))
+                .collect();
+            return Err(OptionError::BadValue {
+                key: "format",
+                value: "elf".into(),
+                allowed: format!("kdump with {}", packing.join(" or ")).into(),
+            });
         }
-        match (self.compress, self.compress_level) {
-            (Compression::Zlib, Some(level)) if level > 9 => Err(OptionError::BadValue {
+        match self.level {
+            Some(level) => Err(OptionError::BadValue {
                 key: "compress_level",
                 value: level.to_string(),
-                allowed: "1 to 9 with compress=zlib",
+                allowed: "none with format=elf".into(),
             }),
-            _ => Ok(self),
+            None => Ok(Format::Elf),
         }
+    }
+
+    fn kdump_format(&self) -> Result<Format, OptionError> {
+        let spec = self.codec.unwrap_or(DEFAULT_CODEC);
+        let Some(level) = self.level else {
+            return Ok(Format::Kdump(spec.fastest()));
+        };
+        let most = spec.highest_level().unwrap_or(level);
+        let codec = spec.at(level).ok_or_else(|| OptionError::BadValue {
+            key: "compress_level",
+            value: level.to_string(),
+            allowed: format!("1 to {most} with compress={}", spec.name).into(),
+        })?;
+        Ok(Format::Kdump(codec))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dump::ZSTD;
     use crate::options::{Recrash, Standby};
 
     #[test]
@@ -131,12 +158,10 @@ mod tests {
         assert_eq!(
             options,
             Options {
-                compress: Compression::Zstd,
-                compress_level: Some(3),
                 threads: Some(4),
                 buffer_bytes: 128 << 20,
                 dump_level: 17,
-                format: DumpFormat::Kdump,
+                format: Format::Kdump(ZSTD.at(3).unwrap()),
                 max_dump_bytes: Some(3 << 30),
                 reserve_bytes: 0,
                 sink: Some("/dev/vg/dump".into()),
@@ -232,19 +257,46 @@ mod tests {
             .filter(|s| !["threads", "sink", "events"].contains(&s.key))
         {
             let stated = Options::parse(&format!("{}={}", spec.key, spec.default)).unwrap();
-            let level = stated.compress_level.or(Some(1));
-            assert_eq!(
-                Options {
-                    compress_level: level,
-                    ..stated
-                },
-                Options {
-                    compress_level: Some(1),
-                    ..Options::default()
-                },
-                "{}",
-                spec.key
-            );
+            assert_eq!(stated, Options::default(), "{}", spec.key);
         }
+    }
+
+    /// Documentation has the same texts, so they are written out.
+    #[test]
+    fn the_table_says_of_codecs_what_their_rows_do() {
+        let allowed = |key| TABLE.iter().find(|spec| spec.key == key).unwrap().allowed;
+        let names: Vec<&str> = CODECS.iter().map(|spec| spec.name).collect();
+        assert_eq!(allowed("compress"), names.join(", "));
+        let levels = |spec: &&CodecSpec| Some((spec.name, spec.highest_level()?));
+        let levels: Vec<_> = CODECS
+            .iter()
+            .copied()
+            .filter_map(|spec| levels(&spec))
+            .collect();
+        let most = levels.iter().map(|&(_, level)| level).max().unwrap();
+        let fewer = levels.iter().filter(|&&(_, level)| level < most);
+        let fewer: Vec<_> = fewer
+            .map(|(name, level)| format!("{name}: at most {level}"))
+            .collect();
+        let text = format!("1 to {most} ({})", fewer.join(", "));
+        assert_eq!(allowed("compress_level"), text);
+    }
+
+    #[test]
+    fn a_level_belongs_to_the_codec_that_is_named_or_to_the_default_one() {
+        let format = |text: &str| Options::parse(text).unwrap().format;
+        assert_eq!(
+            format("compress=none,compress_level=5"),
+            format("compress=none")
+        );
+        assert_eq!(
+            format("compress_level=9,compress=zstd"),
+            format("compress=zstd,compress_level=9")
+        );
+        assert!(Options::parse("compress_level=10").is_err());
+        assert!(Options::parse("compress=zstd,compress_level=19").is_ok());
+        assert!(Options::parse("compress=zstd,compress_level=20").is_err());
+        assert!(Options::parse("compress=zstd,compress_level=0").is_err());
+        assert_eq!(format("format=elf,compress=none"), Format::Elf);
     }
 }

@@ -3,9 +3,22 @@
 
 use std::path::PathBuf;
 
-use super::values::{Compression, DumpFormat, Options, Recrash, Standby};
+use super::values::{Options, Recrash, Standby};
+use crate::dump::{CodecSpec, CODECS};
 use crate::pacing::policy::{self, Policy};
 use crate::units::{number, size};
+
+/// What was said so far. The format of the dump follows from three options together.
+#[derive(Default)]
+pub(super) struct Said {
+    pub(super) options: Options,
+    /// `format`: whether it is ELF.
+    pub(super) elf: bool,
+    /// `compress`.
+    pub(super) codec: Option<&'static CodecSpec>,
+    /// `compress_level`.
+    pub(super) level: Option<i32>,
+}
 
 /// One row of the option table: the only place that knows a key.
 pub struct OptionSpec {
@@ -17,7 +30,7 @@ pub struct OptionSpec {
     pub default: &'static str,
     /// What it does, in a sentence.
     pub help: &'static str,
-    pub(super) set: fn(&mut Options, &str) -> Option<()>,
+    pub(super) set: fn(&mut Said, &str) -> Option<()>,
 }
 
 /// Every option, in the order in which the documentation lists them.
@@ -27,8 +40,8 @@ pub const TABLE: &[OptionSpec] = &[
         allowed: "0 to 31",
         default: "31",
         help: "Pages left out, as makedumpfile's sum: 1 zero, 2 cache, 4 private cache, 8 user, 16 free.",
-        set: |options, value| {
-            options.dump_level = number(value, 0, 31)? as u8;
+        set: |said, value| {
+            said.options.dump_level = number(value, 0, 31)? as u8;
             Some(())
         },
     },
@@ -37,12 +50,8 @@ pub const TABLE: &[OptionSpec] = &[
         allowed: "kdump, elf",
         default: "kdump",
         help: "Format of the dump; elf is not compressed.",
-        set: |options, value| {
-            let choices = [
-                ("kdump", DumpFormat::Kdump),
-                ("elf", DumpFormat::Elf),
-            ];
-            options.format = one_of(value, &choices)?;
+        set: |said, value| {
+            said.elf = one_of(value, &[("kdump", false), ("elf", true)])?;
             Some(())
         },
     },
@@ -51,14 +60,9 @@ pub const TABLE: &[OptionSpec] = &[
         allowed: "none, zlib, zstd",
         default: "zlib",
         help: "Codec of the dump.",
-        set: |options, value| {
-            let choices = [
-                ("none", Compression::None),
-                ("zlib", Compression::Zlib),
-                ("zstd", Compression::Zstd),
-            ];
-            options.compress = one_of(value, &choices)?;
-            Some(())
+        set: |said, value| {
+            said.codec = CODECS.iter().copied().find(|spec| spec.name == value);
+            said.codec.is_some().then_some(())
         },
     },
     OptionSpec {
@@ -66,8 +70,9 @@ pub const TABLE: &[OptionSpec] = &[
         allowed: "1 to 19 (zlib: at most 9)",
         default: "1",
         help: "The codec's own level; higher is smaller and slower.",
-        set: |options, value| {
-            options.compress_level = Some(number(value, 1, 19)? as u8);
+        set: |said, value| {
+            let most = CODECS.iter().filter_map(|spec| spec.highest_level()).max()?;
+            said.level = Some(number(value, 1, most.try_into().ok()?)? as i32);
             Some(())
         },
     },
@@ -76,8 +81,8 @@ pub const TABLE: &[OptionSpec] = &[
         allowed: "1 to 256",
         default: "half the online processors",
         help: "Compressing threads.",
-        set: |options, value| {
-            options.threads = Some(number(value, 1, 256)? as u16);
+        set: |said, value| {
+            said.options.threads = Some(number(value, 1, 256)? as u16);
             Some(())
         },
     },
@@ -86,10 +91,10 @@ pub const TABLE: &[OptionSpec] = &[
         allowed: "a size from 8M to 4G",
         default: "64M",
         help: "Memory between mapping and disk, at most.",
-        set: |options, value| {
+        set: |said, value| {
             let bytes = size(value)?;
             (8 << 20..=4 << 30).contains(&bytes).then_some(())?;
-            options.buffer_bytes = bytes;
+            said.options.buffer_bytes = bytes;
             Some(())
         },
     },
@@ -98,8 +103,8 @@ pub const TABLE: &[OptionSpec] = &[
         allowed: "a size; 0: what there is room for",
         default: "0",
         help: "A dump that would be larger leaves out the least useful pages: free ones, then page cache, then what programs had, then the kernel's.",
-        set: |options, value| {
-            options.max_dump_bytes = Some(size(value)?).filter(|&bytes| bytes > 0);
+        set: |said, value| {
+            said.options.max_dump_bytes = Some(size(value)?).filter(|&bytes| bytes > 0);
             Some(())
         },
     },
@@ -108,8 +113,8 @@ pub const TABLE: &[OptionSpec] = &[
         allowed: "a size",
         default: "64M",
         help: "Space to leave free on the dump's file system.",
-        set: |options, value| {
-            options.reserve_bytes = size(value)?;
+        set: |said, value| {
+            said.options.reserve_bytes = size(value)?;
             Some(())
         },
     },
@@ -118,9 +123,9 @@ pub const TABLE: &[OptionSpec] = &[
         allowed: "the absolute path of a block device or FIFO",
         default: "a new file",
         help: "Where to write instead; what is on the device is lost, a FIFO gets a flattened stream.",
-        set: |options, value| {
-            options.sink = absolute(value);
-            options.sink.is_some().then_some(())
+        set: |said, value| {
+            said.options.sink = absolute(value);
+            said.options.sink.is_some().then_some(())
         },
     },
     OptionSpec {
@@ -128,8 +133,8 @@ pub const TABLE: &[OptionSpec] = &[
         allowed: policy::ALLOWED,
         default: "adaptive",
         help: "Pace of the dump once recovery runs; it never holds up recovery's memory.",
-        set: |options, value| {
-            options.io = Policy::parse(value)?;
+        set: |said, value| {
+            said.options.io = Policy::parse(value)?;
             Some(())
         },
     },
@@ -138,12 +143,12 @@ pub const TABLE: &[OptionSpec] = &[
         allowed: "restart, queue",
         default: "restart",
         help: "Another crash while a dump is still being written: restart without a dump, or wait, then dump.",
-        set: |options, value| {
+        set: |said, value| {
             let choices = [
                 ("restart", Recrash::Restart),
                 ("queue", Recrash::Queue),
             ];
-            options.on_recrash = one_of(value, &choices)?;
+            said.options.on_recrash = one_of(value, &choices)?;
             Some(())
         },
     },
@@ -152,9 +157,9 @@ pub const TABLE: &[OptionSpec] = &[
         allowed: "the absolute path of a Unix datagram socket",
         default: "nowhere",
         help: "Send each thing that happens to whoever listens there, as one JSON object; nothing waits for that.",
-        set: |options, value| {
-            options.events = absolute(value);
-            options.events.is_some().then_some(())
+        set: |said, value| {
+            said.options.events = absolute(value);
+            said.options.events.is_some().then_some(())
         },
     },
     OptionSpec {
@@ -162,13 +167,13 @@ pub const TABLE: &[OptionSpec] = &[
         allowed: "0, 1, booted",
         default: "0",
         help: "Keep a recovery domain beside the running guest: built (1), or booted until it waits for its disk.",
-        set: |options, value| {
+        set: |said, value| {
             let choices = [
                 ("0", Standby::No),
                 ("1", Standby::Built),
                 ("booted", Standby::Booted),
             ];
-            options.standby = one_of(value, &choices)?;
+            said.options.standby = one_of(value, &choices)?;
             Some(())
         },
     },

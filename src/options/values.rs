@@ -3,27 +3,8 @@
 
 use std::path::PathBuf;
 
+use crate::dump::{CodecSpec, Format, ZLIB};
 use crate::pacing::policy::Policy;
-
-/// How page data is compressed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Compression {
-    /// As it is.
-    None,
-    /// zlib: every reader opens it.
-    Zlib,
-    /// Zstandard: faster and smaller; needs a reader from 2021 or later.
-    Zstd,
-}
-
-/// What the dump looks like.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum DumpFormat {
-    /// kdump-compressed.
-    Kdump,
-    /// ELF core, uncompressed.
-    Elf,
-}
 
 /// What a crash of the recovery domain means while the dump of the domain before
 /// it is still being written.
@@ -46,15 +27,14 @@ pub enum Standby {
     Booted,
 }
 
+/// The codec of a dump when nothing is said of it: every reader opens it.
+pub(super) const DEFAULT_CODEC: &CodecSpec = ZLIB;
+
 /// Every option, with its default where the text does not say.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Options {
-    /// What the dump looks like.
-    pub format: DumpFormat,
-    /// Codec of page data.
-    pub compress: Compression,
-    /// The codec's own level; `None` is the fastest that is still useful.
-    pub compress_level: Option<u8>,
+    /// What the dump looks like, and how its pages are compressed.
+    pub format: Format,
     /// Compressing threads; `None` is half the online processors, at least one.
     pub threads: Option<u16>,
     /// Bytes that may wait between memory and disk.
@@ -80,9 +60,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            format: DumpFormat::Kdump,
-            compress: Compression::Zlib,
-            compress_level: None,
+            format: Format::Kdump(DEFAULT_CODEC.fastest()),
             threads: None,
             buffer_bytes: 64 << 20,
             dump_level: 31,

@@ -5,8 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::addr::GuestVirt;
 use crate::dump::{Facts, Utsname, VcpuRegisters};
+use crate::guest::arch::x86_64::Processor;
 use crate::guest::doubt::Doubt;
-use crate::guest::identity::Processor;
 use crate::guest::kernel::Kernel;
 use crate::guest::plan::Plan;
 use crate::guest::vmcoreinfo::VmcoreInfo;
@@ -56,6 +56,11 @@ fn claimed_name(info: &VmcoreInfo) -> Utsname {
         ..Utsname::default()
     }
 }
+
+// Registers have three structs: host tells what a hypervisor knows of a processor,
+// guest takes what leads to the kernel, as addresses of the guest, and dump takes what
+// a note holds, in its order. One of them for all would make host, guest and dump know
+// each other; here, where all three are known anyway, one becomes the others.
 
 impl From<&VcpuState> for Processor {
     fn from(state: &VcpuState) -> Self {

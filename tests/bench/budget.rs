@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::{json, Value};
 use vicover::addr::{Gfn, GfnRange};
 use vicover::drain::Target;
-use vicover::dump::{self, verify, Report, Verdict};
+use vicover::dump::{self, verify, Finding, Report};
 use vicover::error::Error;
 use vicover::host::images::{FileImage, Image, View};
 use vicover::host::memory::{Faults, MemoryHost};
@@ -96,7 +96,7 @@ fn least(image: &Arc<dyn Image>, options: &str) -> u64 {
     }
     match why {
         dump::Error::NoRoom { least, .. } => least,
-        other => panic!("{}", other.with_causes()),
+        other => panic!("{}", other.chain()),
     }
 }
 
@@ -109,10 +109,10 @@ fn sweep(name: &str, image: &Arc<dyn Image>, options: &str, steps: u64) -> Value
     for step in 0..=steps {
         let limit = least + (whole.length - least) * step / steps;
         let report = match dump_within(image, options, limit) {
-            Ok(report) if report.verdict == Verdict::Complete => report,
+            Ok(report) if report.finding == Finding::Complete => report,
             other => {
                 let why = match other {
-                    Ok(report) => format!("{:?}", report.verdict),
+                    Ok(report) => format!("{:?}", report.finding),
                     Err(error) => error.chain(),
                 };
                 missing.push(json!({ "limit_bytes": limit, "why": why }));

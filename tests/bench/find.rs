@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use vicover::addr::GfnRange;
+use vicover::guest::limits::Limits;
 use vicover::guest::locate::{locate, LocateError};
 use vicover::guest::memory::GuestMemory;
-use vicover::guest::plan::Limits;
 
 use crate::guests::image::Image;
 

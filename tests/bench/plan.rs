@@ -24,8 +24,9 @@ use std::time::{Duration, Instant};
 
 use guests::synthetic::{self as made, Guest, Page, DESCRIPTORS, KERNEL_PAGE, SECTION_PAGES};
 use serde_json::json;
+use vicover::guest::limits::Limits;
 use vicover::guest::locate::{locate, Located};
-use vicover::guest::plan::{build, Limits, Plan};
+use vicover::guest::plan::{build, Plan};
 use vicover::guest::verdict::DumpLevel;
 
 const GIB_FRAMES: u64 = 1 << 18;

@@ -25,10 +25,11 @@ use vicover::dump::{
     Bitmap, Bitmaps, Chunk, Engine, EngineConfig, Facts, FileSink, Pages, Unreadable, Utsname,
     VcpuRegisters,
 };
+use vicover::guest::limits::Limits;
 use vicover::guest::locate::{locate, Located};
 use vicover::guest::log::Log;
 use vicover::guest::memory::GuestMemory;
-use vicover::guest::plan::{build, Limits, Plan};
+use vicover::guest::plan::{build, Plan};
 use vicover::guest::verdict::{DumpLevel, Verdict};
 
 fn main() -> io::Result<()> {

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use vicover::addr::{Gfn, GfnRange, GuestPhys, PAGE_SHIFT, PAGE_SIZE};
-use vicover::guest::identity::Processor;
+use vicover::guest::arch::x86_64::Processor;
 use vicover::guest::memory::{FaultCause, GuestMemory, ReadFault};
 use vicover::host::qemu_registers::parse;
 use vicover::host::VcpuState;

@@ -2,7 +2,7 @@
 //! Kernels beside the one that a guest made by hand has.
 
 use vicover::addr::{Gfn, GfnRange, GuestPhys, GuestVirt, PAGE_SIZE};
-use vicover::guest::identity::Processor;
+use vicover::guest::arch::x86_64::Processor;
 use vicover::guest::memory::GuestMemory;
 
 use super::memory::MemoryImage;

@@ -11,11 +11,12 @@ pub mod overlay;
 pub mod synthetic;
 
 use vicover::addr::GfnRange;
-use vicover::guest::identity::Processor;
+use vicover::guest::arch::x86_64::Processor;
+use vicover::guest::limits::Limits;
 use vicover::guest::locate::locate;
 use vicover::guest::log::Log;
 use vicover::guest::memory::GuestMemory;
-use vicover::guest::plan::{build, Limits, Plan};
+use vicover::guest::plan::{build, Plan};
 use vicover::guest::verdict::DumpLevel;
 
 use synthetic::Guest;

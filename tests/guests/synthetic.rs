@@ -8,7 +8,8 @@
 use std::collections::BTreeMap;
 
 use vicover::addr::{Gfn, GfnRange, GuestPhys, PAGE_SIZE};
-use vicover::guest::identity::{Processor, UTS_FIELD};
+use vicover::guest::arch::x86_64::Processor;
+use vicover::guest::identity::UTS_FIELD;
 use vicover::guest::memory::{read_u64, GuestMemory, ReadFault};
 
 use super::memory::MemoryImage;

@@ -7,8 +7,8 @@ use super::recorder::Recorder;
 use crate::addr::Page;
 use crate::dump::reader::Reader;
 use crate::dump::{
-    verify, Chunk, Codec, EngineConfig, Error, Failure, FileSink, Outcome, Pages, Unreadable,
-    Verdict,
+    verify, Chunk, ChunkOutcome, Codec, EngineConfig, Error, Failure, FileSink, Finding, Pages,
+    Unreadable, ZLIB,
 };
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
@@ -37,8 +37,8 @@ fn outcomes<P>(completed: &Receiver<crate::dump::Completed<P>>, count: u64) -> (
     for back in 0..count {
         match completed.recv_timeout(DEADLINE) {
             Ok(done) => match done.outcome {
-                Outcome::Saved { .. } => saved += 1,
-                Outcome::Lost(_) => lost += 1,
+                ChunkOutcome::Saved { .. } => saved += 1,
+                ChunkOutcome::Lost(_) => lost += 1,
             },
             Err(error) => panic!("{back} of {count} chunks came back: {error}"),
         }
@@ -52,7 +52,7 @@ fn a_full_disk_loses_the_rest_and_nothing_else() {
         frames: 2000,
         seed: 5,
     };
-    for codec in [Codec::None, Codec::Zlib { level: 1 }] {
+    for codec in [Codec::NONE, ZLIB.fastest()] {
         for room in [50_000, 100_000, 300_001, 1_000_000, 2_000_000] {
             let mut sink = Recorder::new(1);
             sink.room = Some(room);
@@ -88,7 +88,7 @@ fn a_dump_that_is_not_known_to_be_on_disk_is_not_marked_complete() {
     for syncs in [0, 1] {
         let mut sink = Recorder::new(1);
         sink.syncs = Some(syncs);
-        let (_, lost, end) = run(guest, sink.clone(), Codec::None, guest.chunks(CHUNK));
+        let (_, lost, end) = run(guest, sink.clone(), Codec::NONE, guest.chunks(CHUNK));
         assert_eq!(lost, 0);
         let cause = end.unwrap_err().cause;
         let Error::Write { source, .. } = &*cause else {
@@ -106,7 +106,7 @@ fn pages_that_there_is_no_room_for_are_left_out_and_counted() {
         frames: 2000,
         seed: 5,
     };
-    for codec in [Codec::None, Codec::Zlib { level: 1 }] {
+    for codec in [Codec::NONE, ZLIB.fastest()] {
         let whole = Recorder::new(1);
         run(guest, whole.clone(), codec, guest.chunks(CHUNK))
             .2
@@ -126,7 +126,7 @@ fn pages_that_there_is_no_room_for_are_left_out_and_counted() {
             let summary = engine.finish().unwrap();
             assert!(summary.length <= limit && summary.length + 8192 > limit);
             let report = verify(&summary.path.unwrap()).unwrap();
-            assert_eq!(report.verdict, Verdict::Complete);
+            assert_eq!(report.finding, Finding::Complete);
             let left_out = summary.progress.left_out_pages;
             assert_eq!(left_out == 0, limit == whole);
             assert_eq!(
@@ -146,7 +146,7 @@ fn a_panic_while_writing_ends_the_dump_only() {
     let mut sink = Recorder::new(1);
     sink.room = Some(500_000);
     sink.panics = true;
-    let (_, lost, end) = run(guest, sink.clone(), Codec::None, guest.chunks(CHUNK));
+    let (_, lost, end) = run(guest, sink.clone(), Codec::NONE, guest.chunks(CHUNK));
     assert!(lost > 0);
     let failure = end.unwrap_err();
     assert!(
@@ -219,7 +219,7 @@ fn a_dump_with_pages_missing_is_not_complete() {
     let sink = Recorder::new(1);
     let mut chunks = guest.chunks(CHUNK);
     chunks.pop();
-    let (saved, _, end) = run(guest, sink.clone(), Codec::None, chunks);
+    let (saved, _, end) = run(guest, sink.clone(), Codec::NONE, chunks);
     assert_eq!(saved, 9);
     let cause = end.unwrap_err().cause;
     assert!(
@@ -242,7 +242,7 @@ fn a_dropped_engine_writes_what_it_has_and_stays_incomplete() {
         seed: 5,
     };
     let sink = Recorder::new(1);
-    let (engine, completed) = guest.start(sink.clone(), config(Codec::None));
+    let (engine, completed) = guest.start(sink.clone(), config(Codec::NONE));
     for chunk in guest.chunks(CHUNK) {
         engine.submit(chunk).unwrap();
     }
@@ -260,7 +260,7 @@ fn nobody_needs_to_listen() {
         frames: 640,
         seed: 5,
     };
-    let (engine, completed) = guest.start(Recorder::new(1), config(Codec::None));
+    let (engine, completed) = guest.start(Recorder::new(1), config(Codec::NONE));
     drop(completed);
     for chunk in guest.chunks(CHUNK) {
         engine.submit(chunk).unwrap();
@@ -277,7 +277,7 @@ fn a_sink_that_refuses_the_header_is_an_error_at_once() {
     let mut sink = Recorder::new(1);
     sink.room = Some(4500);
     let facts = crate::dump::Facts::default();
-    let config = config(Codec::None);
+    let config = config(Codec::NONE);
     let started =
         crate::dump::Engine::<Memory>::start(Box::new(sink), &facts, guest.bitmaps(), config);
     assert!(matches!(started.err(), Some(Error::Write { .. })));

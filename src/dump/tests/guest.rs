@@ -5,7 +5,7 @@ use crate::addr::{Page, Pfn, PAGE_SIZE};
 use crate::dump::reader::{Flaw, Reader, Source};
 use crate::dump::{
     Bitmap, Bitmaps, Chunk, Codec, Completed, Engine, EngineConfig, Facts, Format, Pages, Sink,
-    Unreadable,
+    Unreadable, ZLIB, ZSTD,
 };
 use std::sync::mpsc::Receiver;
 use std::sync::Arc;
@@ -16,11 +16,7 @@ pub(in crate::dump) const CHUNK: u64 = 64;
 pub(in crate::dump) const SMALL_BUFFERS: usize = 2 << 20;
 
 /// One of each codec.
-pub(in crate::dump) const CODECS: [Codec; 3] = [
-    Codec::None,
-    Codec::Zlib { level: 1 },
-    Codec::Zstd { level: 1 },
-];
+pub(in crate::dump) const CODECS: [Codec; 3] = [Codec::NONE, ZLIB.fastest(), ZSTD.fastest()];
 
 /// A guest of so many frames, every fourth of them not wanted.
 #[derive(Clone, Copy, Debug)]

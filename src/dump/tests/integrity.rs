@@ -5,7 +5,7 @@ use super::guest::{config, Guest, CHUNK, CODECS};
 use super::recorder::{Call, Recorder};
 use crate::dump::reader::{FileSource, Flaw, Reader, Stored};
 use crate::dump::{
-    mend, verify, Codec, EngineConfig, FileSink, FlatSink, Format, Sink, Summary, Verdict,
+    mend, verify, Codec, EngineConfig, FileSink, Finding, FlatSink, Format, Sink, Summary, ZLIB,
 };
 use proptest::prelude::*;
 use std::fs::{File, OpenOptions};
@@ -31,7 +31,7 @@ fn dump_as(dir: &Path, format: Format) -> PathBuf {
 fn dump_to(sink: impl Sink + 'static, format: Format) -> Summary {
     let config = EngineConfig {
         format,
-        ..config(Codec::None)
+        ..config(Codec::NONE)
     };
     let (engine, _completed) = GUEST.start(sink, config);
     for chunk in GUEST.chunks(CHUNK) {
@@ -45,7 +45,7 @@ fn example() -> &'static (TempDir, PathBuf) {
     static EXAMPLE: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
     EXAMPLE.get_or_init(|| {
         let dir = tempfile::tempdir().unwrap();
-        let path = dump(dir.path(), Codec::Zlib { level: 1 });
+        let path = dump(dir.path(), ZLIB.fastest());
         (dir, path)
     })
 }
@@ -70,7 +70,7 @@ fn a_complete_dump_is_found_complete() {
         let path = dump(dir.path(), codec);
         assert!(path.ends_with("guest-19700101T000000Z.kdump"));
         let report = verify(&path).unwrap();
-        assert_eq!(report.verdict, Verdict::Complete, "{codec:?}");
+        assert_eq!(report.finding, Finding::Complete, "{codec:?}");
         assert!(report.with_manifest);
         assert_eq!(report.wanted_pages - report.lost_pages, GUEST.readable());
         let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
@@ -85,8 +85,8 @@ fn a_complete_dump_is_found_complete() {
         std::fs::remove_file(format!("{}.sums", path.display())).unwrap();
         let again = verify(&path).unwrap();
         assert_eq!(
-            (again.verdict, again.with_manifest),
-            (Verdict::Complete, false)
+            (again.finding, again.with_manifest),
+            (Finding::Complete, false)
         );
     }
 }
@@ -94,15 +94,15 @@ fn a_complete_dump_is_found_complete() {
 #[test]
 fn an_unfinished_dump_is_found_incomplete() {
     let dir = tempfile::tempdir().unwrap();
-    let sink = FileSink::create(dir.path(), "guest", 0, Format::Kdump(Codec::None)).unwrap();
-    let (engine, _completed) = GUEST.start(sink, config(Codec::None));
+    let sink = FileSink::create(dir.path(), "guest", 0, Format::Kdump(Codec::NONE)).unwrap();
+    let (engine, _completed) = GUEST.start(sink, config(Codec::NONE));
     engine.submit(GUEST.chunk(0, CHUNK)).unwrap();
     let path = engine.finish().unwrap_err().summary.path.unwrap();
     assert!(path.ends_with("guest-19700101T000000Z.kdump.incomplete"));
     let report = verify(&path).unwrap();
     assert_eq!(
-        report.verdict,
-        Verdict::Incomplete("was not finished".into())
+        report.finding,
+        Finding::Incomplete("was not finished".into())
     );
     assert_eq!(
         report.stored_pages + report.zero_pages + report.lost_pages,
@@ -119,7 +119,7 @@ proptest! {
         let length = cut.index(file.metadata().unwrap().len() as usize) as u64;
         file.set_len(length).unwrap();
         let report = verify(&path).unwrap();
-        prop_assert!(matches!(report.verdict, Verdict::Incomplete(_)), "{:?}", report);
+        prop_assert!(matches!(report.finding, Finding::Incomplete(_)), "{:?}", report);
         // What is still there is right; `compare` panics at a wrong page.
         let found = GUEST.compare(FileSource { file, length }).ok();
         prop_assert_eq!(report.wanted_pages > 0, found.is_some());
@@ -128,7 +128,7 @@ proptest! {
         // Once mended it opens without a flaw, and has the same pages.
         if mend(&path).is_ok() {
             let report = verify(&path).unwrap();
-            prop_assert!(matches!(report.verdict, Verdict::Incomplete(_)), "{:?}", report);
+            prop_assert!(matches!(report.finding, Finding::Incomplete(_)), "{:?}", report);
             let file = File::open(&path).unwrap();
             let length = report.length;
             // Or more: the page of zeroes can be had again.
@@ -149,7 +149,7 @@ proptest! {
         file.read_exact_at(&mut byte, at).unwrap();
         file.write_all_at(&[byte[0] ^ flip], at).unwrap();
         let report = verify(&path).unwrap();
-        prop_assert_ne!(report.verdict, Verdict::Complete, "byte {:#x}", at);
+        prop_assert_ne!(report.finding, Finding::Complete, "byte {:#x}", at);
     }
 }
 
@@ -160,9 +160,9 @@ fn a_dump_of_more_frames_than_any_guest_has_is_damaged() {
     let file = OpenOptions::new().write(true).open(&path).unwrap();
     let at = BLOCK + std::mem::offset_of!(SubHeader, max_mapnr_64) as u64;
     file.write_all_at(&(1u64 << 40).to_le_bytes(), at).unwrap();
-    let verdict = verify(&path).unwrap().verdict;
-    let said = Verdict::Damaged("0x10000000000 frames cannot be".into());
-    assert_eq!(verdict, said);
+    let finding = verify(&path).unwrap().finding;
+    let said = Finding::Damaged("0x10000000000 frames cannot be".into());
+    assert_eq!(finding, said);
 }
 
 #[test]
@@ -197,21 +197,21 @@ fn any_bit_of_a_page_that_was_flipped_is_noticed_without_a_manifest() {
                 let found = reader.page(stored);
                 assert!(matches!(found, Err(Flaw::Damaged(_))), "{codec:?}, {at:#x}");
                 if flipped == 0 {
-                    let verdict = verify(&path).unwrap().verdict;
-                    assert!(matches!(verdict, Verdict::Damaged(_)), "{verdict:?}");
+                    let finding = verify(&path).unwrap().finding;
+                    assert!(matches!(finding, Finding::Damaged(_)), "{finding:?}");
                 }
                 file.write_all_at(&byte, at).unwrap();
                 flipped += 1;
             }
         }
         assert!(flipped > 1000);
-        assert_eq!(verify(&path).unwrap().verdict, Verdict::Complete);
+        assert_eq!(verify(&path).unwrap().finding, Finding::Complete);
     }
 }
 
 #[test]
 fn a_dump_that_does_not_get_its_name_is_not_complete() {
-    for format in [Format::Kdump(Codec::Zlib { level: 1 }), Format::Elf] {
+    for format in [Format::Kdump(ZLIB.fastest()), Format::Elf] {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("dump");
         let sink = FileSink::create_as(&path).unwrap();
@@ -219,7 +219,7 @@ fn a_dump_that_does_not_get_its_name_is_not_complete() {
         std::fs::write(&path, "another").unwrap();
         let config = EngineConfig {
             format,
-            ..config(Codec::None)
+            ..config(Codec::NONE)
         };
         let (engine, _completed) = GUEST.start(sink, config);
         for chunk in GUEST.chunks(CHUNK) {
@@ -229,8 +229,8 @@ fn a_dump_that_does_not_get_its_name_is_not_complete() {
         assert!(path.ends_with("dump.incomplete"));
         let report = verify(&path).unwrap();
         assert_eq!(
-            report.verdict,
-            Verdict::Incomplete("was not finished".into())
+            report.finding,
+            Finding::Incomplete("was not finished".into())
         );
     }
 }
@@ -243,14 +243,14 @@ fn only_files_and_devices_are_opened() {
     assert!(made.unwrap().success());
     for other in [&fifo, dir.path(), Path::new("/dev/null")] {
         let refused = [verify(other).map(drop), mend(other).map(drop)];
-        for error in refused.map(|result| result.unwrap_err().with_causes()) {
+        for error in refused.map(|result| result.unwrap_err().chain()) {
             let why = "neither a regular file nor a block device";
             assert_eq!(error, format!("{}: {why}", other.display()));
         }
     }
     let sums = dir.path().join("copy.sums");
     std::fs::rename(&fifo, &sums).unwrap();
-    let error = verify(&path).unwrap_err().with_causes();
+    let error = verify(&path).unwrap_err().chain();
     assert!(
         error.contains("copy.sums: neither a regular file"),
         "{error}"
@@ -258,7 +258,7 @@ fn only_files_and_devices_are_opened() {
     std::fs::remove_file(&sums).unwrap();
     // Memory is not taken because a file says so.
     File::create(&sums).unwrap().set_len(1 << 40).unwrap();
-    let error = verify(&path).unwrap_err().with_causes();
+    let error = verify(&path).unwrap_err().chain();
     assert!(error.contains("copy.sums: 1099511627776 bytes"), "{error}");
 }
 
@@ -268,12 +268,12 @@ fn something_else_is_not_a_dump() {
     let path = dir.path().join("file");
     std::fs::write(&path, vec![b'x'; 10_000]).unwrap();
     assert!(matches!(
-        verify(&path).unwrap().verdict,
-        Verdict::Damaged(_)
+        verify(&path).unwrap().finding,
+        Finding::Damaged(_)
     ));
     let error = verify(&dir.path().join("none")).unwrap_err();
     assert!(error
-        .with_causes()
+        .chain()
         .ends_with("none: No such file or directory (os error 2)"));
 }
 
@@ -290,7 +290,7 @@ fn every_cut_from_is_incomplete(path: &Path, from: u64, step: usize) {
         file.set_len(length).unwrap();
         let report = verify(path).unwrap();
         assert!(
-            matches!(report.verdict, Verdict::Incomplete(_)),
+            matches!(report.finding, Finding::Incomplete(_)),
             "{report:?}"
         );
     }
@@ -301,10 +301,10 @@ fn a_stream_in_a_file_is_checked_as_the_dump_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("stream");
     let stream = File::create(&path).unwrap();
-    let format = Format::Kdump(Codec::Zlib { level: 1 });
+    let format = Format::Kdump(ZLIB.fastest());
     let summary = dump_to(FlatSink::new(stream), format);
     let report = verify(&path).unwrap();
-    assert_eq!(report.verdict, Verdict::Complete);
+    assert_eq!(report.finding, Finding::Complete);
     assert_eq!(report.wanted_pages, summary.wanted_pages);
     assert_eq!(report.lost_pages, summary.progress.unreadable_pages);
     every_cut_is_incomplete(&path, 9973);
@@ -315,7 +315,7 @@ fn a_stream_in_a_file_is_checked_as_the_dump_it_is() {
 #[test]
 fn a_stream_cut_within_descriptors_is_incomplete() {
     let recorded = Recorder::new(1);
-    dump_to(recorded.clone(), Format::Kdump(Codec::Zlib { level: 1 }));
+    dump_to(recorded.clone(), Format::Kdump(ZLIB.fastest()));
     let reader = Reader::open(recorded.image()).unwrap();
     let table = reader.descriptor_offset(0)..reader.tables_end();
     // All data before all descriptors, as a busy writer may have it.
@@ -338,7 +338,7 @@ fn a_stream_cut_within_descriptors_is_incomplete() {
     }
     sink.set_length(recorded.length().unwrap()).unwrap();
     sink.publish(None).unwrap();
-    assert_eq!(verify(&path).unwrap().verdict, Verdict::Complete);
+    assert_eq!(verify(&path).unwrap().finding, Finding::Complete);
     // Seven and the size of a descriptor, 24, have no common factor.
     every_cut_from_is_incomplete(&path, data_end, 7);
 }
@@ -361,7 +361,7 @@ fn every_cut_in_headers_is_incomplete(path: &Path) {
             let file = File::options().write(true).open(&copy).unwrap();
             file.set_len(*length as u64).unwrap();
             let report = verify(&copy).unwrap();
-            let is_incomplete = matches!(report.verdict, Verdict::Incomplete(_));
+            let is_incomplete = matches!(report.finding, Finding::Incomplete(_));
             assert!(is_incomplete, "cut at {cut}: {report:?}");
         }
     }
@@ -373,20 +373,20 @@ fn an_elf_dump_says_whether_it_is_complete() {
     let dir = tempfile::tempdir().unwrap();
     let path = dump_as(dir.path(), Format::Elf);
     assert!(path.ends_with("guest-19700101T000000Z.elf"));
-    assert_eq!(verify(&path).unwrap().verdict, Verdict::Complete);
+    assert_eq!(verify(&path).unwrap().finding, Finding::Complete);
     every_cut_in_headers_is_incomplete(&path);
     every_cut_is_incomplete(&path, 99_991);
     let sink = FileSink::create(dir.path(), "half", 0, Format::Elf).unwrap();
     let config = EngineConfig {
         format: Format::Elf,
-        ..config(Codec::None)
+        ..config(Codec::NONE)
     };
     let (engine, _completed) = GUEST.start(sink, config);
     engine.submit(GUEST.chunk(0, CHUNK)).unwrap();
     let path = engine.finish().unwrap_err().summary.path.unwrap();
     let report = verify(&path).unwrap();
     assert_eq!(
-        report.verdict,
-        Verdict::Incomplete("was not finished".into())
+        report.finding,
+        Finding::Incomplete("was not finished".into())
     );
 }

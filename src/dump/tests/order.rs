@@ -4,7 +4,7 @@
 use super::guest::{config, Guest, Memory, CHUNK, CODECS};
 use super::recorder::{apply, Call, Image, Recorder};
 use crate::dump::reader::{Flaw, Reader};
-use crate::dump::{Chunk, Codec, Outcome, Sink, Throttle};
+use crate::dump::{Chunk, ChunkOutcome, Codec, Sink, Throttle, ZLIB};
 use proptest::prelude::*;
 use std::io;
 use std::path::PathBuf;
@@ -84,7 +84,7 @@ fn a_chunk_that_comes_back_can_be_read_from_the_dump() {
                     let content = (!guest.unreadable(pfn)).then(|| guest.page(pfn));
                     assert!(reader.page(stored).unwrap() == content, "frame {pfn:#x}");
                 }
-                assert!(matches!(done.outcome, Outcome::Saved { pages: n } if n == pages));
+                assert!(matches!(done.outcome, ChunkOutcome::Saved { pages: n } if n == pages));
             }
         });
     }
@@ -157,7 +157,7 @@ fn a_chunk_does_not_come_back_while_any_of_its_writes_is_due() {
         engine.finish().unwrap();
         assert!(too_early.is_empty(), "back before its {too_early:?}");
         let done = completed.recv().expect("the chunk");
-        assert!(matches!(done.outcome, Outcome::Saved { pages: 48 }));
+        assert!(matches!(done.outcome, ChunkOutcome::Saved { pages: 48 }));
     }
 }
 
@@ -206,7 +206,7 @@ fn the_final_mark_follows_a_sync_and_precedes_another() {
         frames: 300,
         seed: 1,
     };
-    let calls = dump(guest, Codec::None, 1, guest.chunks(CHUNK)).calls();
+    let calls = dump(guest, Codec::NONE, 1, guest.chunks(CHUNK)).calls();
     let [before, last @ ..] = &calls[calls.len() - 4..] else {
         panic!("too few calls");
     };
@@ -228,7 +228,7 @@ fn one_page_of_zeroes_is_stored_for_all() {
         frames: 1000,
         seed: 0,
     };
-    let sink = dump(guest, Codec::None, 1, guest.chunks(CHUNK));
+    let sink = dump(guest, Codec::NONE, 1, guest.chunks(CHUNK));
     let own = |&pfn: &u64| guest.wanted(pfn) && !guest.unreadable(pfn) && pfn % 5 != 0;
     let stored = (0..guest.frames).filter(own).count();
     let reader = Reader::open(sink.image()).unwrap();
@@ -255,7 +255,7 @@ fn the_throttle_sees_every_byte() {
         seed: 2,
     };
     let throttle = Arc::new(Counting::default());
-    let mut config = config(Codec::Zlib { level: 1 });
+    let mut config = config(ZLIB.fastest());
     config.throttle = Some(throttle.clone());
     let sink = Recorder::new(1);
     let (engine, _completed) = guest.start(sink.clone(), config);

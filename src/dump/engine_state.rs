@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//! What the threads of one engine have in common.
+
+use super::bitmap::Bitmaps;
+use super::buffer::Pool;
+use super::codec::Codec;
+use super::error::Error;
+use super::progress::EngineCounters;
+use crate::limits::cancel::Cancel;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
+
+/// What the threads of one engine share.
+pub(super) struct EngineState {
+    pub(super) bitmaps: Arc<Bitmaps>,
+    pub(super) codec: Codec,
+    /// Whether buffers are checksummed.
+    pub(super) summed: bool,
+    /// Bytes that pages may take, if that is limited.
+    pub(super) room: Option<u64>,
+    pub(super) pool: Arc<Pool>,
+    pub(super) counters: EngineCounters,
+    /// Why nothing more is written, once that is so.
+    pub(super) dead: OnceLock<Arc<Error>>,
+    /// The first thing that spoilt a single chunk.
+    pub(super) fault: OnceLock<Arc<Error>>,
+    /// The engine was dropped, not finished.
+    pub(super) abandoned: AtomicBool,
+    pub(super) cancel: Cancel,
+}

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//! Dumps in files of their own.
+
+use super::error::Error;
+use super::format::Format;
+use super::naming::DumpName;
+use super::place::DumpPlace;
+use super::seekable::Seekable;
+use super::sink::Sink;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// A dump file of its own: `NAME-UTCTIME.kdump` in a directory (or `.elf`), or
+/// under a name that was asked for; with `.incomplete` until it is complete, then
+/// with its manifest beside it as `.sums`. Never replaces an older file.
+pub struct FileSink {
+    name: DumpName,
+    seekable: Seekable,
+    /// Whether anything of a dump may be in the file.
+    begun: bool,
+    place: DumpPlace,
+    doubt: Option<io::Error>,
+}
+
+impl Drop for FileSink {
+    /// A file that no dump was begun in is of no use to anybody.
+    fn drop(&mut self) {
+        if !self.begun && std::fs::remove_file(self.name.incomplete()).is_ok() {
+            self.place.set(None);
+        }
+    }
+}
+
+impl FileSink {
+    /// Creates the file, with mode 0600, in a directory that exists.
+    ///
+    /// # Errors
+    /// When that is not possible; the message names the path.
+    pub fn create(dir: &Path, name: &str, timestamp_s: u64, format: Format) -> Result<Self, Error> {
+        let created = DumpName::create(dir, name, timestamp_s, format.suffix());
+        created.map(|(name, file)| Self::of(name, file))
+    }
+
+    /// Creates the file that is called `path` once the dump in it is complete.
+    ///
+    /// # Errors
+    /// When that is not possible, or something of that name is there already;
+    /// the message names the path.
+    pub fn create_as(path: &Path) -> Result<Self, Error> {
+        DumpName::create_given(path).map(|(name, file)| Self::of(name, file))
+    }
+
+    fn of(name: DumpName, file: File) -> Self {
+        Self {
+            place: DumpPlace::new(Some(name.incomplete())),
+            name,
+            seekable: Seekable::new(file),
+            begun: false,
+            doubt: None,
+        }
+    }
+}
+
+impl Sink for FileSink {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.seekable.write_at(offset, bytes)
+    }
+
+    fn write_pages(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.seekable.write_pages(offset, bytes)
+    }
+
+    fn block(&self) -> usize {
+        self.seekable.block()
+    }
+
+    fn prepare(&mut self, tables: u64, whole: u64) -> io::Result<()> {
+        self.begun = true;
+        self.seekable.reserve(tables, whole)
+    }
+
+    fn set_length(&mut self, length: u64) -> io::Result<()> {
+        self.seekable.file.set_len(length)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.seekable.file.sync_data()
+    }
+
+    fn read_back(&mut self, offset: u64, into: &mut [u8]) -> io::Result<bool> {
+        self.seekable.file.read_exact_at(into, offset)?;
+        Ok(true)
+    }
+
+    fn publish(&mut self, manifest: Option<&str>) -> io::Result<()> {
+        self.name.publish(manifest)?;
+        // It has that name, whatever comes of the rest.
+        self.place.set(Some(self.name.complete()));
+        self.doubt = self.name.sync().err();
+        Ok(())
+    }
+
+    fn path(&self) -> Option<PathBuf> {
+        self.place.path()
+    }
+
+    fn place(&self) -> DumpPlace {
+        self.place.clone()
+    }
+
+    fn doubt(&mut self) -> Option<io::Error> {
+        self.doubt.take()
+    }
+
+    fn room(&self, reserve: u64) -> Option<u64> {
+        self.seekable.room(reserve)
+    }
+}
