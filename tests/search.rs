@@ -18,7 +18,7 @@ use vicover::guest::doubt::Doubt;
 use vicover::guest::locate::LocateError;
 use vicover::guest::memory::GuestMemory;
 use vicover::host::images::{FileImage, Image, View};
-use vicover::host::memory::{Event, Faults, MemoryHost};
+use vicover::host::memory::{Faults, HostEvent, MemoryHost};
 use vicover::host::VcpuState;
 use vicover::job::{Job, JobState, Phase};
 use vicover::options::Options;
@@ -240,7 +240,7 @@ fn recovery_does_not_wait_for_a_search() {
         goes_on: Some(Box::new(move || {
             let host = watched.lock().unwrap();
             let events = host.as_ref().map(MemoryHost::events).unwrap_or_default();
-            events.contains(&Event::Detached)
+            events.contains(&HostEvent::Detached)
         })),
         ..Probes::default()
     });
@@ -257,7 +257,7 @@ fn recovery_does_not_wait_for_a_search() {
     let pages = bytes / PAGE_SIZE as u64;
     let probed = probes.number.load(Relaxed);
     assert!(probed < pages, "{probed} of {pages} pages");
-    assert!(crashed.events().contains(&Event::Unpaused));
+    assert!(crashed.events().contains(&HostEvent::Unpaused));
     assert_eq!(crashed.violations(), Vec::<String>::new());
 }
 

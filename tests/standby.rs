@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use vicover::drain::Target;
 use vicover::error::Error;
 use vicover::host::images::SyntheticImage;
-use vicover::host::memory::{Event, Faults, MemoryHost, RECIPE};
+use vicover::host::memory::{Faults, HostEvent, MemoryHost, RECIPE};
 use vicover::host::{BuiltStandby, HostError, StandbyHost};
 use vicover::job::{Job, JobState, Outcome, Phase};
 use vicover::options::Options;
@@ -164,19 +164,19 @@ fn a_standby_runs_before_any_page_is_released_and_gets_the_memory() {
     let recovered = crash(&job.shared, Faults::default());
     assert_eq!(recovered.shared.snapshot().outcome, Outcome::Adopted);
     let events = recovered.host.events();
-    let position = |wanted: Event| events.iter().position(|event| *event == wanted);
+    let position = |wanted: HostEvent| events.iter().position(|event| *event == wanted);
     assert!(
-        position(Event::Adopted) < position(Event::Unpaused),
+        position(HostEvent::Adopted) < position(HostEvent::Unpaused),
         "{events:?}"
     );
     assert!(
-        position(Event::Detached) < position(Event::Adopted),
+        position(HostEvent::Detached) < position(HostEvent::Adopted),
         "one writer to the disk"
     );
-    assert_eq!(position(Event::Created), None);
-    let released = |event: &Event| matches!(event, Event::Released(_));
-    let gone = position(Event::InterfacesGone);
-    assert!(position(Event::Unpaused) < gone, "nobody waits for it");
+    assert_eq!(position(HostEvent::Created), None);
+    let released = |event: &HostEvent| matches!(event, HostEvent::Released(_));
+    let gone = position(HostEvent::InterfacesGone);
+    assert!(position(HostEvent::Unpaused) < gone, "nobody waits for it");
     assert!(gone < events.iter().position(released), "{gone:?}");
     let backing = vicover::host::RecoveryDomain::backing(&recovered.host).unwrap();
     assert_eq!(backing.total, FRAMES, "recovery has its full memory");
@@ -200,7 +200,7 @@ fn one_that_is_out_of_date_is_not_used_but_a_domain_is_built() {
     let (job, log) = keep(Builder::new(&told, &["an older kernel"]), false);
     wait_ready(&log);
     let recovered = crash(&job.shared, Faults::default());
-    assert!(recovered.host.events().contains(&Event::Created));
+    assert!(recovered.host.events().contains(&HostEvent::Created));
     let changed = "the guest's configuration or boot files have changed";
     assert_eq!(recovered.not_used(), changed);
     job.shared.cancel();
@@ -225,9 +225,9 @@ fn one_that_cannot_get_the_disks_is_replaced_by_a_new_domain() {
     };
     let recovered = crash(&job.shared, faults);
     let events = recovered.host.events();
-    let position = |wanted: Event| events.iter().position(|event| *event == wanted);
-    assert!(position(Event::Created).is_some());
-    assert!(position(Event::InterfacesGone) < position(Event::Created));
+    let position = |wanted: HostEvent| events.iter().position(|event| *event == wanted);
+    assert!(position(HostEvent::Created).is_some());
+    assert!(position(HostEvent::InterfacesGone) < position(HostEvent::Created));
     assert_eq!(recovered.not_used(), "adopt: refused as asked for");
     assert_eq!(ended(job), None);
 }
@@ -266,8 +266,11 @@ fn one_is_discarded_when_the_crashed_domain_keeps_its_disks() {
     result.unwrap();
     assert_eq!(recovered.shared.snapshot().outcome, Outcome::Dirty);
     let events = recovered.host.events();
-    assert!(events.contains(&Event::Forgone), "{events:?}");
-    assert!(!events.contains(&Event::Adopted), "one writer to the disk");
+    assert!(events.contains(&HostEvent::Forgone), "{events:?}");
+    assert!(
+        !events.contains(&HostEvent::Adopted),
+        "one writer to the disk"
+    );
     assert_eq!(ended(job), None);
 }
 
@@ -297,6 +300,6 @@ fn where_there_cannot_be_one_the_job_says_why_and_a_crash_does_without() {
     let why = ended(job).unwrap();
     assert_eq!(why, "building a standby: standby: no room");
     let recovered = crash(&keeper, Faults::default());
-    assert!(recovered.host.events().contains(&Event::Created));
+    assert!(recovered.host.events().contains(&HostEvent::Created));
     assert_eq!(recovered.not_used(), "it is not built yet");
 }

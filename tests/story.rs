@@ -9,7 +9,7 @@ use vicover::drain::Target;
 use vicover::error::Error;
 use vicover::error::ErrorKind;
 use vicover::host::images::SyntheticImage;
-use vicover::host::memory::{Event, Faults, MemoryHost};
+use vicover::host::memory::{Faults, HostEvent, MemoryHost};
 use vicover::job::{JobState, Outcome};
 use vicover::options::Options;
 use vicover::story::recover::recover;
@@ -47,7 +47,7 @@ impl Told {
         times.unwrap_or_else(|| panic!("{}", self.log))
     }
 
-    fn position(&self, wanted: Event) -> usize {
+    fn position(&self, wanted: HostEvent) -> usize {
         let events = self.host.events();
         events
             .iter()
@@ -106,11 +106,11 @@ fn a_crash_ends_with_a_dump_and_a_successor() {
     let backing = vicover::host::RecoveryDomain::backing(&told.host).unwrap();
     assert_eq!(backing.total, FRAMES, "recovery has its full memory");
     let order = [
-        Event::Detached,
-        Event::Created,
-        Event::Unpaused,
-        Event::Destroyed,
-        Event::Settled,
+        HostEvent::Detached,
+        HostEvent::Created,
+        HostEvent::Unpaused,
+        HostEvent::Destroyed,
+        HostEvent::Settled,
     ]
     .map(|event| told.position(event));
     assert!(order.is_sorted(), "{order:?}; log:\n{}", told.log);
@@ -147,16 +147,18 @@ fn a_complete_dump_is_told_when_it_is_complete() {
 #[test]
 fn recovery_runs_before_half_of_the_memory_is_released() {
     let told = tell(Faults::default(), false);
-    let unpaused = told.position(Event::Unpaused) as u64;
+    let unpaused = told.position(HostEvent::Unpaused) as u64;
     assert!(unpaused < FRAMES / 2, "after {unpaused} events");
 }
 
 #[test]
 fn no_page_is_released_before_the_disks_are_detached() {
     let told = tell(Faults::default(), false);
-    let detached = told.position(Event::Detached);
+    let detached = told.position(HostEvent::Detached);
     let events = told.host.events();
-    let released = events.iter().position(|e| matches!(e, Event::Released(_)));
+    let released = events
+        .iter()
+        .position(|e| matches!(e, HostEvent::Released(_)));
     assert!(detached < released.unwrap());
 }
 
@@ -186,7 +188,7 @@ fn disks_that_do_not_let_go_mean_a_dump_and_no_successor() {
     assert!(told.tells(failed), "{}", told.log);
     assert_eq!(told.shared.snapshot().outcome, Outcome::Dirty);
     assert_eq!(told.host.released(), 0, "one writer to the disk");
-    assert!(!told.host.events().contains(&Event::Created));
+    assert!(!told.host.events().contains(&HostEvent::Created));
     assert_eq!(told.dumps().len(), 1);
 }
 
@@ -242,8 +244,8 @@ fn a_successor_that_dies_at_once_does_not_disturb_the_dump() {
     assert_eq!(told.host.released(), FRAMES);
     assert_eq!(told.host.violations(), Vec::<String>::new());
     assert_eq!(told.dumps().len(), 1);
-    told.position(Event::Destroyed);
-    assert!(!told.host.events().contains(&Event::Settled));
+    told.position(HostEvent::Destroyed);
+    assert!(!told.host.events().contains(&HostEvent::Settled));
     assert!(told.tells(|told| matches!(told, RecoveryEvent::Gone { .. })));
     assert!(!told.tells(|told| matches!(told, RecoveryEvent::NotSettled { .. })));
     let error = |event: &told::Event| event.level() == log::Level::Error;

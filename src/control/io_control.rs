@@ -183,7 +183,7 @@ fn memory(backing: &Backing) -> MemoryState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dump::Throttle;
+    use crate::dump::Pacer;
     use crate::host::HostError;
     use crate::pacing::sample::DiskTotals;
     use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

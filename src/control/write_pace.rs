@@ -4,7 +4,7 @@
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use crate::dump::Throttle;
+use crate::dump::Pacer;
 use crate::os::priority;
 use crate::pacing::bucket::Bucket;
 use crate::pacing::sample::{WriteLimits, WriterTotals};
@@ -128,7 +128,7 @@ impl WritePace {
     }
 }
 
-impl Throttle for WritePace {
+impl Pacer for WritePace {
     fn acquire(&self, wanted: u64) -> u64 {
         let mut state = self.state();
         let granted = loop {
@@ -274,7 +274,7 @@ mod tests {
         while pace.written().busy <= began.busy {
             thread::yield_now();
         }
-        Throttle::written(&pace, 4096);
+        Pacer::written(&pace, 4096);
         let done = pace.written();
         assert_eq!(done.bytes, 4096);
         assert!(done.busy > began.busy);

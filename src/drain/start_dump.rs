@@ -101,7 +101,7 @@ fn config(options: &Options, job: &JobState) -> EngineConfig {
             });
         })),
         buffer_bytes: usize::try_from(options.buffer_bytes).unwrap_or(usize::MAX),
-        throttle: Some(job.pace.clone()),
+        pacer: Some(job.pace.clone()),
         cancel: job.cancel.clone(),
         ..EngineConfig::default()
     };

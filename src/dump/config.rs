@@ -4,7 +4,7 @@
 use super::codec::ZLIB;
 use super::format::Format;
 use super::notice::Notices;
-use super::output::Throttle;
+use super::output::Pacer;
 use crate::limits::cancel::Cancel;
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ pub struct EngineConfig {
     /// Bound on the memory of all buffers together, in bytes.
     pub buffer_bytes: usize,
     /// Asked before every write, if there; large writes are split as it says.
-    pub throttle: Option<Arc<dyn Throttle>>,
+    pub pacer: Option<Arc<dyn Pacer>>,
     /// Told at once what cannot wait for the end.
     pub notices: Option<Notices>,
     /// Bytes that the dump may have, if there is a limit. The pages that it has no
@@ -39,7 +39,7 @@ impl Default for EngineConfig {
             format: Format::Kdump(ZLIB.fastest()),
             threads: (processors / 2).max(1),
             buffer_bytes: 64 << 20,
-            throttle: None,
+            pacer: None,
             notices: None,
             limit: None,
             cancel: Cancel::default(),

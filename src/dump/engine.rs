@@ -123,11 +123,11 @@ impl<P: Pages + 'static> Engine<P> {
         let (begun, begun_in) = mpsc::channel();
         let (end, ended) = mpsc::channel();
         let (line, shared, facts) = (self.line.clone(), self.shared.clone(), facts.clone());
-        let (format, throttle) = (config.format, config.throttle.clone());
+        let (format, pacer) = (config.format, config.pacer.clone());
         let notices = config.notices.clone();
         let write = move || {
             let _writer = line.writer();
-            let mut output = Output::new(sink, throttle, Arc::clone(&shared));
+            let mut output = Output::new(sink, pacer, Arc::clone(&shared));
             let begin = || begin(format, &mut output, &facts, &shared, sizes);
             let format = catch_unwind(AssertUnwindSafe(begin))
                 .unwrap_or_else(|panic| Err(Error::panicked("writing headers", panic)));

@@ -83,7 +83,7 @@ pub use manifest::Manifest;
 pub use mend::mend;
 pub use notice::{Notice, Notices};
 pub use open_sink::OpenSink;
-pub use output::Throttle;
+pub use output::Pacer;
 pub use place::DumpPlace;
 pub use progress::Progress;
 pub use room::{make_directory, room_in, room_on};

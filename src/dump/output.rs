@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 /// Sets the pace of writing from outside.
-pub trait Throttle: Send + Sync {
+pub trait Pacer: Send + Sync {
     /// Waits until something may be written, and returns how many of `wanted`
     /// bytes: all of them, or a number of whole pages.
     fn acquire(&self, wanted: u64) -> u64;
@@ -24,19 +24,19 @@ pub trait Throttle: Send + Sync {
 /// A sink, its pace and its byte count.
 pub(super) struct Output {
     sink: Box<dyn Sink>,
-    throttle: Option<Arc<dyn Throttle>>,
+    pacer: Option<Arc<dyn Pacer>>,
     shared: Arc<EngineState>,
 }
 
 impl Output {
     pub(super) fn new(
         sink: Box<dyn Sink>,
-        throttle: Option<Arc<dyn Throttle>>,
+        pacer: Option<Arc<dyn Pacer>>,
         shared: Arc<EngineState>,
     ) -> Self {
         Self {
             sink,
-            throttle,
+            pacer,
             shared,
         }
     }
@@ -88,7 +88,7 @@ impl Output {
         }
     }
 
-    /// Writes in the parts that the throttle grants; without one, at once.
+    /// Writes in the parts that the pacer grants; without one, at once.
     fn paced(
         &mut self,
         mut offset: u64,
@@ -96,16 +96,16 @@ impl Output {
         write: impl Fn(&mut dyn Sink, u64, &[u8]) -> io::Result<()>,
     ) -> io::Result<()> {
         while !bytes.is_empty() {
-            let granted = match &self.throttle {
-                Some(throttle) => throttle.acquire(bytes.len() as u64) as usize,
+            let granted = match &self.pacer {
+                Some(pacer) => pacer.acquire(bytes.len() as u64) as usize,
                 None => bytes.len(),
             };
             self.check()?;
             let (part, rest) = bytes.split_at(granted.min(bytes.len()));
             write(&mut *self.sink, offset, part)?;
             let length = part.len() as u64;
-            if let Some(throttle) = &self.throttle {
-                throttle.written(length);
+            if let Some(pacer) = &self.pacer {
+                pacer.written(length);
             }
             self.shared
                 .counters

@@ -3,11 +3,11 @@
 //!
 //! Memory holds more than one description of a kernel: that of one that ran before, a
 //! file, a trap. So one counts when the image that a processor runs points to it
-//! ([`pointers`](super::pointers)), when memory agrees with it ([`Kernel::check`]), and
+//! (`pointers`), when memory agrees with it ([`Kernel::check`]), and
 //! when that processor's page tables do. Two that fulfil all that and say different
 //! things are as bad as none.
 //!
-//! Where processors lead nowhere, memory is searched ([`search`](super::search)), for
+//! Where processors lead nowhere, memory is searched (`search`), for
 //! as long as the caller lets it. Without any register, nobody can tell a kernel that
 //! runs from one that ran: then the first that memory agrees with counts.
 

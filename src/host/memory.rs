@@ -24,7 +24,7 @@ pub const RECIPE: &str = "in memory";
 
 /// What happened to the host, in order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Event {
+pub enum HostEvent {
     /// Devices are gone; with a standby, all but the interfaces.
     Detached,
     /// The interfaces that a standby let the crashed domain keep are gone.
@@ -53,7 +53,7 @@ pub enum Event {
 struct World {
     mappings: Vec<(GfnRange, Weak<()>)>,
     violations: Vec<String>,
-    events: Vec<Event>,
+    events: Vec<HostEvent>,
     free_pages: u64,
     claimed_pages: u64,
     backing: Backing,
@@ -127,7 +127,7 @@ impl MemoryHost {
     }
 
     /// What happened so far.
-    pub fn events(&self) -> Vec<Event> {
+    pub fn events(&self) -> Vec<HostEvent> {
         self.world().events.clone()
     }
 
@@ -292,14 +292,14 @@ impl CrashedDomain for MemoryHost {
                     .push(format!("{gfn}: released while mapped"));
             }
             world.free_pages += 1;
-            world.events.push(Event::Released(*gfn));
+            world.events.push(HostEvent::Released(*gfn));
         }
         Ok(frames.len() as u64)
     }
 
     fn claim(&self, pages: u64) -> Result<(), HostError> {
         let mut world = self.world();
-        if world.events.contains(&Event::Destroyed) {
+        if world.events.contains(&HostEvent::Destroyed) {
             world
                 .violations
                 .push("claimed for a domain that is gone".into());
@@ -325,7 +325,7 @@ impl Toolstack for MemoryHost {
         if world.faults.detach {
             return Err(HostError::new("detach", "refused as asked for"));
         }
-        world.events.push(Event::Detached);
+        world.events.push(HostEvent::Detached);
         world.has_interfaces = standby.is_some();
         Ok(())
     }
@@ -338,7 +338,7 @@ impl Toolstack for MemoryHost {
             if world.faults.interfaces {
                 return Err(HostError::new("detach", "interfaces refused as asked for"));
             }
-            world.events.push(Event::InterfacesGone);
+            world.events.push(HostEvent::InterfacesGone);
         }
         Ok(())
     }
@@ -366,7 +366,7 @@ impl Toolstack for MemoryHost {
             spare: self.thin_pages,
             unbacked: self.pages,
         };
-        world.events.push(Event::Created);
+        world.events.push(HostEvent::Created);
         Ok(Arc::new(self.clone()))
     }
 
@@ -385,12 +385,12 @@ impl Toolstack for MemoryHost {
             spare: standby.pages,
             unbacked: self.pages,
         };
-        world.events.push(Event::Adopted);
+        world.events.push(HostEvent::Adopted);
         Ok(Arc::new(self.clone()))
     }
 
     fn forgo(&mut self, _standby: &BuiltStandby) -> Result<(), HostError> {
-        self.world().events.push(Event::Forgone);
+        self.world().events.push(HostEvent::Forgone);
         Ok(())
     }
 
@@ -402,7 +402,7 @@ impl Toolstack for MemoryHost {
         let mut world = self.world();
         world.free_pages += world.backing.total;
         world.backing = Backing::default();
-        world.events.push(Event::Discarded);
+        world.events.push(HostEvent::Discarded);
         Ok(())
     }
 
@@ -419,13 +419,13 @@ impl Toolstack for MemoryHost {
             return Err(HostError::new("destroy", "the crashed domain is gone"));
         }
         world.free_pages += self.pages - self.released.count();
-        world.events.push(Event::Destroyed);
+        world.events.push(HostEvent::Destroyed);
         Ok(())
     }
 
     fn settle(&mut self, recovery: &dyn RecoveryDomain) -> Result<(), HostError> {
         recovery.grow(u64::MAX)?;
-        self.world().events.push(Event::Settled);
+        self.world().events.push(HostEvent::Settled);
         Ok(())
     }
 
@@ -452,7 +452,7 @@ impl RecoveryDomain for MemoryHost {
     fn grow(&self, pages: u64) -> Result<Backing, HostError> {
         let mut world = self.world();
         world.backing()?;
-        if world.faults.growth && !world.events.contains(&Event::Destroyed) {
+        if world.faults.growth && !world.events.contains(&HostEvent::Destroyed) {
             return Err(HostError::new("grow", "refused as asked for"));
         }
         let wanted = pages.min(self.pages - world.backing.total);
@@ -464,13 +464,13 @@ impl RecoveryDomain for MemoryHost {
     }
 
     fn pause(&self) -> Result<(), HostError> {
-        self.world().events.push(Event::Paused);
+        self.world().events.push(HostEvent::Paused);
         Ok(())
     }
 
     fn unpause(&self) -> Result<(), HostError> {
         let mut world = self.world();
-        world.events.push(Event::Unpaused);
+        world.events.push(HostEvent::Unpaused);
         if world.faults.recovery_lost {
             world.free_pages += world.backing.total;
             world.recovery_is_gone = true;

@@ -263,7 +263,7 @@ impl<'a> Post<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dump::Throttle;
+    use crate::dump::Pacer;
     use crate::host::images::SyntheticImage;
     use crate::host::memory::{Faults, MemoryHost};
     use crate::limits::cancel::Cancel;

@@ -4,7 +4,7 @@
 use super::guest::{config, Guest, Memory, CHUNK, CODECS};
 use super::recorder::{apply, Call, Image, Recorder};
 use crate::dump::reader::{Flaw, Reader};
-use crate::dump::{Chunk, ChunkOutcome, Codec, Sink, Throttle, ZLIB};
+use crate::dump::{Chunk, ChunkOutcome, Codec, Pacer, Sink, ZLIB};
 use proptest::prelude::*;
 use std::io;
 use std::path::PathBuf;
@@ -239,7 +239,7 @@ fn one_page_of_zeroes_is_stored_for_all() {
 #[derive(Default)]
 struct Counting(AtomicU64);
 
-impl Throttle for Counting {
+impl Pacer for Counting {
     fn acquire(&self, wanted: u64) -> u64 {
         // Two pages at a time.
         let granted = wanted.min(8192);
@@ -249,14 +249,14 @@ impl Throttle for Counting {
 }
 
 #[test]
-fn the_throttle_sees_every_byte() {
+fn the_pace_sees_every_byte() {
     let guest = Guest {
         frames: 500,
         seed: 2,
     };
-    let throttle = Arc::new(Counting::default());
+    let pacer = Arc::new(Counting::default());
     let mut config = config(ZLIB.fastest());
-    config.throttle = Some(throttle.clone());
+    config.pacer = Some(pacer.clone());
     let sink = Recorder::new(1);
     let (engine, _completed) = guest.start(sink.clone(), config);
     for chunk in guest.chunks(CHUNK) {
@@ -271,6 +271,6 @@ fn the_throttle_sees_every_byte() {
             _ => 0,
         })
         .sum();
-    assert_eq!(throttle.0.load(Ordering::Relaxed), written);
+    assert_eq!(pacer.0.load(Ordering::Relaxed), written);
     assert_eq!(summary.progress.bytes, written);
 }

@@ -7,7 +7,8 @@
 //! fact and every fact is relied on somewhere. Whoever brings the library to another
 //! Xen reads this file beside that Xen's source.
 //!
-//! "Xen" is Xen 4.17.5 and 4.20.4, where nothing else is said; "Linux" is 6.1. What
+//! "Xen" is Xen 4.17.5 and 4.20.4, where nothing else is said; "Linux" is 6.1, of whose
+//! facts not all were read again when they were brought together here. What
 //! shows a fact is a story of the emulated host (`tests/host/vhost list`) or a test
 //! named here. "Read" means that nothing would notice if it changed.
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{ended, guest, start, target, Kept, FRAMES};
 use crate::addr::{Gfn, GfnRange};
-use crate::host::memory::{Event, Faults, MemoryHost, RECIPE};
+use crate::host::memory::{Faults, HostEvent, MemoryHost, RECIPE};
 use crate::host::{
     Access, Backing, BuiltStandby, CrashedDomain, HostError, Mapping, Pausable, RecoveryDomain,
     Requirement, StandbyHost, Toolstack, VcpuState,
@@ -244,7 +244,7 @@ fn recover_with(method: &'static str, faults: Faults, with_standby: bool, right:
     let violations = host.violations();
     ended.check(violations.is_empty(), &format!("{violations:?}"));
     let events = host.events();
-    let fair = events.contains(&Event::Detached) || host.released() == 0;
+    let fair = events.contains(&HostEvent::Detached) || host.released() == 0;
     ended.check(fair, "one writer to the disk");
 }
 

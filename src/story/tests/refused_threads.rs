@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use super::{ended, files, guest, target, Kept, FRAMES};
 use crate::drain::Target;
 use crate::error::Error;
-use crate::host::memory::{Event, Faults, MemoryHost};
+use crate::host::memory::{Faults, HostEvent, MemoryHost};
 use crate::job::{Job, JobState, Outcome};
 use crate::os::thread::refusal;
 use crate::story::recover::{dump_only, recover};
@@ -86,7 +86,7 @@ fn recovery_comes_whichever_thread_is_refused() {
             let violations = host.violations();
             ended.check(violations.is_empty(), &format!("{violations:?}"));
             // A guard that had stopped it lets it run after that.
-            let settled = host.events().contains(&Event::Settled);
+            let settled = host.events().contains(&HostEvent::Settled);
             ended.check(settled, "recovery did not become an ordinary domain");
             let error = ended.error.as_ref();
             ended.check(error.is_none_or(|error| error.contains(WHY)), "error");

@@ -121,29 +121,15 @@ impl RecoveryEvent {
             _ => Level::Info,
         }
     }
-}
 
-impl fmt::Display for RecoveryEvent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// The lines that tell of what went wrong.
+    fn trouble(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Detached => {
-                f.write_str("detached: no disk of the crashed guest can write any more")
-            }
             Self::InterfacesKept { error } => write!(
                 f,
                 "the crashed domain keeps interfaces until it is destroyed: {error}"
             ),
-            Self::Seeded {
-                released,
-                backed,
-                full,
-            } => write!(
-                f,
-                "seeded: {released} released, building the recovery domain with {backed} of {full}"
-            ),
-            Self::Created { domid } => write!(f, "recovery created: domain {domid}"),
             Self::CreatingAgain { why } => write!(f, "{why}; once more with more memory"),
-            Self::Unpaused { domid } => write!(f, "recovery unpaused: domain {domid}"),
             Self::Failed { why } => write!(
                 f,
                 "recovery failed ({why}): the guest stays down until the dump is written, then \
@@ -152,15 +138,6 @@ impl fmt::Display for RecoveryEvent {
             Self::NotReserved { error } => write!(
                 f,
                 "cannot reserve freed memory for recovery, another domain may take it: {error}"
-            ),
-            Self::Gone { domid, released } => write!(
-                f,
-                "recovery domain {domid} is gone: {released} released for what comes after it"
-            ),
-            Self::Settled { released_pages } => write!(
-                f,
-                "settled: recovery has its full memory, {released_pages} pages ({}) released",
-                Size::of_pages(*released_pages)
             ),
             Self::NotSettled { domid, error } => write!(
                 f,
@@ -175,6 +152,36 @@ impl fmt::Display for RecoveryEvent {
                 f,
                 "could not destroy {name}, which holds {held}: {error}: run `xl destroy {name}`"
             ),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for RecoveryEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Detached => {
+                f.write_str("detached: no disk of the crashed guest can write any more")
+            }
+            Self::Seeded {
+                released,
+                backed,
+                full,
+            } => write!(
+                f,
+                "seeded: {released} released, building the recovery domain with {backed} of {full}"
+            ),
+            Self::Created { domid } => write!(f, "recovery created: domain {domid}"),
+            Self::Unpaused { domid } => write!(f, "recovery unpaused: domain {domid}"),
+            Self::Gone { domid, released } => write!(
+                f,
+                "recovery domain {domid} is gone: {released} released for what comes after it"
+            ),
+            Self::Settled { released_pages } => write!(
+                f,
+                "settled: recovery has its full memory, {released_pages} pages ({}) released",
+                Size::of_pages(*released_pages)
+            ),
             Self::Times {
                 first_release,
                 unpaused,
@@ -186,6 +193,7 @@ impl fmt::Display for RecoveryEvent {
                 After(*unpaused),
                 After(Some(*over))
             ),
+            _ => self.trouble(f),
         }
     }
 }
