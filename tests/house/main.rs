@@ -6,6 +6,7 @@
 mod imports;
 mod licences;
 mod modules;
+mod places;
 mod shape;
 mod source;
 mod words;
@@ -164,4 +165,16 @@ fn is_searched(path: &str) -> bool {
     rooms.iter().any(|room| path.starts_with(room))
         || path.starts_with("tests/") && path.ends_with(".rs")
         || !path.contains('/') && path.ends_with(".md") && path != "CHANGELOG.md"
+}
+
+#[test]
+fn every_place_that_a_document_names_is_there() {
+    let tracked = tracked();
+    let mut tests = sources("tests");
+    tests.extend(sources("src"));
+    for document in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"] {
+        let text = std::fs::read_to_string(top().join(document)).unwrap();
+        let missing = places::missing(&text, &tracked, &tests);
+        nothing(&missing, &format!("{document} names what is not there"));
+    }
 }
