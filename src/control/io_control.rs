@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //! The controller at work: looks at dump and recovery, and sets the dump's pace.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::{Scope, ScopedJoinHandle};
 
 use crate::addr::PAGE_SIZE;
 use crate::control::write_pace::WritePace;
 use crate::host::{Backing, RecoveryDomain};
+use crate::limits::monitor::Monitor;
 use crate::os::processor;
 use crate::os::thread::{start_in, Signals};
 use crate::pacing::controller::{Controller, INTERVAL};
@@ -27,28 +28,22 @@ struct State {
 /// The policy of one job, which may change while it runs.
 #[derive(Default)]
 pub(crate) struct IoControl {
-    state: Mutex<State>,
-    changed: Condvar,
+    state: Monitor<State>,
 }
 
 impl IoControl {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Follows `policy` from now on. Until somebody controls, `pace` is what the
     /// policy says without having seen anything.
     pub(crate) fn choose(&self, policy: Policy, pace: &WritePace) {
-        self.state().policy = Some(policy);
         pace.set_limits(without_a_look(policy));
-        self.changed.notify_all();
+        self.state.update(|state| state.policy = Some(policy));
     }
 
     /// The same, unless a policy was chosen already.
     pub(crate) fn begin(&self, policy: Policy, pace: &WritePace) {
-        let policy = *self.state().policy.get_or_insert(policy);
+        let choose = |state: &mut State| *state.policy.get_or_insert(policy);
+        let policy = self.state.update(choose);
         pace.set_limits(without_a_look(policy));
-        self.changed.notify_all();
     }
 
     /// Sets `pace` by the policy, in a thread of its own, until what comes back is
@@ -82,7 +77,7 @@ impl IoControl {
         let (began, used_before, mut looks) = (pace.now(), processor::used_by_this_thread(), 0u64);
         let mut followed = Policy::Unlimited;
         let mut controller = Controller::new(followed);
-        let mut state = self.state();
+        let mut state = self.state.lock();
         while !state.stopped {
             let policy = state.policy.unwrap_or(followed);
             drop(state);
@@ -99,22 +94,13 @@ impl IoControl {
                 }
             };
             pace.set_limits(limits);
-            state = self.state();
             let same = |state: &mut State| {
                 !state.stopped && state.policy.is_none_or(|policy| policy == followed)
             };
             // Constant limits need no looking after.
             state = match controller.is_constant() {
-                true => self
-                    .changed
-                    .wait_while(state, same)
-                    .unwrap_or_else(PoisonError::into_inner),
-                false => {
-                    self.changed
-                        .wait_timeout_while(state, INTERVAL, same)
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .0
-                }
+                true => self.state.wait_while(same),
+                false => self.state.wait_at_most(INTERVAL, same),
             };
         }
         drop(state);
@@ -144,8 +130,7 @@ pub(crate) struct Controlled<'scope> {
 
 impl Drop for Controlled<'_> {
     fn drop(&mut self) {
-        self.io_control.state().stopped = true;
-        self.io_control.changed.notify_all();
+        self.io_control.state.update(|state| state.stopped = true);
         // Without it the dump went on all the same.
         let _ = self.thread.take().map(ScopedJoinHandle::join);
     }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //! Holding the dump back: the writer's pace while recovery uses the same disk.
 
-use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::dump::Pacer;
+use crate::limits::monitor::Monitor;
 use crate::os::priority;
 use crate::pacing::bucket::Bucket;
 use crate::pacing::sample::{WriteLimits, WriterTotals};
@@ -40,8 +40,7 @@ impl State {
 /// The pace of one job's dump. Shared by the writer, which waits here, and by
 /// whoever knows that it must not.
 pub(crate) struct WritePace {
-    state: Mutex<State>,
-    changed: Condvar,
+    state: Monitor<State>,
     /// The clock's zero.
     started: Instant,
 }
@@ -50,7 +49,7 @@ impl Default for WritePace {
     /// Unlimited.
     fn default() -> Self {
         Self {
-            state: Mutex::new(State {
+            state: Monitor::new(State {
                 limits: WriteLimits::NONE,
                 bucket: None,
                 urgent: false,
@@ -59,28 +58,16 @@ impl Default for WritePace {
                 writing: None,
                 yields: false,
             }),
-            changed: Condvar::new(),
             started: Instant::now(),
         }
     }
 }
 
 impl WritePace {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
-    fn update(&self, change: impl FnOnce(&mut State)) {
-        change(&mut self.state());
-        self.changed.notify_all();
-    }
-
-    /// The writer does as `limits` say from now on.
+    /// The writer keeps to `limits` from now on.
     pub(crate) fn set_limits(&self, limits: WriteLimits) {
         let now = self.now();
-        self.update(|state| {
+        self.state.update(|state| {
             state.limits = limits;
             state.bucket = limits.limit.map(|rate| {
                 let mut bucket = state.bucket.take().unwrap_or(Bucket::new(rate, now));
@@ -93,22 +80,22 @@ impl WritePace {
     /// What it was told last.
     #[cfg(test)]
     pub(crate) fn limits(&self) -> WriteLimits {
-        self.state().limits
+        self.state.lock().limits
     }
 
     /// While set, nothing holds the dump back: recovery waits for its memory.
     pub(crate) fn set_urgent(&self, urgent: bool) {
-        self.update(|state| state.urgent = urgent);
+        self.state.update(|state| state.urgent = urgent);
     }
 
     /// Whether [`WritePace::set_urgent`] is set.
     pub(crate) fn is_urgent(&self) -> bool {
-        self.state().urgent
+        self.state.lock().urgent
     }
 
     /// Lets the writer through for good: the job is to end.
     pub(crate) fn cancel(&self) {
-        self.update(|state| state.cancelled = true);
+        self.state.update(|state| state.cancelled = true);
     }
 
     /// Time on the clock that everything here goes by.
@@ -118,7 +105,7 @@ impl WritePace {
 
     /// What the writer has written by now.
     pub(crate) fn written(&self) -> WriterTotals {
-        let state = self.state();
+        let state = self.state.lock();
         let now = self.now();
         let under_way = state.writing.map(|since| now.saturating_sub(since));
         WriterTotals {
@@ -130,16 +117,12 @@ impl WritePace {
 
 impl Pacer for WritePace {
     fn acquire(&self, wanted: u64) -> u64 {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let granted = loop {
             match state.grant(self.now(), wanted) {
                 Ok(granted) => break granted,
                 Err(wait) => {
-                    state = self
-                        .changed
-                        .wait_timeout(state, wait)
-                        .unwrap_or_else(|poisoned| poisoned.into_inner())
-                        .0;
+                    state = self.state.wait(state, Some(wait));
                 }
             }
         };
@@ -154,7 +137,7 @@ impl Pacer for WritePace {
     }
 
     fn written(&self, bytes: u64) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.written.bytes += bytes;
         if let Some(since) = state.writing.take() {
             state.written.busy += self.now().saturating_sub(since);
@@ -248,7 +231,7 @@ mod tests {
         for rate in [2, 1, 3] {
             pace.set_limits(at_rate(rate));
             let writer = pace.clone();
-            assert!(writer.state().grant(pace.now(), 4096).is_err());
+            assert!(writer.state.lock().grant(pace.now(), 4096).is_err());
         }
     }
 

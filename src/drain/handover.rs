@@ -5,11 +5,12 @@
 //! than the crashed domain has given back. And what recovery has not got yet is
 //! claimed, so that no other domain grabs it.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::host::{CrashedDomain, RecoveryDomain};
 use crate::limits::cancel::Cancel;
+use crate::limits::monitor::Monitor;
 use crate::told::event::RecoveryEvent;
 use crate::told::log::JobLog;
 
@@ -52,8 +53,7 @@ pub(crate) struct Handover<'a> {
     crashed: &'a dyn CrashedDomain,
     log: &'a JobLog,
     cancel: &'a Cancel,
-    state: Mutex<State>,
-    changed: Condvar,
+    state: Monitor<State>,
 }
 
 impl<'a> Handover<'a> {
@@ -64,41 +64,23 @@ impl<'a> Handover<'a> {
             crashed,
             log,
             cancel,
-            state: Mutex::default(),
-            changed: Condvar::new(),
+            state: Monitor::default(),
         }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
-    fn wait_while(&self, busy: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
-        let mut state = self.state();
-        while busy(&state) {
-            state = self
-                .changed
-                .wait(state)
-                .unwrap_or_else(|poisoned| poisoned.into_inner());
-        }
-        state
     }
 
     /// Books pages that the hypervisor took back, and passes on what has added
     /// up.
     pub(crate) fn add_released(&self, pages: u64) {
-        let mut state = self.state();
-        state.released += pages;
-        self.pass_on(&mut state, GROW_BATCH);
-        drop(state);
-        self.changed.notify_all();
+        self.state.update(|state| {
+            state.released += pages;
+            self.pass_on(state, GROW_BATCH);
+        });
     }
 
     /// Waits until `pages` are released; false when the drain ended first.
     pub(crate) fn wait_released(&self, pages: u64) -> bool {
-        self.wait_while(|state| state.released < pages && !state.drained)
+        self.state
+            .wait_while(|state| state.released < pages && !state.drained)
             .released
             >= pages
     }
@@ -106,7 +88,7 @@ impl<'a> Handover<'a> {
     /// Building the recovery domain takes `pages` of the released ones from now
     /// on: their claim is given up, since it is not the new domain's.
     pub(crate) fn spend(&self, pages: u64) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.spent = pages;
         let surplus = state.surplus();
         self.claim(&mut state, surplus);
@@ -114,27 +96,29 @@ impl<'a> Handover<'a> {
 
     /// The recovery domain is there.
     pub(crate) fn adopt(&self, recovery: Arc<dyn RecoveryDomain>) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.recovery = Some(recovery);
         self.pass_on(&mut state, 1);
     }
 
     /// There is no recovery domain any more.
     pub(crate) fn abandon(&self) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.recovery = None;
         self.let_go(&mut state);
     }
 
     /// The crashed domain has lost its last device: its memory may go.
     pub(crate) fn detached(&self) {
-        self.state().detached = true;
-        self.changed.notify_all();
+        self.state.update(|state| state.detached = true);
     }
 
     /// Blocks until the crashed domain has lost its last device.
     pub(crate) fn wait_detached(&self) {
-        drop(self.wait_while(|state| !state.detached && !state.free));
+        drop(
+            self.state
+                .wait_while(|state| !state.detached && !state.free),
+        );
     }
 
     /// Makes the drain wait: while recovery is being built or boots, processor and
@@ -150,18 +134,14 @@ impl<'a> Handover<'a> {
 
     /// Makes the drain wait or lets it go on.
     pub(crate) fn set_drain_paused(&self, paused: bool) {
-        let before = std::mem::replace(&mut self.state().paused, paused);
-        if before != paused {
-            self.changed.notify_all();
-        }
+        self.state.update(|state| state.paused = paused);
     }
 
     /// Blocks while the drain is paused, unless the caller cancels.
     pub(crate) fn wait_resumed(&self) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         while state.paused && !state.free && !self.cancel.is_asked() {
-            let waited = self.changed.wait_timeout(state, LOOK_AGAIN);
-            state = waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
+            state = self.state.wait(state, Some(LOOK_AGAIN));
         }
     }
 
@@ -178,13 +158,13 @@ impl<'a> Handover<'a> {
 
     /// Whether everything that could be released has been.
     pub(crate) fn is_drained(&self) -> bool {
-        self.state().drained
+        self.state.lock().drained
     }
 
     /// Nothing is passed on any more: the claim is given up, while the crashed domain
     /// is there to give it up for.
     pub(crate) fn end(&self) {
-        self.let_go(&mut self.state());
+        self.let_go(&mut self.state.lock());
     }
 
     /// Gives recovery what has been released since, once that is worth a call;
@@ -241,8 +221,7 @@ pub(crate) struct FreedAtEnd<'a>(&'a Handover<'a>);
 
 impl Drop for FreedAtEnd<'_> {
     fn drop(&mut self) {
-        self.0.state().free = true;
-        self.0.changed.notify_all();
+        self.0.state.update(|state| state.free = true);
     }
 }
 
@@ -251,11 +230,10 @@ pub(crate) struct DrainedAtEnd<'a>(&'a Handover<'a>);
 
 impl Drop for DrainedAtEnd<'_> {
     fn drop(&mut self) {
-        let mut state = self.0.state();
-        state.drained = true;
-        self.0.pass_on(&mut state, 1);
-        drop(state);
-        self.0.changed.notify_all();
+        self.0.state.update(|state| {
+            state.drained = true;
+            self.0.pass_on(state, 1);
+        });
     }
 }
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //! Where the thread that keeps a standby and a recovery meet.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::host::BuiltStandby;
+use crate::limits::monitor::Monitor;
 
 #[derive(Default)]
 enum State {
@@ -20,61 +20,51 @@ enum State {
 /// Where the thread that keeps a standby and a recovery meet.
 #[derive(Default)]
 pub struct Slot {
-    state: Mutex<State>,
-    changed: Condvar,
+    state: Monitor<State>,
 }
 
 impl Slot {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(crate) fn offer(&self, standby: BuiltStandby) {
-        *self.state() = State::Ready(standby);
+        self.state.update(|state| *state = State::Ready(standby));
     }
 
     /// Takes the standby for a recovery, when it was built from `recipe`; else says
     /// why not, and leaves it to its keeper.
     pub(crate) fn take(&self, recipe: &str) -> Result<BuiltStandby, &'static str> {
-        let mut state = self.state();
-        let taken = match &*state {
-            State::Ready(standby) if standby.recipe == recipe => Ok(standby.clone()),
-            State::Ready(_) => Err("the guest's configuration or boot files have changed"),
-            State::Absent => Err("it is not built yet"),
-            State::Taken => Err("an earlier crash took it"),
-        };
-        if taken.is_ok() {
+        self.state.update(|state| {
+            let taken = match state {
+                State::Ready(standby) if standby.recipe == recipe => standby.clone(),
+                State::Ready(_) => {
+                    return Err("the guest's configuration or boot files have changed")
+                }
+                State::Absent => return Err("it is not built yet"),
+                State::Taken => return Err("an earlier crash took it"),
+            };
             *state = State::Taken;
-            drop(state);
-            self.changed.notify_all();
-        }
-        taken
+            Ok(taken)
+        })
     }
 
     /// Takes it back from whoever could still take it; none when it is gone.
     pub(crate) fn withdraw(&self) -> Option<BuiltStandby> {
-        let mut state = self.state();
-        match std::mem::take(&mut *state) {
+        self.state.update(|state| match std::mem::take(state) {
             State::Ready(standby) => Some(standby),
             other => {
                 *state = other;
                 None
             }
-        }
+        })
     }
 
     /// Wakes the thread that keeps it, which looks whether it is still wanted.
     pub(crate) fn wake(&self) {
-        // Under the lock, so that it is not between its look and its wait.
-        let _state = self.state();
-        self.changed.notify_all();
+        self.state.wake();
     }
 
     /// Blocks for `time` at most; whether somebody has taken it.
     pub(crate) fn wait_taken(&self, time: Duration, stop: impl Fn() -> bool) -> bool {
         let waiting = |state: &mut State| !matches!(state, State::Taken) && !stop();
-        let waited = self.changed.wait_timeout_while(self.state(), time, waiting);
-        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let state = self.state.wait_at_most(time, waiting);
         matches!(*state, State::Taken)
     }
 }

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::standby_slot::Slot;
@@ -12,6 +12,7 @@ use crate::control::write_pace::WritePace;
 use crate::dump::DumpPlace;
 use crate::error::Error;
 use crate::limits::cancel::Cancel;
+use crate::limits::monitor::Monitor;
 use crate::pacing::policy::Policy;
 use crate::told::event::{Event, JobEvent};
 use crate::told::log::JobLog;
@@ -115,8 +116,7 @@ impl State {
 
 /// What the job's threads and its caller share.
 pub struct JobState {
-    state: Mutex<State>,
-    changed: Condvar,
+    state: Monitor<State>,
     /// Whether the dump is to stop.
     pub(crate) cancel: Cancel,
     started: Instant,
@@ -152,7 +152,7 @@ impl JobState {
     /// The state of a job that starts now.
     pub fn new(log: JobLog) -> Self {
         Self {
-            state: Mutex::new(State {
+            state: Monitor::new(State {
                 phase: Phase::Starting,
                 outcome: Outcome::Undecided,
                 recovery_domid: 0,
@@ -161,7 +161,6 @@ impl JobState {
                 place: DumpPlace::default(),
                 took: None,
             }),
-            changed: Condvar::new(),
             cancel: Cancel::default(),
             started: Instant::now(),
             counters: Counters::default(),
@@ -173,27 +172,15 @@ impl JobState {
         }
     }
 
-    /// A thread that panicked while holding the lock left plain values behind,
-    /// each valid by itself.
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
-    fn update(&self, change: impl FnOnce(&mut State)) {
-        change(&mut self.state());
-        self.changed.notify_all();
-    }
-
     /// Enters a phase; an earlier one than the current is ignored.
     pub fn enter(&self, phase: Phase) {
-        self.update(|state| state.phase = state.phase.max(phase));
+        self.state
+            .update(|state| state.phase = state.phase.max(phase));
     }
 
     /// Settles how the crash ended. The first word stands.
     pub fn decide(&self, outcome: Outcome, recovery_domid: u32) {
-        self.update(|state| {
+        self.state.update(|state| {
             if state.outcome == Outcome::Undecided {
                 state.outcome = outcome;
                 state.recovery_domid = recovery_domid;
@@ -203,25 +190,25 @@ impl JobState {
 
     /// Says where the dump is.
     pub(crate) fn set_place(&self, place: DumpPlace) {
-        self.update(|state| state.place = place);
+        self.state.update(|state| state.place = place);
     }
 
     /// Says in the log, when it happens, why the job will have failed. It is not
     /// said once more at the job's end.
     pub(crate) fn tell_failure(&self, event: impl Into<Event>) {
         self.log.tell(event);
-        self.state().told = true;
+        self.state.lock().told = true;
     }
 
     /// The job is over.
     pub fn finish(&self, result: Result<(), Error>) {
-        let told = self.state().told;
+        let told = self.state.lock().told;
         match &result {
             Err(Error::Cancelled) if !told => self.log.tell(JobEvent::Cancelled),
             Err(error) if !told => self.log.tell(JobEvent::Failed { why: error.into() }),
             _ => {}
         }
-        self.update(|state| {
+        self.state.update(|state| {
             state.failure = result.err();
             state.phase = Phase::Done;
             state.took = Some(self.started.elapsed());
@@ -252,44 +239,33 @@ impl JobState {
 
     /// Where the job is.
     pub fn snapshot(&self) -> Snapshot {
-        self.state().snapshot(self.started)
+        self.state.lock().snapshot(self.started)
     }
 
     /// Path of the dump, while there is one.
     pub fn dump_path(&self) -> Option<PathBuf> {
-        let place = self.state().place.clone();
+        let place = self.state.lock().place.clone();
         place.path()
     }
 
     /// Looks at the failure of a finished job.
     pub fn with_failure<T>(&self, look: impl FnOnce(Option<&Error>) -> T) -> T {
-        look(self.state().failure.as_ref())
+        look(self.state.lock().failure.as_ref())
     }
 
     /// Waits until `reached` holds; false when `timeout` passed first.
     pub fn wait(&self, timeout: Option<Duration>, reached: impl Fn(&Snapshot) -> bool) -> bool {
         let deadline = timeout.map(|t| Instant::now() + t);
-        let mut state = self.state();
+        let mut state = self.state.lock();
         loop {
             if reached(&state.snapshot(self.started)) {
                 return true;
             }
-            state = match deadline {
-                None => self
-                    .changed
-                    .wait(state)
-                    .unwrap_or_else(|poisoned| poisoned.into_inner()),
-                Some(deadline) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        return false;
-                    }
-                    self.changed
-                        .wait_timeout(state, left)
-                        .unwrap_or_else(|poisoned| poisoned.into_inner())
-                        .0
-                }
-            };
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return false;
+            }
+            state = self.state.wait(state, left);
         }
     }
 }

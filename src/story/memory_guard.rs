@@ -4,12 +4,13 @@
 //! dump rest while it boots.
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::control::write_pace::WritePace;
 use crate::drain::handover::Handover;
 use crate::host::{Backing, HostError, RecoveryDomain};
+use crate::limits::monitor::Monitor;
 use crate::pacing::guard::{look_again, Guard};
 use crate::pacing::headstart::HeadStart;
 use crate::told::event::ControlEvent;
@@ -57,8 +58,7 @@ impl Guarded {
 /// A recovery domain under guard, as its guard and the story see it.
 pub(crate) struct Watch {
     recovery: Arc<dyn RecoveryDomain>,
-    ended: Mutex<bool>,
-    changed: Condvar,
+    ended: Monitor<bool>,
     /// The guard has stopped it.
     paused: AtomicBool,
 }
@@ -68,27 +68,19 @@ impl Watch {
     pub(crate) fn over(recovery: Arc<dyn RecoveryDomain>) -> Arc<Self> {
         Arc::new(Self {
             recovery,
-            ended: Mutex::new(false),
-            changed: Condvar::new(),
+            ended: Monitor::new(false),
             paused: AtomicBool::new(false),
         })
     }
 
-    fn ended(&self) -> MutexGuard<'_, bool> {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Ends [`Watch::run`].
     pub(crate) fn end(&self) {
-        *self.ended() = true;
-        self.changed.notify_all();
+        self.ended.update(|ended| *ended = true);
     }
 
     /// Blocks for `time`, or until the watch is ended, which it says.
     fn wait_ended(&self, time: Duration) -> bool {
-        let waiting = |ended: &mut bool| !*ended;
-        let waited = self.changed.wait_timeout_while(self.ended(), time, waiting);
-        *waited.unwrap_or_else(PoisonError::into_inner).0
+        *self.ended.wait_at_most(time, |ended| !*ended)
     }
 
     /// Lets the domain run if the guard left it stopped.
@@ -271,6 +263,7 @@ mod tests {
     use crate::told::event::Event;
     use crate::told::kept::Kept;
     use std::collections::VecDeque;
+    use std::sync::Mutex;
     use std::thread;
 
     /// Longer than any of these tests may take.

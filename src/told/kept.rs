@@ -2,54 +2,43 @@
 //! Events that are kept, for whoever looks at them afterwards or waits for one.
 
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::event::Event;
 use super::log::JobLog;
+use crate::limits::monitor::Monitor;
 
 /// The events of a job, in their order. Clones are one list.
 #[derive(Clone, Default)]
-pub struct Kept(Arc<List>);
-
-#[derive(Default)]
-struct List {
-    events: Mutex<Vec<Event>>,
-    added: Condvar,
-}
+pub struct Kept(Arc<Monitor<Vec<Event>>>);
 
 impl Kept {
-    fn list(&self) -> MutexGuard<'_, Vec<Event>> {
-        self.0.events.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// A log for the guest `name` whose events are kept here.
     pub fn log(&self, name: &str) -> JobLog {
         let kept = self.clone();
         JobLog::new(
             name,
             Some(Box::new(move |told| {
-                kept.list().push(told.event.clone());
-                kept.0.added.notify_all();
+                kept.0.update(|events| events.push(told.event.clone()));
             })),
         )
     }
 
     /// The events so far.
     pub fn events(&self) -> Vec<Event> {
-        self.list().clone()
+        self.0.lock().clone()
     }
 
     /// Whether there is an event so far that `is_it` recognises.
     pub fn has(&self, is_it: impl Fn(&Event) -> bool) -> bool {
-        self.list().iter().any(is_it)
+        self.0.lock().iter().any(is_it)
     }
 
     /// The first event that `is_it` recognises; waits for it at most so long.
     pub fn wait(&self, deadline: Duration, is_it: impl Fn(&Event) -> bool) -> Option<Event> {
         let missing = |events: &mut Vec<Event>| !events.iter().any(&is_it);
-        let waited = (self.0.added).wait_timeout_while(self.list(), deadline, missing);
-        let (events, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let events = self.0.wait_at_most(deadline, missing);
         events.iter().find(|event| is_it(event)).cloned()
     }
 }

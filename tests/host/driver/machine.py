@@ -9,6 +9,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
 
@@ -283,7 +284,37 @@ class Machine:
         if failed := ASSERTION.search(log):
             raise EmulatorFault(f"QEMU ended: {failed[0]}")
 
+    def _keep_registers(self) -> None:
+        """Where the emulated processors are, twice, a second apart, goes into a file: a
+        machine that hangs has nothing else to say."""
+        if self.qemu.poll() is not None:
+            return
+        try:
+            self.monitor.settimeout(5)
+            with self.monitor.makefile("rw") as lines, \
+                    open(self._directory / "registers.txt", "w") as kept:
+                self._asked(lines, {"execute": "qmp_capabilities"})
+                for _ in range(2):
+                    kept.write(self._asked(lines, {
+                        "execute": "human-monitor-command",
+                        "arguments": {"command-line": "info registers -a"}}) + "\n")
+                    time.sleep(1)
+        except OSError as error:
+            print(f"QEMU's monitor does not answer: {error}", file=sys.stderr)
+
+    @staticmethod
+    def _asked(lines, command: dict):
+        """The answer of QEMU's monitor to a command; what else it says is left out."""
+        lines.write(json.dumps(command) + "\n")
+        lines.flush()
+        for line in lines:
+            said = json.loads(line)
+            if "return" in said:
+                return said["return"]
+        raise OSError("it has ended")
+
     def _failure(self, text: str) -> HostError:
+        self._keep_registers()
         console = self._directory / "console.log"
         tail = ""
         if console.exists():
