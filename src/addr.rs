@@ -59,7 +59,7 @@ number_type! {
 }
 
 impl Gfn {
-    /// The same page as the kernel of a PVH or HVM guest counts it.
+    /// The page of this frame as the kernel of a PVH or HVM guest counts it.
     pub fn as_pfn(self) -> Pfn {
         Pfn(self.0)
     }

@@ -312,7 +312,7 @@ class Drawing:
         story = self.story
         self.box(0, WIDTH, 0, HEIGHT, "#ffffff")
         self.text(LEFT, 21, title, more='font-size="14" font-weight="bold"')
-        self.text(RIGHT, 21, "seconds from the crash; phases as xl's log tells of them",
+        self.text(RIGHT, 21, "seconds from the crash; phases as libvicover tells of them",
                   "end", "#666666")
         self.legend()
         self.axes()

@@ -324,7 +324,7 @@ pub(super) unsafe fn read_settings(from: *const abi::vicover_options) -> Result<
     })
 }
 
-/// The same for a job that is to start: opens its sink, and takes the log.
+/// Reads the options of a job that is to start: opens its sink, and takes the log.
 ///
 /// # Safety
 /// As the header says for `struct vicover_options`.

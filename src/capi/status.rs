@@ -59,7 +59,7 @@ pub(super) fn printable(text: &str) -> String {
     clean
 }
 
-/// The same for C.
+/// One line for people, for C: see [`printable`].
 pub(super) fn line(text: &str) -> CString {
     CString::new(printable(text)).unwrap_or_default()
 }

@@ -39,7 +39,7 @@ impl IoControl {
         self.state.update(|state| state.policy = Some(policy));
     }
 
-    /// The same, unless a policy was chosen already.
+    /// Follows `policy` from now on, unless one was chosen already.
     pub(crate) fn begin(&self, policy: Policy, pace: &WritePace) {
         let choose = |state: &mut State| *state.policy.get_or_insert(policy);
         let policy = self.state.update(choose);

@@ -6,6 +6,7 @@
 //! crashes; `run` drains a domain, `start_dump` into the dump that a [`Target`]
 //! asks for, which `budget` makes fit; `handover` keeps the account of what has
 //! been given back; `progress` says how far it is.
+#![forbid(unsafe_code)]
 
 mod budget;
 pub(crate) mod handover;

@@ -62,10 +62,10 @@ pub(crate) type Dump = (Engine<MappedChunk>, Receiver<Completed<MappedChunk>>);
 /// What happens to the memory.
 #[derive(Clone, Copy)]
 pub(crate) enum Work<'a> {
-    /// It stays as it is. This is called once when it will not be read any more,
+    /// Memory stays as it is. What is given is called once when it will not be read any more,
     /// which is before the dump is on the disk; unless there is no dump.
     DumpOnly(&'a (dyn Fn() + Sync)),
-    /// It is given back and passed on.
+    /// Memory is given back and passed on.
     HandOver(&'a Handover<'a>),
 }
 

@@ -16,9 +16,9 @@ pub struct Faults {
     pub interfaces: bool,
     /// The interfaces that [`super::Toolstack::detach`] may leave take so long to go.
     pub interfaces_linger: Duration,
-    /// This many creations of the recovery domain fail.
+    /// So many creations of the recovery domain fail.
     pub creations: u32,
-    /// This many standbys cannot be made the recovery domain.
+    /// So many standbys cannot be made the recovery domain.
     pub adoptions: u32,
     /// The crashed domain cannot be destroyed.
     pub destruction: bool,

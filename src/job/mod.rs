@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //! A job as its caller sees it: where it is, how it ended, and how to stop it.
+#![forbid(unsafe_code)]
 
 // On the in-memory host no guest crashes twice.
 #[cfg(feature = "xen")]

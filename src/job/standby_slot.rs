@@ -11,7 +11,7 @@ enum State {
     /// There is none yet, or none any more.
     #[default]
     Absent,
-    /// It waits for the crash.
+    /// A standby waits for the crash.
     Ready(BuiltStandby),
     /// A recovery has it.
     Taken,

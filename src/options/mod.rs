@@ -3,6 +3,7 @@
 //!
 //! [`TABLE`] has a row for each: name, values, default, help, and what it sets. An
 //! option is added there and in [`Options`], and nowhere else.
+#![forbid(unsafe_code)]
 
 mod parse;
 mod table;

@@ -12,7 +12,8 @@ use crate::pacing::policy::Policy;
 pub enum Recrash {
     /// A restart at once, without a second dump.
     Restart,
-    /// It waits for the first dump's end, then it is dumped and recovered itself.
+    /// The crash waits for the first dump's end, then the domain is dumped and recovered
+    /// itself.
     Queue,
 }
 

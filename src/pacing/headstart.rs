@@ -10,8 +10,9 @@
 use std::time::Duration;
 
 use super::guard::HIGH_PAGES;
+use super::idle::IdleDetector;
 
-/// It ends after this long at the latest, however busy the guest is: a service
+/// A head start ends after this long at the latest, however busy the guest is: a service
 /// that never idles is up by then, and the dump has to get on.
 pub const LONGEST: Duration = Duration::from_secs(30);
 /// The guest's use of its processors is measured over this long, so that the
@@ -25,8 +26,7 @@ const IDLE_PART: u32 = 2;
 #[derive(Debug)]
 pub struct HeadStart {
     began: Duration,
-    /// When a span began, and the guest's processor time then.
-    span: (Duration, Duration),
+    idle: IdleDetector,
     held: bool,
 }
 
@@ -35,7 +35,7 @@ impl HeadStart {
     pub fn new(now: Duration) -> Self {
         Self {
             began: now,
-            span: (now, Duration::ZERO),
+            idle: IdleDetector::new(now, SPAN, IDLE_PART),
             held: true,
         }
     }
@@ -44,11 +44,8 @@ impl HeadStart {
     /// all, and at its memory: spare pages, and pages missing for it to be
     /// wholly backed. Returns whether the dump is to rest.
     pub fn look(&mut self, now: Duration, used: Duration, spare: u64, missing: u64) -> bool {
-        let (since, before) = self.span;
-        let span = now.saturating_sub(since);
-        if span >= SPAN {
-            self.held = used.saturating_sub(before) * IDLE_PART >= span;
-            self.span = (now, used);
+        if let Some(is_idle) = self.idle.look(now, used) {
+            self.held = !is_idle;
         }
         let short = missing > 0 && spare < HIGH_PAGES;
         self.held && !short && !self.is_over(now)

@@ -16,7 +16,7 @@ pub const ALLOWED: &str =
 pub enum Policy {
     /// The dump takes all that it can get.
     Unlimited,
-    /// This much and no more.
+    /// So many bytes a second and no more.
     Fixed {
         /// From 1 KiB to 1 TiB a second.
         bytes_per_s: u64,

@@ -4,6 +4,7 @@
 //! `begin` starts a job when its turn has come; `recover` is the whole story; `live` dumps a domain that goes on running;
 //! `standby` keeps a recovery domain ready beforehand; `memory_guard` sees to it
 //! that a thinly backed one does not run out of memory meanwhile.
+#![forbid(unsafe_code)]
 
 // Only C callers begin jobs on domains, and those are Xen's.
 #[cfg(feature = "xen")]

@@ -37,7 +37,7 @@ pub(super) fn in_order(ram: &[GfnRange], plan: &Plan) -> Vec<GfnRange> {
     order.into_iter().map(|index| all[index]).collect()
 }
 
-/// The same, one from each of so many equal parts in turn.
+/// The items, one from each of so many equal parts in turn.
 fn in_turn(items: &[usize], parts: usize) -> impl Iterator<Item = usize> + '_ {
     let length = items.len().div_ceil(parts).max(1);
     (0..length).flat_map(move |step| {

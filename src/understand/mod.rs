@@ -5,6 +5,7 @@
 //! `look` reads memory (through `mapped`) and decides; `known` is what comes of
 //! it, with the `facts` that a dump has beside memory and the `chunks` in their
 //! order.
+#![forbid(unsafe_code)]
 
 mod chunks;
 mod facts;

@@ -20,6 +20,7 @@ use super::store::Store;
 use super::{attach, build, destroy, sys};
 use crate::host::{BuiltStandby, HostError, RecoveryDomain, StandbyHost};
 use crate::pacing::guard::LOW_PAGES;
+use crate::pacing::idle::IdleDetector;
 
 /// How long a standby may take to boot until it waits for its disk.
 const PATIENCE: Patience = Patience {
@@ -122,7 +123,8 @@ impl XenStandbyHost {
     }
 
     fn wait_idle(&self, domid: u32, kind: Kind, stop: &dyn Fn() -> bool) -> Result<(), HostError> {
-        let mut span = (Instant::now(), Duration::ZERO);
+        let began = Instant::now();
+        let mut idle = IdleDetector::new(Duration::ZERO, SPAN, IDLE_PART);
         let waits = look_until(PATIENCE, || {
             if stop() {
                 return Err(refused("not wanted any more"));
@@ -137,11 +139,7 @@ impl XenStandbyHost {
                 return Ok(Some(()));
             }
             let used = Duration::from_nanos(info.cpu_time);
-            if span.0.elapsed() < SPAN {
-                return Ok(None);
-            }
-            let is_idle = used.saturating_sub(span.1) * IDLE_PART < span.0.elapsed();
-            span = (Instant::now(), used);
+            let is_idle = idle.look(began.elapsed(), used) == Some(true);
             Ok(is_idle.then_some(()))
         })?;
         waits.ok_or_else(|| {

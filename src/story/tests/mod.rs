@@ -2,6 +2,8 @@
 //! However a step fails, the job ends, as its outcome says, and so does everybody who
 //! waited for it.
 
+mod broken;
+mod calls;
 mod cancelled;
 mod panics;
 mod refused_threads;
@@ -13,7 +15,8 @@ use crate::drain::Target;
 use crate::dump::Sink;
 use crate::error::Error;
 use crate::host::images::SyntheticImage;
-use crate::host::memory::{Faults, MemoryHost};
+use crate::host::memory::{Faults, MemoryHost, RECIPE};
+use crate::host::BuiltStandby;
 use crate::job::{Job, JobState, Outcome, Phase};
 use crate::options::Options;
 use crate::told::kept::Kept;
@@ -87,4 +90,15 @@ fn files(directory: &tempfile::TempDir) -> Vec<String> {
 /// Starts a job that must start.
 fn start(kept: &Kept, work: impl FnOnce(&JobState) -> Result<(), Error> + Send + 'static) -> Job {
     Job::start(kept.log("guest"), work).unwrap()
+}
+
+/// A job that has a standby for the guest.
+fn keeper() -> JobState {
+    let keeper = JobState::new(Kept::default().log("guest"));
+    keeper.standby.offer(BuiltStandby {
+        domid: 7,
+        pages: 100,
+        recipe: RECIPE.into(),
+    });
+    keeper
 }

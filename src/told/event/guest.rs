@@ -17,7 +17,7 @@ use crate::units::Size;
 #[derive(Clone, PartialEq, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum GuestEvent {
-    /// Its registers have been read.
+    /// The guest's registers have been read.
     Seen {
         /// Its processors.
         vcpus: usize,
@@ -25,7 +25,7 @@ pub enum GuestEvent {
         #[serde(rename = "memory_bytes")]
         memory: Size,
     },
-    /// Its kernel was found.
+    /// The guest's kernel was found.
     Kernel {
         /// The kernel's release, such as "6.1.0-18-amd64".
         release: String,

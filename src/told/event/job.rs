@@ -20,13 +20,13 @@ pub enum JobEvent {
     Queued,
     /// The domain to be dumped stands still.
     Paused,
-    /// It runs again.
+    /// The domain runs again.
     RunsAgain {
         /// How long it stood.
         #[serde(rename = "paused_ms")]
         paused: Span,
     },
-    /// It could not be let run again.
+    /// The domain could not be let run again.
     StaysPaused {
         /// Its name.
         name: String,

@@ -38,7 +38,7 @@ pub enum RecoveryEvent {
         /// Its number.
         domid: u32,
     },
-    /// It could not be built, and is tried once more with more memory.
+    /// The recovery domain could not be built, and is tried once more with more memory.
     CreatingAgain {
         /// Why not.
         why: Cause,

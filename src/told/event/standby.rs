@@ -13,7 +13,7 @@ use crate::units::Size;
 #[derive(Clone, PartialEq, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum StandbyEvent {
-    /// It waits for the crash.
+    /// A standby waits for the crash.
     Ready {
         /// Its number.
         domid: u32,
@@ -21,29 +21,29 @@ pub enum StandbyEvent {
         #[serde(rename = "held_bytes")]
         held: Size,
     },
-    /// It could not be built.
+    /// A standby could not be built.
     NotBuilt {
         /// Why not.
         error: HostError,
     },
-    /// The guest is not what it was built from any more.
+    /// The guest is not what the standby was built from any more.
     Outdated,
-    /// What it was built from could not be looked at.
+    /// What the standby was built from could not be looked at.
     GuestNotSeen {
         /// Why not.
         error: HostError,
     },
-    /// A recovery does without it.
+    /// A recovery does without the standby.
     NotUsed {
         /// Why.
         why: String,
     },
-    /// It is the recovery domain now.
+    /// The standby is the recovery domain now.
     Adopted {
         /// Its number.
         domid: u32,
     },
-    /// It could not be destroyed.
+    /// A standby could not be destroyed.
     NotDestroyed {
         /// Its number.
         domid: u32,

@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//! A host that panics or refuses on request.
+
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use crate::addr::{Gfn, GfnRange};
+use crate::host::memory::MemoryHost;
+use crate::host::{
+    Access, Backing, BuiltStandby, CrashedDomain, HostError, Mapping, Pausable, RecoveryDomain,
+    Requirement, StandbyHost, Toolstack, VcpuState,
+};
+use crate::pacing::sample::DiskTotals;
+
+/// What is wrong with a host.
+#[derive(Clone, Copy)]
+pub(super) enum Fault {
+    /// A method panics.
+    PanicIn(&'static str),
+    /// Of all calls that can be refused, the one of this number is. The first is 0.
+    Refuse(u64),
+}
+
+/// A host in memory with a fault.
+#[derive(Clone)]
+pub(super) struct Broken {
+    pub(super) host: MemoryHost,
+    fault: Fault,
+    calls: Arc<AtomicU64>,
+    refused: Arc<OnceLock<&'static str>>,
+}
+
+impl Broken {
+    pub(super) fn new(host: &MemoryHost, fault: Fault) -> Self {
+        Self {
+            host: host.clone(),
+            fault,
+            calls: Arc::default(),
+            refused: Arc::default(),
+        }
+    }
+
+    /// The method that was refused.
+    pub(super) fn refused(&self) -> Option<&'static str> {
+        self.refused.get().copied()
+    }
+
+    /// Every method begins here.
+    pub(super) fn enter(&self, method: &str) {
+        if let Fault::PanicIn(broken) = self.fault {
+            assert!(method != broken, "{method} is broken on purpose");
+        }
+    }
+
+    /// Every method that can be refused begins here.
+    pub(super) fn ask(&self, method: &'static str) -> Result<(), HostError> {
+        self.enter(method);
+        match self.fault {
+            Fault::Refuse(number) if self.calls.fetch_add(1, SeqCst) == number => {
+                let _ = self.refused.set(method);
+                Err(HostError::new(method, "refused on purpose"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl CrashedDomain for Broken {
+    fn ram(&self) -> &[GfnRange] {
+        self.enter("ram");
+        self.host.ram()
+    }
+    fn vcpus(&self) -> Result<Vec<VcpuState>, HostError> {
+        self.ask("vcpus")?;
+        self.host.vcpus()
+    }
+    fn map(&self, frames: GfnRange, access: Access) -> Result<Box<dyn Mapping>, HostError> {
+        self.ask("map")?;
+        let mapping = self.host.map(frames, access)?;
+        let broken = self.clone();
+        Ok(Box::new(BrokenMapping { mapping, broken }))
+    }
+    fn release(&self, frames: &[Gfn]) -> Result<u64, HostError> {
+        self.ask("release")?;
+        self.host.release(frames)
+    }
+    fn claim(&self, pages: u64) -> Result<(), HostError> {
+        self.ask("claim")?;
+        self.host.claim(pages)
+    }
+    fn check(&self) -> Result<(), HostError> {
+        self.ask("check")?;
+        self.host.check()
+    }
+}
+
+struct BrokenMapping {
+    mapping: Box<dyn Mapping>,
+    broken: Broken,
+}
+
+impl Mapping for BrokenMapping {
+    fn len(&self) -> usize {
+        self.broken.enter("len");
+        self.mapping.len()
+    }
+    fn is_present(&self, index: usize) -> bool {
+        self.broken.enter("is_present");
+        self.mapping.is_present(index)
+    }
+    fn read(&self, index: usize, offset: usize, into: &mut [u8]) -> bool {
+        self.broken.enter("read");
+        self.mapping.read(index, offset, into)
+    }
+    fn forget(&self) {
+        self.broken.enter("forget");
+        self.mapping.forget();
+    }
+    fn scrub(&self, index: usize) {
+        self.broken.enter("scrub");
+        self.mapping.scrub(index);
+    }
+}
+
+impl Toolstack for Broken {
+    fn detach(&mut self, standby: Option<&BuiltStandby>) -> Result<(), HostError> {
+        self.ask("detach")?;
+        self.host.detach(standby)
+    }
+    fn detach_interfaces(&mut self) -> Result<(), HostError> {
+        // Too late for the interfaces to stay: that is another fault.
+        let gone = self.host.detach_interfaces();
+        self.ask("detach_interfaces")?;
+        gone
+    }
+    fn requirement(&mut self) -> Result<Requirement, HostError> {
+        self.ask("requirement")?;
+        self.host.requirement()
+    }
+    fn create(&mut self) -> Result<Arc<dyn RecoveryDomain>, HostError> {
+        self.ask("create")?;
+        self.host.create()?;
+        Ok(Arc::new(self.clone()))
+    }
+    fn recipe(&mut self) -> Result<String, HostError> {
+        self.ask("recipe")?;
+        Toolstack::recipe(&mut self.host)
+    }
+    fn adopt(&mut self, standby: &BuiltStandby) -> Result<Arc<dyn RecoveryDomain>, HostError> {
+        self.ask("adopt")?;
+        self.host.adopt(standby)?;
+        Ok(Arc::new(self.clone()))
+    }
+    fn forgo(&mut self, standby: &BuiltStandby) -> Result<(), HostError> {
+        self.ask("forgo")?;
+        self.host.forgo(standby)
+    }
+    fn start(&mut self, recovery: &dyn RecoveryDomain) -> Result<(), HostError> {
+        self.ask("start")?;
+        self.host.start(recovery)
+    }
+    fn discard(&mut self, recovery: &dyn RecoveryDomain) -> Result<(), HostError> {
+        self.ask("discard")?;
+        Toolstack::discard(&mut self.host, recovery)
+    }
+    fn crashed_name(&self) -> String {
+        self.enter("crashed_name");
+        self.host.crashed_name()
+    }
+    fn destroy_crashed(&mut self) -> Result<(), HostError> {
+        self.ask("destroy_crashed")?;
+        self.host.destroy_crashed()
+    }
+    fn settle(&mut self, recovery: &dyn RecoveryDomain) -> Result<(), HostError> {
+        self.ask("settle")?;
+        self.host.settle(recovery)
+    }
+    fn publish(&mut self, key: &str, value: &str) {
+        self.enter("publish");
+        self.host.publish(key, value);
+    }
+}
+
+impl RecoveryDomain for Broken {
+    fn domid(&self) -> u32 {
+        self.enter("domid");
+        self.host.domid()
+    }
+    fn exists(&self) -> bool {
+        self.enter("exists");
+        self.host.exists()
+    }
+    fn processor_time(&self) -> Result<Duration, HostError> {
+        self.ask("processor_time")?;
+        self.host.processor_time()
+    }
+    fn backing(&self) -> Result<Backing, HostError> {
+        self.ask("backing")?;
+        self.host.backing()
+    }
+    fn grow(&self, pages: u64) -> Result<Backing, HostError> {
+        self.ask("grow")?;
+        self.host.grow(pages)
+    }
+    fn pause(&self) -> Result<(), HostError> {
+        self.ask("pause")?;
+        RecoveryDomain::pause(&self.host)
+    }
+    fn unpause(&self) -> Result<(), HostError> {
+        self.ask("unpause")?;
+        RecoveryDomain::unpause(&self.host)
+    }
+    fn disk_totals(&self) -> Option<DiskTotals> {
+        self.enter("disk_totals");
+        self.host.disk_totals()
+    }
+}
+
+/// A domain that can be paused, in a broken way.
+pub(super) struct Running(pub(super) Broken);
+
+impl CrashedDomain for Running {
+    fn ram(&self) -> &[GfnRange] {
+        self.0.ram()
+    }
+    fn vcpus(&self) -> Result<Vec<VcpuState>, HostError> {
+        self.0.vcpus()
+    }
+    fn map(&self, frames: GfnRange, access: Access) -> Result<Box<dyn Mapping>, HostError> {
+        self.0.map(frames, access)
+    }
+    fn release(&self, _frames: &[Gfn]) -> Result<u64, HostError> {
+        panic!("memory of a domain that goes on running was released")
+    }
+    fn claim(&self, _pages: u64) -> Result<(), HostError> {
+        panic!("memory of a domain that goes on running was claimed")
+    }
+}
+
+impl Pausable for Running {
+    fn pause(&self) -> Result<(), HostError> {
+        self.0.ask("pause")?;
+        Ok(())
+    }
+    fn unpause(&self) -> Result<(), HostError> {
+        self.0.ask("unpause")?;
+        Ok(())
+    }
+}
+
+impl StandbyHost for Broken {
+    fn build(&mut self, _boot: bool, _stop: &dyn Fn() -> bool) -> Result<BuiltStandby, HostError> {
+        self.ask("build")?;
+        Ok(BuiltStandby {
+            domid: 7,
+            pages: 1,
+            recipe: "first".into(),
+        })
+    }
+    fn recipe(&mut self) -> Result<String, HostError> {
+        self.ask("recipe")?;
+        Ok("changed".into())
+    }
+    fn discard(&mut self, _standby: &BuiltStandby) -> Result<(), HostError> {
+        self.ask("discard")?;
+        Ok(())
+    }
+}
