@@ -2,6 +2,7 @@
 # make demo   a real Xen guest crashes, is dumped and recovers, in QEMU
 # make test   everything that must hold
 # make check   the fast part of it: no Xen, seconds
+# make test-worlds   crashes with faults by chance (WORLDS=30000)
 # make fuzz   a minute of each fuzz target (FUZZ_SECONDS=60)
 # make deny   licences, versions and sources of the crates, and flaws known of them
 # make test-emulator   whether the emulated host can be believed (BOOTS=200 guests)
@@ -25,12 +26,13 @@ INSTALL ?= install
 built = $(or $(CARGO_TARGET_DIR),target)/release
 bench = $(or $(CARGO_TARGET_DIR),target)/bench
 FUZZ_SECONDS ?= 60
+WORLDS ?= 30000
 # tests/cargo-tool fetches with any pip; Debian's, where there is none.
 PIP = $(shell python3 -m pip --version > /dev/null 2>&1 || echo python3-pip)
 GUESTS ?= linux-6.1 linux-6.12
 version = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 
-.PHONY: all demo test-emulator bench-dump bench-dump-host bench-plan bench-budget \
+.PHONY: all test-worlds demo test-emulator bench-dump bench-dump-host bench-plan bench-budget \
     bench-downtime bench-pacing bench-pacing-host compare-makedumpfile compare-drgn test \
     check fuzz deny install clean
 
@@ -94,6 +96,10 @@ test:
 # The fast part of the tests: no Xen, seconds.
 check:
 	cargo test --locked
+
+test-worlds:
+	@tests/install-deps
+	WORLDS=$(WORLDS) cargo test --locked --release --lib story::tests::worlds -- --nocapture
 
 fuzz:
 	@tests/install-deps $(PIP)

@@ -197,14 +197,16 @@ impl<'a> Handover<'a> {
 
     /// Sees to it that `pages` are claimed, no more and no less.
     fn claim(&self, state: &mut State, pages: u64) {
-        if state.unclaimable || state.claimed == pages {
+        // What is claimed can be given up also when no more can be claimed.
+        if state.claimed == pages || state.unclaimable && pages > 0 {
             return;
         }
         match self.crashed.claim(pages) {
             Ok(()) => state.claimed = pages,
             Err(error) => {
-                state.unclaimable = true;
-                self.log.tell(RecoveryEvent::NotReserved { error });
+                if !std::mem::replace(&mut state.unclaimable, true) {
+                    self.log.tell(RecoveryEvent::NotReserved { error });
+                }
             }
         }
     }
@@ -252,6 +254,24 @@ mod tests {
         let handover = Handover::new(&host, &log, &cancel);
         let frames: Vec<_> = (0..8).map(crate::addr::Gfn).collect();
         handover.add_released(host.release(&frames).unwrap());
+        assert_eq!(host.claimed_pages(), 8);
+        drop(handover);
+        assert_eq!(host.claimed_pages(), 0);
+    }
+
+    #[test]
+    fn what_was_claimed_is_given_up_although_more_was_refused() {
+        let image = Arc::new(SyntheticImage::new(64));
+        let host = MemoryHost::new(image, 1, Faults::default());
+        let (log, cancel) = (
+            JobLog::new("test", Some(Box::new(|_| {}))),
+            Cancel::default(),
+        );
+        let handover = Handover::new(&host, &log, &cancel);
+        let frames: Vec<_> = (0..8).map(crate::addr::Gfn).collect();
+        handover.add_released(host.release(&frames).unwrap());
+        // Somebody else has these.
+        handover.add_released(8);
         assert_eq!(host.claimed_pages(), 8);
         drop(handover);
         assert_eq!(host.claimed_pages(), 0);

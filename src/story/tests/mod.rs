@@ -7,6 +7,7 @@ mod calls;
 mod cancelled;
 mod panics;
 mod refused_threads;
+mod worlds;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
