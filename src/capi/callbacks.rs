@@ -8,7 +8,6 @@ use std::os::raw::c_void;
 use super::abi;
 use super::status::line;
 use crate::told::log::Listener;
-use crate::told::record::Told;
 
 struct UserPointer(*mut c_void);
 // SAFETY: the header says that the callbacks are called from the job's threads; the
@@ -38,7 +37,7 @@ pub(super) fn listener(raw: &abi::vicover_options) -> Option<Listener> {
                 struct_size: size_of::<abi::vicover_event>(),
                 level,
                 reserved: 0,
-                elapsed_ms: elapsed_ms(told),
+                elapsed_ms: told.at_ms(),
                 about: about.as_ptr(),
                 event: name.as_ptr(),
                 message: message.as_ptr(),
@@ -53,10 +52,6 @@ pub(super) fn listener(raw: &abi::vicover_options) -> Option<Listener> {
             unsafe { log(log_user.get(), level, message.as_ptr()) };
         }
     }))
-}
-
-fn elapsed_ms(told: &Told<'_>) -> u64 {
-    u64::try_from(told.at.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn level_number(level: log::Level) -> abi::vicover_level {

@@ -62,8 +62,8 @@ pub(crate) type Dump = (Engine<MappedChunk>, Receiver<Completed<MappedChunk>>);
 /// What happens to the memory.
 #[derive(Clone, Copy)]
 pub(crate) enum Work<'a> {
-    /// Memory stays as it is. What is given is called once when it will not be read any more,
-    /// which is before the dump is on the disk; unless there is no dump.
+    /// Memory stays as it is. What is given is called once when memory will not be read
+    /// any more, which is before the dump is on the disk; unless there is no dump.
     DumpOnly(&'a (dyn Fn() + Sync)),
     /// Memory is given back and passed on.
     HandOver(&'a Handover<'a>),

@@ -34,6 +34,11 @@ struct Record<'a> {
 }
 
 impl Told<'_> {
+    /// Whole milliseconds since the job was started.
+    pub fn at_ms(&self) -> u64 {
+        u64::try_from(self.at.as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// The two names of what happened, as `about` and `event` of its record.
     pub fn names(&self) -> (String, String) {
         let event = serde_json::to_value(self.event).unwrap_or_default();
@@ -48,7 +53,7 @@ impl Told<'_> {
         let record = Record {
             version: RECORD_VERSION,
             guest: self.guest,
-            at_ms: u64::try_from(self.at.as_millis()).unwrap_or(u64::MAX),
+            at_ms: self.at_ms(),
             level: match self.event.level() {
                 log::Level::Error => "error",
                 log::Level::Warn => "warn",

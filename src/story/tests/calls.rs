@@ -48,8 +48,8 @@ pub(super) fn check_dump(ended: &Ended, directory: &tempfile::TempDir) {
         let right = match &finding {
             Ok(Finding::Complete) => is_named,
             Ok(Finding::Incomplete(_)) => !is_named,
-            // Not even a header was written.
             Ok(Finding::Damaged(_)) => false,
+            // Not even a header was written.
             Err(_) => !is_named,
         };
         ended.check(right, &format!("{name}: {finding:?}"));
