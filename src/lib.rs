@@ -14,6 +14,7 @@ pub mod error;
 pub mod guest;
 pub mod host;
 pub mod job;
+pub mod journal;
 pub mod limits;
 pub mod options;
 mod os;

@@ -79,7 +79,6 @@ pub(crate) fn keep_cache_small(file: &File) -> io::Result<()> {
 
 /// Waits until nobody else has locked the file, and locks it until it is closed
 /// (flock(2), LOCK_EX).
-#[cfg(feature = "xen")]
 pub(crate) fn lock(file: &File) -> io::Result<()> {
     loop {
         // SAFETY: flock takes no pointer; `file` keeps the descriptor open.

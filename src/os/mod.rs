@@ -10,6 +10,8 @@ pub(crate) mod map;
 mod mmap;
 pub(crate) mod page_buffer;
 pub(crate) mod priority;
+pub(crate) mod process;
 pub(crate) mod processor;
 mod signal;
 pub(crate) mod thread;
+pub(crate) mod wait;
