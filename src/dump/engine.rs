@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //! The dump as its user sees it: chunks in, completions out.
 
-use super::bitmap::Bitmaps;
+use super::bitmap::{Bitmap, Bitmaps};
 use super::buffer::{Pool, Sizes};
 use super::chunk::{Chunk, Completed, Pages};
 use super::config::EngineConfig;
@@ -13,11 +13,13 @@ use super::facts::Facts;
 use super::forecast::DumpSize;
 use super::format::Format;
 use super::format_writer::FormatWriter;
+use super::kdump::BegunKdump;
 use super::kdump_writer::KdumpWriter;
 use super::line::Line;
 use super::output::Output;
 use super::progress::{EngineCounters, Progress};
 use super::sink::Sink;
+use super::unfinished::Unfinished;
 use super::worker::Worker;
 use super::writer::Writer;
 use crate::limits::cancel::Cancel;
@@ -42,6 +44,24 @@ pub struct Engine<P: Pages + 'static> {
     path: Option<PathBuf>,
 }
 
+/// The headers and tables of a dump.
+enum Tables {
+    /// They are still to be written.
+    New(Box<Facts>),
+    /// Another process has written them.
+    There(Box<BegunKdump>),
+}
+
+/// What a dump begins with.
+struct Basis {
+    bitmaps: Arc<Bitmaps>,
+    /// Pages that are in the dump already, if another process began it.
+    stored: Option<Bitmap>,
+    counters: EngineCounters,
+    /// Bytes that more pages may take, if that is limited.
+    room: Option<u64>,
+}
+
 /// The thread that writes. What it sends last is that everything it had is gone.
 struct WriterThread {
     thread: JoinHandle<()>,
@@ -57,9 +77,60 @@ impl<P: Pages + 'static> Engine<P> {
     /// When the configuration makes no sense, a thread cannot be started, or the
     /// sink refuses the headers.
     pub fn start(
-        mut sink: Box<dyn Sink>,
+        sink: Box<dyn Sink>,
         facts: &Facts,
         bitmaps: Arc<Bitmaps>,
+        config: EngineConfig,
+    ) -> Result<(Self, Receiver<Completed<P>>), Error> {
+        let basis = Basis {
+            room: room_for_data(&config, facts, &bitmaps)?,
+            bitmaps,
+            stored: None,
+            counters: EngineCounters::default(),
+        };
+        Self::launch(sink, Tables::New(Box::new(facts.clone())), basis, config)
+    }
+
+    /// Goes on with a dump that another process has begun, otherwise as
+    /// [`Engine::start`]. Pages that are in the dump already are not read again.
+    ///
+    /// # Errors
+    /// When the configuration makes no sense, a thread cannot be started, or the file
+    /// cannot be written to.
+    pub fn resume(
+        unfinished: Unfinished,
+        config: EngineConfig,
+    ) -> Result<(Self, Receiver<Completed<P>>), Error> {
+        let Unfinished {
+            sink,
+            begun,
+            bitmaps,
+            stored,
+            zero_pages,
+        } = unfinished;
+        let basis = Basis {
+            room: config.limit.map(|most| most.saturating_sub(begun.data_end)),
+            counters: EngineCounters {
+                pages: stored.count().into(),
+                zero_pages: zero_pages.into(),
+                bytes: begun.data_end.into(),
+                ..EngineCounters::default()
+            },
+            bitmaps,
+            stored: Some(stored),
+        };
+        Self::launch(
+            Box::new(sink),
+            Tables::There(Box::new(begun)),
+            basis,
+            config,
+        )
+    }
+
+    fn launch(
+        mut sink: Box<dyn Sink>,
+        tables: Tables,
+        basis: Basis,
         config: EngineConfig,
     ) -> Result<(Self, Receiver<Completed<P>>), Error> {
         let threads = config.threads.max(1);
@@ -68,14 +139,14 @@ impl<P: Pages + 'static> Engine<P> {
         let compressors = (0..threads)
             .map(|_| codec.compressor())
             .collect::<Result<Vec<_>, _>>()?;
-        let room = room_for_data(&config, facts, &bitmaps)?;
         let shared = Arc::new(EngineState {
-            bitmaps,
+            bitmaps: basis.bitmaps,
+            stored: basis.stored,
             codec,
             summed: config.format.has_manifest(),
-            room,
+            room: basis.room,
             pool: Pool::new(sizes)?,
-            counters: EngineCounters::default(),
+            counters: basis.counters,
             dead: OnceLock::new(),
             fault: OnceLock::new(),
             abandoned: AtomicBool::new(false),
@@ -93,7 +164,7 @@ impl<P: Pages + 'static> Engine<P> {
             shared,
         };
         engine.heed(&config.cancel);
-        engine.start_writer(sink, facts, &config, sizes)?;
+        engine.start_writer(sink, tables, &config, sizes)?;
         for worker in workers {
             let thread = start("vicover-pack", Signals::ToOthers, move || worker.run());
             engine.workers.push(thread.map_err(Error::Thread)?);
@@ -116,19 +187,19 @@ impl<P: Pages + 'static> Engine<P> {
     fn start_writer(
         &mut self,
         sink: Box<dyn Sink>,
-        facts: &Facts,
+        tables: Tables,
         config: &EngineConfig,
         sizes: Sizes,
     ) -> Result<(), Error> {
         let (begun, begun_in) = mpsc::channel();
         let (end, ended) = mpsc::channel();
-        let (line, shared, facts) = (self.line.clone(), self.shared.clone(), facts.clone());
+        let (line, shared) = (self.line.clone(), self.shared.clone());
         let (format, pacer) = (config.format, config.pacer.clone());
         let notices = config.notices.clone();
         let write = move || {
             let _writer = line.writer();
             let mut output = Output::new(sink, pacer, Arc::clone(&shared));
-            let begin = || begin(format, &mut output, &facts, &shared, sizes);
+            let begin = || begin(format, &mut output, tables, &shared, sizes);
             let format = catch_unwind(AssertUnwindSafe(begin))
                 .unwrap_or_else(|panic| Err(Error::panicked("writing headers", panic)));
             match format {
@@ -280,15 +351,22 @@ fn room_for_data(
 fn begin(
     format: Format,
     output: &mut Output,
-    facts: &Facts,
+    tables: Tables,
     shared: &Arc<EngineState>,
     sizes: Sizes,
 ) -> Result<Box<dyn FormatWriter>, Error> {
     if shared.cancel.is_asked() {
         return Err(Error::Cancelled);
     }
+    let facts = match tables {
+        Tables::New(facts) => facts,
+        Tables::There(begun) => {
+            let writer = KdumpWriter::resume(*begun, output, shared, sizes.size)?;
+            return Ok(Box::new(writer));
+        }
+    };
     Ok(match format {
-        Format::Kdump(_) => Box::new(KdumpWriter::begin(output, facts, shared, sizes.size)?),
-        Format::Elf => Box::new(ElfWriter::begin(output, facts, shared)?),
+        Format::Kdump(_) => Box::new(KdumpWriter::begin(output, &facts, shared, sizes.size)?),
+        Format::Elf => Box::new(ElfWriter::begin(output, &facts, shared)?),
     })
 }

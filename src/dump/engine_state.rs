@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //! What the threads of one engine have in common.
 
-use super::bitmap::Bitmaps;
+use super::bitmap::{Bitmap, Bitmaps};
 use super::buffer::Pool;
 use super::codec::Codec;
 use super::error::Error;
@@ -13,6 +13,8 @@ use std::sync::{Arc, OnceLock};
 /// What the threads of one engine share.
 pub(super) struct EngineState {
     pub(super) bitmaps: Arc<Bitmaps>,
+    /// Wanted pages that are in the dump already, if another process began it.
+    pub(super) stored: Option<Bitmap>,
     pub(super) codec: Codec,
     /// Whether buffers are checksummed.
     pub(super) summed: bool,

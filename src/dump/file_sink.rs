@@ -52,6 +52,18 @@ impl FileSink {
         DumpName::create_given(path).map(|(name, file)| Self::of(name, file))
     }
 
+    /// Opens the file of a dump that was begun and is not complete, to go on with it.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or its name is not that of an incomplete dump; the
+    /// message names the path.
+    pub(super) fn reopen(path: &Path) -> Result<Self, Error> {
+        let (name, file) = DumpName::reopen(path)?;
+        let mut this = Self::of(name, file);
+        this.begun = true;
+        Ok(this)
+    }
+
     fn of(name: DumpName, file: File) -> Self {
         Self {
             place: DumpPlace::new(Some(name.incomplete())),

@@ -163,6 +163,14 @@ impl KdumpLayout {
     }
 }
 
+/// A dump that another process has begun.
+pub(super) struct BegunKdump {
+    pub(super) header: MainHeader,
+    pub(super) layout: KdumpLayout,
+    /// Where the data of pages that are in it ends.
+    pub(super) data_end: u64,
+}
+
 /// The main header of an incomplete dump.
 pub(super) fn main_header(
     facts: &Facts,

@@ -6,7 +6,7 @@ use super::engine_state::EngineState;
 use super::error::Error;
 use super::facts::Facts;
 use super::format_writer::FormatWriter;
-use super::kdump::{self, KdumpLayout, MainHeader, PageDescriptor, BLOCK};
+use super::kdump::{self, BegunKdump, KdumpLayout, MainHeader, PageDescriptor, BLOCK};
 use super::manifest::{self, Manifest, PieceSums};
 use super::notes::Notes;
 use super::output::Output;
@@ -45,7 +45,10 @@ pub(super) struct KdumpWriter {
     written: usize,
     runs: Vec<Run>,
     pending: Written,
+    /// Checksums of data, from `summed_from` on.
     sums: PieceSums,
+    /// Where the data begins that this process writes.
+    summed_from: u64,
 }
 
 impl KdumpWriter {
@@ -80,13 +83,50 @@ impl KdumpWriter {
         }
         output.write("zero page", layout.zero_page, &[0; PAGE_SIZE])?;
         output.write("header", 0, header.as_bytes())?;
+        let data_end = layout.pages;
+        let begun = BegunKdump {
+            header,
+            layout,
+            data_end,
+        };
+        let mut this = Self::after(begun, output, shared, gather)?;
+        this.summed_from = this.layout.zero_page;
+        this.sums = PieceSums::default();
+        this.sums.append(&[0; PAGE_SIZE]);
+        Ok(this)
+    }
+
+    /// Goes on with a dump that another process has begun. From here on its header says
+    /// again that it is not complete.
+    pub(super) fn resume(
+        mut begun: BegunKdump,
+        output: &mut Output,
+        shared: &Arc<EngineState>,
+        gather: usize,
+    ) -> Result<Self, Error> {
+        begun.header.status |= U32::new(kdump::INCOMPLETE | shared.codec.spec().flag);
+        output.write("header", 0, begun.header.as_bytes())?;
+        Self::after(begun, output, shared, gather)
+    }
+
+    fn after(
+        begun: BegunKdump,
+        output: &Output,
+        shared: &Arc<EngineState>,
+        gather: usize,
+    ) -> Result<Self, Error> {
+        let BegunKdump {
+            header,
+            layout,
+            data_end,
+        } = begun;
         let block = output.block();
-        let mut sums = PieceSums::default();
-        sums.append(&[0; PAGE_SIZE]);
+        let gathered_at = data_end.next_multiple_of(block as u64);
         Ok(Self {
-            sums,
+            sums: PieceSums::after(gathered_at - layout.zero_page),
+            summed_from: gathered_at,
             gathered: PageBuffer::new(gather).map_err(Error::Memory)?,
-            gathered_at: layout.pages,
+            gathered_at,
             used: 0,
             written: 0,
             block,
@@ -158,25 +198,45 @@ impl KdumpWriter {
         self.pending.add(&buffer.slots);
     }
 
-    /// The manifest's text, if the tables can be read back.
-    fn manifest(&mut self, output: &mut Output, length: u64) -> Result<Option<String>, Error> {
-        let mut tables = PieceSums::of_pieces(u64::MAX);
-        let mut at = 0;
-        while at < self.layout.zero_page {
-            let left = self.layout.zero_page - at;
-            let part = self
-                .gathered
-                .len()
-                .min(left.try_into().unwrap_or(usize::MAX));
+    /// Adds what is in `from..to` to `sums`; false when it cannot be read back.
+    fn read_back(
+        &mut self,
+        output: &mut Output,
+        from: u64,
+        to: u64,
+        sums: &mut PieceSums,
+    ) -> Result<bool, Error> {
+        let mut at = from;
+        while at < to {
+            let left = usize::try_from(to - at).unwrap_or(usize::MAX);
+            let part = self.gathered.len().min(left);
             let buffer = &mut self.gathered[..part];
-            match output.step("manifest", |sink| sink.read_back(at, buffer))? {
-                true => tables.append(buffer),
-                false => return Ok(None),
+            if !output.step("manifest", |sink| sink.read_back(at, buffer))? {
+                return Ok(false);
             }
+            sums.append(buffer);
             at += part as u64;
         }
+        Ok(true)
+    }
+
+    /// The manifest's text, if the tables can be read back.
+    fn manifest(&mut self, output: &mut Output, length: u64) -> Result<Option<String>, Error> {
         let data_end = self.gathered_at + self.written as u64;
+        let mut tables = PieceSums::of_pieces(u64::MAX);
+        let mut before = PieceSums::default();
+        let (data, own) = (self.layout.zero_page, self.summed_from);
+        let is_read = self.read_back(output, 0, data, &mut tables)?
+            && self.read_back(output, data, own, &mut before)?;
+        if !is_read {
+            return Ok(None);
+        }
         self.sums.append(&vec![0; (length - data_end) as usize]);
+        let sums = std::mem::take(&mut self.sums);
+        let mut sums = match own > data {
+            true => sums.following(before),
+            false => sums,
+        };
         let progress = self.shared.counters.snapshot();
         let manifest = Manifest {
             version: manifest::VERSION,
@@ -187,8 +247,8 @@ impl KdumpWriter {
             left_out_pages: progress.left_out_pages,
             tables_bytes: self.layout.zero_page,
             tables_crc32: tables.take()[0],
-            piece_bytes: self.sums.piece_bytes(),
-            pieces_crc32: self.sums.take(),
+            piece_bytes: sums.piece_bytes(),
+            pieces_crc32: sums.take(),
         };
         serde_json::to_string(&manifest)
             .map(Some)

@@ -64,6 +64,32 @@ impl PieceSums {
         }
     }
 
+    /// For bytes that come after `offset` others, whose checksums are known to somebody
+    /// else: see [`PieceSums::following`].
+    pub(super) fn after(offset: u64) -> Self {
+        Self {
+            in_current: offset % PIECE_BYTES,
+            ..Self::default()
+        }
+    }
+
+    /// The checksums of the bytes that `before` has, and then of these, which were begun
+    /// with [`PieceSums::after`] so many.
+    pub(super) fn following(mut self, mut before: Self) -> Self {
+        let held = before.in_current;
+        if held > 0 && !self.done.is_empty() {
+            let rest = Hasher::new_with_initial_len(self.done.remove(0), self.piece_bytes - held);
+            before.current.combine(&rest);
+            before.end_piece();
+        } else if held > 0 {
+            before.current.combine(&self.current);
+            self.current = before.current;
+        }
+        before.done.append(&mut self.done);
+        self.done = before.done;
+        self
+    }
+
     pub(super) fn piece_bytes(&self) -> u64 {
         self.piece_bytes
     }
@@ -133,6 +159,31 @@ mod tests {
                 joined.append_summed(part, &sum);
             }
             assert_eq!(joined.take(), sums(2500), "{part}");
+        }
+    }
+
+    #[test]
+    fn sums_of_two_parts_are_those_of_the_whole() {
+        let bytes: Vec<u8> = (0..3 * PIECE_BYTES / 2)
+            .map(|i| ((i * i) >> 3) as u8)
+            .collect();
+        let mut whole = PieceSums::default();
+        whole.append(&bytes);
+        let whole = whole.take();
+        for at in [
+            0,
+            1,
+            PIECE_BYTES - 1,
+            PIECE_BYTES,
+            PIECE_BYTES + 1,
+            bytes.len() as u64,
+        ] {
+            let (first, second) = bytes.split_at(at as usize);
+            let mut before = PieceSums::default();
+            before.append(first);
+            let mut after = PieceSums::after(at);
+            after.append(second);
+            assert_eq!(after.following(before).take(), whole, "{at}");
         }
     }
 

@@ -92,6 +92,25 @@ impl DumpName {
         Ok((this, file))
     }
 
+    /// The name of an incomplete dump that is at `path`, and its file.
+    ///
+    /// # Errors
+    /// When that is none, by its name, or it cannot be opened to be read and written.
+    pub(super) fn reopen(path: &Path) -> Result<(Self, File), Error> {
+        if path.extension().is_none_or(|end| end != INCOMPLETE) {
+            let why = "not the name of an incomplete dump";
+            return Err(at(path)(io::Error::new(ErrorKind::InvalidInput, why)));
+        }
+        let file = open(path, OpenOptions::new().read(true).write(true)).map_err(at(path))?;
+        let complete = path.with_extension("");
+        if !is_taken(&complete) {
+            // A manifest that was there before its dump got its name: there will be
+            // another one, and should this one stay, that is told then.
+            let _ = std::fs::remove_file(manifest_path(&complete));
+        }
+        Ok((Self::Given(complete), file))
+    }
+
     /// The name of the dump once it is complete.
     pub(super) fn complete(&self) -> PathBuf {
         match self {
@@ -358,6 +377,23 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"other");
         assert!(name.incomplete().exists());
         assert!(!dir.path().join("wanted.sums").exists());
+    }
+
+    #[test]
+    fn who_goes_on_publishes_also_where_a_manifest_was_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let (first, _) = DumpName::create(dir.path(), "g", 0, "kdump").unwrap();
+        let manifest = manifest_path(&first.complete());
+        std::fs::write(&manifest, "of a process that was killed").unwrap();
+        let (mut again, _) = DumpName::reopen(&first.incomplete()).unwrap();
+        again.publish(Some("sums")).unwrap();
+        assert_eq!(std::fs::read(&manifest).unwrap(), b"sums");
+        assert!(first.complete().exists() && !first.incomplete().exists());
+        let error = DumpName::reopen(&first.complete()).unwrap_err().chain();
+        assert!(
+            error.ends_with("not the name of an incomplete dump"),
+            "{error}"
+        );
     }
 
     #[test]

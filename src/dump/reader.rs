@@ -2,11 +2,13 @@
 //! Reads kdump-compressed dumps of header version 6 as strictly as a checker
 //! must: nothing in the file is believed.
 
+use super::bitmap::{Bitmap, Bitmaps};
 use super::codec::by_flag;
+use super::error::Error;
 use super::kdump::{
-    self, KdumpLayout, MainHeader, PageDescriptor, SubHeader, BLOCK, DESCRIPTOR_SIZE,
+    self, BegunKdump, KdumpLayout, MainHeader, PageDescriptor, SubHeader, BLOCK, DESCRIPTOR_SIZE,
 };
-use crate::addr::{Page, PAGE_SIZE};
+use crate::addr::{Page, Pfn, PAGE_SIZE};
 use crate::limits::bounded::MOST_FRAMES;
 use crate::os::fd;
 use std::fs::{File, FileType, OpenOptions};
@@ -229,6 +231,34 @@ impl<S: Source> Reader<S> {
         Ok(())
     }
 
+    /// Which pages there are, and which are to be in the dump.
+    pub(super) fn bitmaps(&self) -> Result<Bitmaps, Flaw> {
+        let limit = Pfn(self.max_mapnr);
+        let mut present = Bitmap::new(limit).map_err(unfit)?;
+        let mut wanted = Bitmap::new(limit).map_err(unfit)?;
+        self.for_each_bitmap_part(|first, in_ram, dumped| {
+            for (bitmap, part) in [(&mut present, in_ram), (&mut wanted, dumped)] {
+                let bytes = part.iter().enumerate().filter(|(_, byte)| **byte != 0);
+                for (index, byte) in bytes {
+                    let pfn = first + index as u64 * 8;
+                    let bits = (0..8).filter(|bit| byte >> bit & 1 == 1);
+                    bits.for_each(|bit| bitmap.set(Pfn(pfn + bit)));
+                }
+            }
+            Ok(())
+        })?;
+        Bitmaps::new(present, wanted).map_err(unfit)
+    }
+
+    /// What it takes to go on with the dump, whose data ends there.
+    pub(super) fn begun(self, data_end: u64) -> BegunKdump {
+        BegunKdump {
+            header: self.header,
+            layout: self.layout,
+            data_end,
+        }
+    }
+
     /// The frames to be found in the dump, in order: frame `n` has rank `n`-th.
     #[cfg(test)]
     pub(super) fn wanted_pfns(&self) -> Vec<u64> {
@@ -334,6 +364,11 @@ impl<S: Source> Reader<S> {
             ))),
         }
     }
+}
+
+/// A dump says what cannot be held in memory, or does not fit together.
+pub(super) fn unfit(error: Error) -> Flaw {
+    Flaw::Damaged(error.to_string())
 }
 
 pub(super) fn fill(

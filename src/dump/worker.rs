@@ -80,12 +80,18 @@ impl<P: Pages> Worker<P> {
     fn store(&mut self, chunk: &Chunk<P>, pages: &mut u64) -> Option<Lease> {
         let shared = Arc::clone(&self.shared);
         let mut filling: Option<Lease> = None;
+        // A buffer holds pages that follow each other in the table of descriptors.
+        let mut follows = true;
         for pfn in shared.bitmaps.wanted().iter_range(chunk.first, chunk.end()) {
+            if shared.stored.as_ref().is_some_and(|stored| stored.get(pfn)) {
+                follows = false;
+                continue;
+            }
             let full = |lease: &Lease| {
                 lease.bytes.len() - lease.used < PAGE_SIZE || lease.slots.len() == MAX_SLOTS
             };
             let mut lease = match filling.take() {
-                Some(lease) if full(&lease) => {
+                Some(lease) if !follows || full(&lease) => {
                     self.line.messages.push(Message::Pages(lease)).ok()?;
                     self.lend(pfn)?
                 }
@@ -96,6 +102,7 @@ impl<P: Pages> Worker<P> {
                 return None;
             }
             self.add(&mut lease, chunk, pfn);
+            follows = true;
             *pages += 1;
             filling = Some(lease);
         }
