@@ -78,6 +78,10 @@ impl CrashedDomain for Running {
     fn claim(&self, _pages: u64) -> Result<(), HostError> {
         panic!("memory of a domain that goes on running was claimed")
     }
+
+    fn pages(&self) -> Result<u64, HostError> {
+        self.memory.pages()
+    }
 }
 
 impl Pausable for Running {

@@ -19,6 +19,9 @@ const GROW_BATCH: u64 = 512;
 /// How often a drain that is paused looks whether the caller has cancelled.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
+/// Claimed by another process: no number that anybody claims.
+const UNKNOWN: u64 = u64::MAX;
+
 #[derive(Default)]
 struct State {
     released: u64,
@@ -66,6 +69,22 @@ impl<'a> Handover<'a> {
             cancel,
             state: Monitor::default(),
         }
+    }
+
+    /// Takes up an account that another process kept: so many pages were released, and
+    /// nobody knows how many are claimed.
+    pub(crate) fn resume(&self, released: u64) {
+        self.state.update(|state| {
+            state.released = released;
+            state.claimed = UNKNOWN;
+        });
+    }
+
+    /// Of the pages that were released before, building the recovery domain has taken
+    /// `spent`, and it got `granted` since.
+    pub(crate) fn account(&self, spent: u64, granted: u64) {
+        self.state
+            .update(|state| (state.spent, state.granted) = (spent, granted));
     }
 
     /// Books pages that the hypervisor took back, and passes on what has added

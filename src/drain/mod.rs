@@ -16,6 +16,6 @@ mod run;
 mod start_dump;
 mod target;
 
-pub(crate) use run::{run, Work};
-pub(crate) use start_dump::start_dump;
+pub(crate) use run::{release_all, run, Work};
+pub(crate) use start_dump::{go_on, start_dump};
 pub use target::Target;

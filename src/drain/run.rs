@@ -19,7 +19,6 @@ use crate::drain::handover::Handover;
 use crate::drain::progress::ProgressLog;
 use crate::dump::{Chunk, Completed, Engine, Pages, Reason, Summary, Unreadable};
 use crate::error::{joined, panic_text, Error};
-use crate::guest::verdict::Verdict;
 use crate::host::contained::contained;
 use crate::host::{Access, CrashedDomain, HostError, Mapping};
 use crate::job::JobState;
@@ -112,6 +111,19 @@ pub(crate) fn run(
             Err(error)
         }
     }
+}
+
+/// Gives back all that `domain` still has, when nothing of it is to be dumped.
+pub(crate) fn release_all(
+    domain: &dyn CrashedDomain,
+    understanding: &Understanding,
+    work: Work<'_>,
+    job: &JobState,
+) {
+    if let Work::HandOver(handover) = work {
+        handover.wait_detached();
+    }
+    Drain::new(domain, understanding, work, job).without_dump(&understanding.chunks);
 }
 
 /// Says how a dump ended that was begun and is not complete: with the reason, unless
@@ -340,11 +352,6 @@ impl<'a> Drain<'a> {
         }
     }
 
-    /// Broken memory is left alone: writing to it may bring the host down.
-    fn may_touch(&self, gfn: Gfn) -> bool {
-        self.understanding.plan.verdict(gfn) != Verdict::Poisoned
-    }
-
     /// Scrubs the pages of a mapping that `which` names, unmaps it, and releases
     /// them: in this order, because Xen frees a page when its last mapping goes
     /// and does not clear it.
@@ -355,7 +362,7 @@ impl<'a> Drain<'a> {
         let released = contained("scrub", || {
             let mut frames = Vec::with_capacity(mapping.len());
             for (index, gfn) in range.iter().enumerate() {
-                if mapping.is_present(index) && which(gfn) && self.may_touch(gfn) {
+                if mapping.is_present(index) && which(gfn) && self.understanding.may_touch(gfn) {
                     mapping.scrub(index);
                     frames.push(gfn);
                 }

@@ -7,10 +7,13 @@ use std::sync::{Arc, PoisonError};
 use super::budget;
 use super::run::Dump;
 use crate::drain::Target;
-use crate::dump::{make_directory, Engine, EngineConfig, FileSink, Format, Notice, OpenSink, Sink};
+use crate::dump::{
+    make_directory, Engine, EngineConfig, FileSink, Format, Notice, OpenSink, Sink, Unfinished,
+};
 use crate::error::Error;
 use crate::host::CrashedDomain;
 use crate::job::JobState;
+use crate::journal::Entry;
 use crate::options::Options;
 use crate::told::event::DumpEvent;
 use crate::understand::Understanding;
@@ -26,12 +29,45 @@ pub(crate) fn start_dump(
     let config = config(&target.options, job);
     let sink = open_sink(target, understanding.facts.timestamp_s, config.format, job)?;
     let path = sink.path();
+    job.note(&Entry::DumpBegun { path: path.clone() });
     job.log.tell(DumpEvent::Started { path: path.clone() });
     job.set_place(sink.place());
     begin(domain, target, understanding, sink, config, job).map_err(|error| match error {
         Error::DumpStart(source) => Error::DumpStart(source.at(path.as_deref())),
         other => other,
     })
+}
+
+/// Starts the engine to go on with a dump that another process has begun.
+pub(crate) fn go_on(
+    unfinished: Unfinished,
+    target: &Target,
+    job: &JobState,
+) -> Result<Dump, Error> {
+    let mut config = config(&target.options, job);
+    config.limit = limit(unfinished.sink(), target);
+    let (path, place) = (unfinished.sink().path(), unfinished.sink().place());
+    let (stored, wanted) = (
+        unfinished.stored().count(),
+        unfinished.bitmaps().wanted_total(),
+    );
+    job.log.tell(DumpEvent::GoneOn {
+        path,
+        stored_pages: stored,
+        wanted_pages: wanted,
+    });
+    job.set_place(place);
+    job.counters.planned.store(wanted, Relaxed);
+    Engine::resume(unfinished, config).map_err(Error::DumpStart)
+}
+
+/// Bytes that a dump may have, if that is limited.
+fn limit(sink: &dyn Sink, target: &Target) -> Option<u64> {
+    let limits = [
+        sink.room(target.options.reserve_bytes),
+        target.options.max_dump_bytes,
+    ];
+    limits.into_iter().flatten().min()
 }
 
 /// Makes the dump fit the sink, and starts the engine.
@@ -43,11 +79,7 @@ fn begin(
     mut config: EngineConfig,
     job: &JobState,
 ) -> Result<Dump, Error> {
-    let limits = [
-        sink.room(target.options.reserve_bytes),
-        target.options.max_dump_bytes,
-    ];
-    config.limit = limits.into_iter().flatten().min();
+    config.limit = limit(&*sink, target);
     if let Some(room) = config.limit {
         budget::fit(domain, understanding, config.format, room, job)?;
     }

@@ -153,6 +153,11 @@ impl Plan {
         self.ram_runs(|level, verdict| level.excludes(verdict))
     }
 
+    /// Runs of RAM with this verdict, ascending.
+    pub fn runs_of(&self, verdict: Verdict) -> impl Iterator<Item = GfnRange> + '_ {
+        self.ram_runs(move |_, of| of == verdict)
+    }
+
     /// Runs of RAM that are dumped, each page once, in the order in which they are.
     pub fn kept(&self) -> impl Iterator<Item = GfnRange> + '_ {
         let first = self.first.iter().flat_map(|(_, ranges)| ranges).copied();

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Access, Backing, BuiltStandby, CrashedDomain, HostError, Mapping, RecoveryDomain, Requirement,
-    StandbyHost, Toolstack, VcpuState,
+    Access, Backing, BuiltStandby, CrashedDomain, Description, FoundRecovery, HostError, Mapping,
+    RecoveryDomain, Requirement, StandbyHost, Toolstack, VcpuState,
 };
 use crate::addr::{Gfn, GfnRange};
 use crate::error::panic_text;
@@ -64,6 +64,10 @@ impl CrashedDomain for ContainedDomain<'_> {
         contained("claim", || self.inner.claim(pages))
     }
 
+    fn pages(&self) -> Result<u64, HostError> {
+        contained("pages", || self.inner.pages())
+    }
+
     fn check(&self) -> Result<(), HostError> {
         contained("check", || self.inner.check())
     }
@@ -73,6 +77,18 @@ impl CrashedDomain for ContainedDomain<'_> {
 pub(crate) struct ContainedToolstack(pub(crate) Box<dyn Toolstack>);
 
 impl Toolstack for ContainedToolstack {
+    fn describe(&mut self) -> Result<Description, HostError> {
+        contained("describe", || self.0.describe())
+    }
+
+    fn find_recovery(&mut self) -> Result<Option<FoundRecovery>, HostError> {
+        let found = contained("find", || self.0.find_recovery())?;
+        Ok(found.map(|found| FoundRecovery {
+            domain: ContainedRecovery::of(found.domain),
+            ..found
+        }))
+    }
+
     fn detach(&mut self, standby: Option<&BuiltStandby>) -> Result<(), HostError> {
         contained("detach", || self.0.detach(standby))
     }

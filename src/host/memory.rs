@@ -7,73 +7,22 @@
 //! every page that is released twice, released while mapped, or released with
 //! the guest's bytes still in it.
 
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 pub use super::faults::Faults;
+pub use super::world::HostEvent;
 use super::{
     images::{Image, View},
     marks::Marks,
-    Access, Backing, BuiltStandby, CrashedDomain, HostError, Mapping, RecoveryDomain, Requirement,
-    Toolstack, VcpuState,
+    world::World,
+    Access, Backing, BuiltStandby, CrashedDomain, Description, FoundRecovery, HostError, Mapping,
+    RecoveryDomain, Requirement, Toolstack, VcpuState,
 };
 use crate::addr::{Gfn, GfnRange, PAGE_SIZE};
 
 /// What standbys of this host's guest are built from.
 pub const RECIPE: &str = "in memory";
-
-/// What happened to the host, in order.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum HostEvent {
-    /// Devices are gone; with a standby, all but the interfaces.
-    Detached,
-    /// The interfaces that a standby let the crashed domain keep are gone.
-    InterfacesGone,
-    /// The recovery domain was built.
-    Created,
-    /// A standby was there and will not become the recovery domain.
-    Forgone,
-    /// A standby became the recovery domain.
-    Adopted,
-    /// The recovery domain runs.
-    Unpaused,
-    /// The recovery domain was stopped for lack of memory.
-    Paused,
-    /// A page went back to the hypervisor.
-    Released(Gfn),
-    /// The recovery domain is an ordinary domain.
-    Settled,
-    /// A recovery domain that did not come to life is gone.
-    Discarded,
-    /// The crashed domain is gone.
-    Destroyed,
-}
-
-#[derive(Default)]
-struct World {
-    mappings: Vec<(GfnRange, Weak<()>)>,
-    violations: Vec<String>,
-    events: Vec<HostEvent>,
-    free_pages: u64,
-    claimed_pages: u64,
-    backing: Backing,
-    recovery_is_gone: bool,
-    maps: u64,
-    /// Mappings to scrub, of all that `maps` counts.
-    scrub_maps: u64,
-    crashed_is_gone: bool,
-    has_interfaces: bool,
-    faults: Faults,
-}
-
-impl World {
-    fn backing(&self) -> Result<Backing, HostError> {
-        match self.recovery_is_gone {
-            true => Err(HostError::new("backing", "there is no recovery domain")),
-            false => Ok(self.backing),
-        }
-    }
-}
 
 /// A host with one crashed guest. Clones share it.
 #[derive(Clone)]
@@ -311,6 +260,10 @@ impl CrashedDomain for MemoryHost {
         Ok(())
     }
 
+    fn pages(&self) -> Result<u64, HostError> {
+        Ok(self.pages - self.released.count())
+    }
+
     fn check(&self) -> Result<(), HostError> {
         match self.world().crashed_is_gone {
             true => Err(HostError::new("check", "the crashed domain is gone")),
@@ -320,6 +273,22 @@ impl CrashedDomain for MemoryHost {
 }
 
 impl Toolstack for MemoryHost {
+    fn describe(&mut self) -> Result<Description, HostError> {
+        Ok(Description {
+            uuid: "in-memory".into(),
+            domid: 1,
+            text: String::new(),
+        })
+    }
+
+    fn find_recovery(&mut self) -> Result<Option<FoundRecovery>, HostError> {
+        let recovery = self.world().recovery;
+        Ok(recovery.map(|is_running| FoundRecovery {
+            domain: Arc::new(self.clone()),
+            is_running,
+        }))
+    }
+
     fn detach(&mut self, standby: Option<&BuiltStandby>) -> Result<(), HostError> {
         let mut world = self.world();
         if world.faults.detach {
@@ -366,6 +335,7 @@ impl Toolstack for MemoryHost {
             spare: self.thin_pages,
             unbacked: self.pages,
         };
+        world.recovery = Some(false);
         world.events.push(HostEvent::Created);
         Ok(Arc::new(self.clone()))
     }
@@ -385,6 +355,7 @@ impl Toolstack for MemoryHost {
             spare: standby.pages,
             unbacked: self.pages,
         };
+        world.recovery = Some(false);
         world.events.push(HostEvent::Adopted);
         Ok(Arc::new(self.clone()))
     }
@@ -402,6 +373,7 @@ impl Toolstack for MemoryHost {
         let mut world = self.world();
         world.free_pages += world.backing.total;
         world.backing = Backing::default();
+        world.recovery = None;
         world.events.push(HostEvent::Discarded);
         Ok(())
     }
@@ -471,6 +443,7 @@ impl RecoveryDomain for MemoryHost {
     fn unpause(&self) -> Result<(), HostError> {
         let mut world = self.world();
         world.events.push(HostEvent::Unpaused);
+        world.recovery = Some(true);
         if world.faults.recovery_lost {
             world.free_pages += world.backing.total;
             world.recovery_is_gone = true;

@@ -21,6 +21,7 @@ pub mod images;
 mod marks;
 pub mod memory;
 pub mod qemu_registers;
+mod world;
 #[cfg(feature = "xen")]
 pub mod xen;
 
@@ -111,6 +112,9 @@ pub trait CrashedDomain: Send + Sync {
     /// what was kept before. Nothing is kept when the domain is gone.
     fn claim(&self, pages: u64) -> Result<(), HostError>;
 
+    /// Pages that the domain has, those that are not RAM included.
+    fn pages(&self) -> Result<u64, HostError>;
+
     /// Whether the domain still has all memory that was not given back through
     /// [`CrashedDomain::release`]. Asked where frames are missing from a mapping: an
     /// error says who or what took them, and that the rest will go as well.
@@ -176,13 +180,41 @@ pub struct Requirement {
     pub full_pages: u64,
 }
 
+/// What another process has to know to act on a crash.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Description {
+    /// What is the same over all crashes of the guest, as part of a file's name.
+    pub uuid: String,
+    /// The crashed domain's number in the hypervisor.
+    pub domid: u32,
+    /// All else, as the host writes it and reads it back.
+    pub text: String,
+}
+
+/// A domain that an earlier process has built in the crashed one's place.
+pub struct FoundRecovery {
+    /// The domain.
+    pub domain: Arc<dyn RecoveryDomain>,
+    /// Whether its processors are free to run.
+    pub is_running: bool,
+}
+
 /// Acts on domains as a whole. Used by one thread.
 pub trait Toolstack: Send {
+    /// What another process has to know to act on the same crash. Asked before anything
+    /// is changed.
+    fn describe(&mut self) -> Result<Description, HostError>;
+
+    /// The domain that has the guest's name and uuid without being the crashed one, as
+    /// an earlier process has left it.
+    fn find_recovery(&mut self) -> Result<Option<FoundRecovery>, HostError>;
+
     /// Makes way for a successor: the crashed domain gets another name and
     /// loses its disks and interfaces; interfaces that `standby` has of its own can
     /// wait for [`Toolstack::detach_interfaces`]. Returns when none of the disks can write
     /// any more. After a failure some devices may be gone. Meanwhile `standby`, if there is
-    /// one, gets the name; whether that worked, [`Toolstack::adopt`] tells.
+    /// one, gets the name; whether that worked, [`Toolstack::adopt`] tells. May be asked
+    /// again, also by another process: what is done already stays done.
     fn detach(&mut self, standby: Option<&BuiltStandby>) -> Result<(), HostError>;
 
     /// Takes the interfaces that [`Toolstack::detach`] has left to the crashed domain, if

@@ -11,6 +11,7 @@ use crate::control::io_control::IoControl;
 use crate::control::write_pace::WritePace;
 use crate::dump::DumpPlace;
 use crate::error::Error;
+use crate::journal::{Entry, Journal};
 use crate::limits::cancel::Cancel;
 use crate::limits::monitor::Monitor;
 use crate::pacing::policy::Policy;
@@ -126,6 +127,8 @@ pub struct JobState {
     pub milestones: Milestones,
     /// The job's log.
     pub log: JobLog,
+    /// What the job has come to, for whoever goes on when this process is killed.
+    pub(crate) journal: Arc<Journal>,
     /// The dump's pace.
     pub(crate) pace: Arc<WritePace>,
     /// Who sets it while recovery runs.
@@ -166,6 +169,7 @@ impl JobState {
             counters: Counters::default(),
             milestones: Milestones::default(),
             log,
+            journal: Arc::default(),
             pace: Arc::default(),
             io_control: IoControl::default(),
             standby: Slot::default(),
@@ -200,8 +204,20 @@ impl JobState {
         self.state.lock().told = true;
     }
 
+    /// Writes down what the job has come to. Without a journal the job goes on.
+    pub(crate) fn note(&self, entry: &Entry) {
+        if let Err(error) = self.journal.note(entry) {
+            let error = error.to_string();
+            self.log.tell(JobEvent::NotNoted { error });
+        }
+    }
+
     /// The job is over.
     pub fn finish(&self, result: Result<(), Error>) {
+        if let Err(error) = self.journal.close() {
+            let error = error.to_string();
+            self.log.tell(JobEvent::NotNoted { error });
+        }
         let told = self.state.lock().told;
         match &result {
             Err(Error::Cancelled) if !told => self.log.tell(JobEvent::Cancelled),

@@ -4,13 +4,15 @@
 
 use std::sync::Arc;
 
-use super::{live, recover, standby};
+use super::{live, recover, resume, standby};
 use crate::drain::Target;
 use crate::error::Error;
 use crate::host::{CrashedDomain, Pausable, StandbyHost, Toolstack};
 use crate::job::recrash::{self, Recoveries};
 use crate::job::{Job, JobState};
-use crate::options::Standby;
+use crate::journal::{JournalFile, Notes, Past};
+use crate::options::{Recrash, Standby};
+use crate::told::event::JobEvent;
 use crate::told::log::JobLog;
 
 /// The recoveries of this process.
@@ -54,6 +56,50 @@ pub(crate) fn keep<H: StandbyHost + Send + 'static>(
     keeping.map(Some)
 }
 
+/// Begins the journal of a crash. Without one the crash is handled all the same.
+fn write_down(
+    domain: &dyn CrashedDomain,
+    toolstack: &mut dyn Toolstack,
+    target: &Target,
+    notes: &Notes,
+    job: &JobState,
+) {
+    let begun = resume::begun(domain, toolstack, target, &notes.options);
+    let file = begun.map_err(|error| error.chain()).and_then(|begun| {
+        JournalFile::begin(&notes.directory, begun)
+            .map_err(|error| format!("{}: {error}", notes.directory.display()))
+    });
+    match file {
+        Ok(file) => job.journal.open(Box::new(file)),
+        Err(error) => job.log.tell(JobEvent::NotNoted { error }),
+    }
+}
+
+/// Begins to go on with a crash that `past` tells of and another process has begun;
+/// `open` opens the crashed domain, if it is there, and its toolstack.
+///
+/// # Errors
+/// [`Error::Busy`] when this process handles another crash of the guest, those of
+/// `open`, and when there cannot be a thread for the job.
+pub(crate) fn resumption<D: CrashedDomain + 'static>(
+    past: Past,
+    open: impl FnOnce() -> Result<(Option<D>, Box<dyn Toolstack>), Error>,
+    file: JournalFile,
+    target: Target,
+    log: JobLog,
+) -> Result<Job, Error> {
+    let guest = past.begun.uuid.clone();
+    RECOVERIES.start(&guest, Recrash::Restart, |_| {
+        let (domain, toolstack) = open()?;
+        let started = Job::start(log, move |job| {
+            job.journal.open(Box::new(file));
+            let domain = domain.as_ref().map(|domain| domain as &dyn CrashedDomain);
+            resume::resume(domain, toolstack, &past, &target, job)
+        })?;
+        Ok((started.shared.clone(), started))
+    })
+}
+
 /// Begins to recover a crash of `guest`, with the standby that `keeper` keeps. `open`
 /// opens the crashed domain and its toolstack: at once, or, when an earlier crash of
 /// the guest is still being handled and the options say so, once that is over. While
@@ -67,6 +113,7 @@ pub(crate) fn recovery<D: CrashedDomain + 'static>(
     open: impl FnOnce() -> Result<(D, Box<dyn Toolstack>), Error> + Send + 'static,
     keeper: Option<Arc<JobState>>,
     target: Target,
+    notes: Notes,
     log: JobLog,
 ) -> Result<Job, Error> {
     RECOVERIES.start(guest, target.options.on_recrash, |earlier| {
@@ -75,10 +122,11 @@ pub(crate) fn recovery<D: CrashedDomain + 'static>(
             Some(earlier) => Err((earlier, open)),
         };
         let started = Job::start(log, move |job| {
-            let (domain, toolstack) = opened.or_else(|(earlier, open)| {
+            let (domain, mut toolstack) = opened.or_else(|(earlier, open)| {
                 recrash::wait_for(&earlier, job)?;
                 open()
             })?;
+            write_down(&domain, &mut *toolstack, &target, &notes, job);
             recover::recover(&domain, toolstack, keeper.as_deref(), &target, job)
         })?;
         Ok((started.shared.clone(), started))

@@ -3,10 +3,13 @@
 
 use std::sync::Arc;
 
-use crate::addr::GfnRange;
+use crate::addr::{Gfn, GfnRange, Pfn};
 use crate::dump::{Bitmap, Bitmaps, Facts};
 use crate::error::Error;
 use crate::guest::plan::Plan;
+use crate::guest::verdict::Verdict;
+use crate::host::{Access, CrashedDomain};
+use crate::journal::Untouched;
 
 /// What is known about the guest before anything is changed.
 pub(crate) struct Understanding {
@@ -18,6 +21,15 @@ pub(crate) struct Understanding {
     pub chunks: Vec<GfnRange>,
     /// The verdict on every page.
     pub(crate) plan: Plan,
+    /// What an earlier process has found out about pages, in place of the plan.
+    pub(super) before: Option<Before>,
+}
+
+/// What an earlier process has found out about pages.
+pub(super) struct Before {
+    pub(super) untouched: Untouched,
+    /// Which pages that process wanted in the dump.
+    pub(super) bitmaps: Arc<Bitmaps>,
 }
 
 impl Understanding {
@@ -26,6 +38,45 @@ impl Understanding {
         self.bitmaps
             .wanted()
             .count_range(range.start.as_pfn(), range.end.as_pfn())
+    }
+
+    /// Whether a page may be written to. Broken memory may not: it may bring the host
+    /// down.
+    pub(crate) fn may_touch(&self, gfn: Gfn) -> bool {
+        match &self.before {
+            None => self.plan.verdict(gfn) != Verdict::Poisoned,
+            Some(before) => {
+                let was_wanted = before.bitmaps.wanted().get(gfn.as_pfn());
+                !before.untouched.has(gfn, was_wanted)
+            }
+        }
+    }
+
+    /// The pages that may not be written to.
+    pub(crate) fn untouched(&self) -> Untouched {
+        match &self.before {
+            None => Untouched::of(self.plan.runs_of(Verdict::Poisoned)),
+            Some(before) => before.untouched.clone(),
+        }
+    }
+
+    /// Leaves pages out that are not there any more.
+    pub(crate) fn forget_absent(&mut self, domain: &dyn CrashedDomain) -> Result<(), Error> {
+        let mut wanted = self.bitmaps.wanted().clone();
+        for range in &self.chunks {
+            let Ok(mapping) = domain.map(*range, Access::Read) else {
+                continue;
+            };
+            for (index, gfn) in range.iter().enumerate() {
+                if !mapping.is_present(index) {
+                    let pfn = gfn.as_pfn();
+                    wanted.clear_range(pfn, Pfn(pfn.0 + 1));
+                }
+            }
+        }
+        let present = self.bitmaps.present().clone();
+        self.bitmaps = Arc::new(Bitmaps::new(present, wanted).map_err(Error::DumpStart)?);
+        Ok(())
     }
 
     /// Dumps no more than so many pages, the most useful ones. The dump's level says

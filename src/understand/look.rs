@@ -137,6 +137,7 @@ impl Seen {
             bitmaps: Arc::new(bitmaps),
             chunks: in_order(ram, &plan),
             plan,
+            before: None,
         })
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! `look` reads memory (through `mapped`) and decides; `known` is what comes of
 //! it, with the `facts` that a dump has beside memory and the `chunks` in their
-//! order.
+//! order. `remembered` is the same from what an earlier process has left.
 #![forbid(unsafe_code)]
 
 mod chunks;
@@ -12,6 +12,8 @@ mod facts;
 mod known;
 mod look;
 mod mapped;
+mod remembered;
 
 pub(crate) use known::Understanding;
-pub(crate) use look::{look, read_registers, understand_beside, Awaited};
+pub(crate) use look::{look, read_registers, understand, understand_beside, Awaited};
+pub(crate) use remembered::{nothing_wanted, remembered};

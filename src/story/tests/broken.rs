@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //! A host that panics or refuses on request.
 
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use crate::addr::{Gfn, GfnRange};
 use crate::host::memory::MemoryHost;
 use crate::host::{
-    Access, Backing, BuiltStandby, CrashedDomain, HostError, Mapping, Pausable, RecoveryDomain,
-    Requirement, StandbyHost, Toolstack, VcpuState,
+    Access, Backing, BuiltStandby, CrashedDomain, Description, FoundRecovery, HostError, Mapping,
+    Pausable, RecoveryDomain, Requirement, StandbyHost, Toolstack, VcpuState,
 };
 use crate::pacing::sample::DiskTotals;
 
@@ -20,6 +20,45 @@ pub(super) enum Fault {
     PanicIn(&'static str),
     /// Of all calls that can be refused, the one of this number is. The first is 0.
     Refuse(u64),
+    /// Nothing, but what ends with the process.
+    Mortal,
+}
+
+/// A process that is killed before one of the things that it does.
+pub(super) struct Life {
+    /// Things done so far.
+    steps: AtomicU64,
+    /// Things that it gets to do.
+    most: u64,
+    is_over: AtomicBool,
+    /// Done at the moment of its death.
+    at_death: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Life {
+    pub(super) fn of(most: u64, at_death: impl FnOnce() + Send + 'static) -> Arc<Self> {
+        Arc::new(Self {
+            steps: AtomicU64::new(0),
+            most,
+            is_over: AtomicBool::new(false),
+            at_death: Mutex::new(Some(Box::new(at_death))),
+        })
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over.load(SeqCst)
+    }
+
+    /// Whether the process gets to do one more thing.
+    pub(super) fn step(&self) -> bool {
+        if self.steps.fetch_add(1, SeqCst) == self.most {
+            // Whoever does something meanwhile does it before or after the death.
+            let mut at_death = self.at_death.lock().unwrap();
+            self.is_over.store(true, SeqCst);
+            at_death.take().unwrap()();
+        }
+        !self.is_over()
+    }
 }
 
 /// A host in memory with a fault.
@@ -29,6 +68,7 @@ pub(super) struct Broken {
     fault: Fault,
     calls: Arc<AtomicU64>,
     refused: Arc<OnceLock<&'static str>>,
+    life: Option<Arc<Life>>,
 }
 
 impl Broken {
@@ -38,7 +78,20 @@ impl Broken {
             fault,
             calls: Arc::default(),
             refused: Arc::default(),
+            life: None,
         }
+    }
+
+    /// The host as a process sees it that is killed.
+    pub(super) fn mortal(host: &MemoryHost, life: &Arc<Life>) -> Self {
+        Self {
+            life: Some(life.clone()),
+            ..Self::new(host, Fault::Mortal)
+        }
+    }
+
+    fn is_dead(&self) -> bool {
+        self.life.as_ref().is_some_and(|life| life.is_over())
     }
 
     /// The method that was refused.
@@ -56,6 +109,9 @@ impl Broken {
     /// Every method that can be refused begins here.
     pub(super) fn ask(&self, method: &'static str) -> Result<(), HostError> {
         self.enter(method);
+        if self.life.as_ref().is_some_and(|life| !life.step()) {
+            return Err(HostError::new(method, "the process is dead"));
+        }
         match self.fault {
             Fault::Refuse(number) if self.calls.fetch_add(1, SeqCst) == number => {
                 let _ = self.refused.set(method);
@@ -89,6 +145,10 @@ impl CrashedDomain for Broken {
         self.ask("claim")?;
         self.host.claim(pages)
     }
+    fn pages(&self) -> Result<u64, HostError> {
+        self.ask("pages")?;
+        self.host.pages()
+    }
     fn check(&self) -> Result<(), HostError> {
         self.ask("check")?;
         self.host.check()
@@ -119,16 +179,34 @@ impl Mapping for BrokenMapping {
     }
     fn scrub(&self, index: usize) {
         self.broken.enter("scrub");
-        self.mapping.scrub(index);
+        if !self.broken.is_dead() {
+            self.mapping.scrub(index);
+        }
     }
 }
 
 impl Toolstack for Broken {
+    fn describe(&mut self) -> Result<Description, HostError> {
+        self.ask("describe")?;
+        self.host.describe()
+    }
+    fn find_recovery(&mut self) -> Result<Option<FoundRecovery>, HostError> {
+        self.ask("find_recovery")?;
+        let found = self.host.find_recovery()?;
+        Ok(found.map(|found| FoundRecovery {
+            domain: Arc::new(self.clone()),
+            ..found
+        }))
+    }
     fn detach(&mut self, standby: Option<&BuiltStandby>) -> Result<(), HostError> {
         self.ask("detach")?;
         self.host.detach(standby)
     }
     fn detach_interfaces(&mut self) -> Result<(), HostError> {
+        if self.life.is_some() {
+            self.ask("detach_interfaces")?;
+            return self.host.detach_interfaces();
+        }
         // Too late for the interfaces to stay: that is another fault.
         let gone = self.host.detach_interfaces();
         self.ask("detach_interfaces")?;
@@ -235,6 +313,9 @@ impl CrashedDomain for Running {
     }
     fn claim(&self, _pages: u64) -> Result<(), HostError> {
         panic!("memory of a domain that goes on running was claimed")
+    }
+    fn pages(&self) -> Result<u64, HostError> {
+        self.0.pages()
     }
 }
 

@@ -3,16 +3,15 @@
 //! turn is refused, until a story has none left. No list says which calls there are.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
 
 use super::broken::{Broken, Fault, Running};
+use super::hooked_sink::HookedSink;
 use super::{ended, files, guest, keeper, start, target, Ended, Kept, FRAMES};
-use crate::dump::{verify, DumpPlace, FileSink, Finding, Format, Sink};
+use crate::dump::{verify, Finding};
 use crate::host::memory::{Faults, HostEvent, MemoryHost};
 use crate::job::Outcome;
-use crate::limits::cancel::Cancel;
 use crate::story::{live, recover};
 use crate::told::event::{DumpEvent, Event};
 
@@ -143,83 +142,20 @@ fn a_running_domain_stays_as_it_is_whichever_call_is_refused() {
     panic!("a dump has more than {MANY} calls");
 }
 
-/// A file of which one call is refused.
-struct Refusing {
-    file: FileSink,
-    refuse: u64,
-    calls: Arc<AtomicU64>,
-    refused: Arc<OnceLock<&'static str>>,
-}
-
-impl Refusing {
-    fn ask(&self, call: &'static str) -> io::Result<()> {
-        if self.calls.fetch_add(1, SeqCst) != self.refuse {
-            return Ok(());
-        }
-        let _ = self.refused.set(call);
-        Err(io::Error::from_raw_os_error(libc::EIO))
-    }
-}
-
-impl Sink for Refusing {
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.ask("write_at")?;
-        self.file.write_at(offset, bytes)
-    }
-    fn write_pages(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.ask("write_pages")?;
-        self.file.write_pages(offset, bytes)
-    }
-    fn block(&self) -> usize {
-        self.file.block()
-    }
-    fn prepare(&mut self, tables: u64, whole: u64) -> io::Result<()> {
-        self.ask("prepare")?;
-        self.file.prepare(tables, whole)
-    }
-    fn set_length(&mut self, length: u64) -> io::Result<()> {
-        self.ask("set_length")?;
-        self.file.set_length(length)
-    }
-    fn sync(&mut self) -> io::Result<()> {
-        self.ask("sync")?;
-        self.file.sync()
-    }
-    fn read_back(&mut self, offset: u64, into: &mut [u8]) -> io::Result<bool> {
-        self.ask("read_back")?;
-        self.file.read_back(offset, into)
-    }
-    fn publish(&mut self, manifest: Option<&str>) -> io::Result<()> {
-        self.ask("publish")?;
-        self.file.publish(manifest)
-    }
-    fn path(&self) -> Option<PathBuf> {
-        self.file.path()
-    }
-    fn place(&self) -> DumpPlace {
-        self.file.place()
-    }
-    fn doubt(&mut self) -> Option<io::Error> {
-        self.file.doubt()
-    }
-    fn heed(&mut self, cancel: &Cancel) {
-        self.file.heed(cancel);
-    }
-}
-
 #[test]
 fn recovery_comes_whichever_write_of_the_dump_is_refused() {
     for number in 0..MANY {
         let directory = tempfile::tempdir().unwrap();
         let (host, kept) = (guest(Faults::default()), Kept::default());
-        let (calls, refused) = (Arc::default(), Arc::new(OnceLock::new()));
-        let format = Format::Kdump(crate::dump::Codec::NONE);
-        let sink = Refusing {
-            file: FileSink::create(directory.path(), "guest", 0, format).unwrap(),
-            refuse: number,
-            calls,
-            refused: Arc::clone(&refused),
-        };
+        let (calls, refused) = (AtomicU64::new(0), Arc::new(OnceLock::new()));
+        let seen = Arc::clone(&refused);
+        let sink = HookedSink::create(&directory, move |call| {
+            if calls.fetch_add(1, SeqCst) != number {
+                return Ok(());
+            }
+            let _ = seen.set(call);
+            Err(io::Error::from_raw_os_error(libc::EIO))
+        });
         let target = target(&directory, Some(Box::new(sink)));
         let inside = host.clone();
         let job = start(&kept, move |job| {

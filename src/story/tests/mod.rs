@@ -5,6 +5,8 @@
 mod broken;
 mod calls;
 mod cancelled;
+mod hooked_sink;
+mod killed;
 mod panics;
 mod refused_threads;
 mod worlds;

@@ -39,6 +39,25 @@ pub enum DumpEvent {
         #[serde(serialize_with = "as_maybe_path")]
         path: Option<PathBuf>,
     },
+    /// The dump goes on that an earlier process has begun.
+    GoneOn {
+        /// Where it is.
+        #[serde(serialize_with = "as_maybe_path")]
+        path: Option<PathBuf>,
+        /// Pages that are in it already.
+        stored_pages: u64,
+        /// Pages that are to be in it.
+        wanted_pages: u64,
+    },
+    /// The dump that an earlier process has begun stays as it is: what it lacks goes into
+    /// another one.
+    NotGoneOn {
+        /// Where it is.
+        #[serde(serialize_with = "as_maybe_path")]
+        path: Option<PathBuf>,
+        /// Why.
+        why: String,
+    },
     /// However well its pages compress, the dump fits.
     Fits {
         /// How large it becomes at most.
@@ -159,6 +178,7 @@ impl DumpEvent {
             },
             Self::Stopped { .. } | Self::NotMade { .. } => Level::Error,
             Self::LeftOut { .. }
+            | Self::NotGoneOn { .. }
             | Self::NotSynced { .. }
             | Self::NotLasting { .. }
             | Self::Missed { .. }
@@ -204,6 +224,11 @@ impl DumpEvent {
                 "dump: no room for all in {room}, the most useful {kept_pages} of {wanted_pages} \
                  pages are kept"
             ),
+            Self::NotGoneOn { path, why } => write!(
+                f,
+                "{} stays incomplete, another dump gets what it lacks: {why}",
+                Named(path)
+            ),
             Self::Incomplete { why, .. } => write!(f, "dump incomplete: {why}"),
             Self::NotMade { why } => write!(f, "no dump: {why}"),
             _ => Ok(()),
@@ -219,6 +244,15 @@ impl fmt::Display for DumpEvent {
             }
             Self::Started { path: Some(path) } => write!(f, "dumping to {}", path.display()),
             Self::Started { path: None } => f.write_str("dumping to the descriptor handed in"),
+            Self::GoneOn {
+                path,
+                stored_pages,
+                wanted_pages,
+            } => write!(
+                f,
+                "dump: going on with {}, which has {stored_pages} of {wanted_pages} pages",
+                Named(path)
+            ),
             Self::Fits { most, room } => write!(f, "dump: at most {most}, {room} free"),
             Self::Expected { expected, room } => {
                 write!(f, "dump: {expected} expected, {room} free")
@@ -250,6 +284,18 @@ impl fmt::Display for DumpEvent {
                 )
             }
             _ => self.trouble(f),
+        }
+    }
+}
+
+/// A dump by its path, if it has one.
+struct Named<'a>(&'a Option<PathBuf>);
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(path) => path.display().fmt(f),
+            None => f.write_str("the dump"),
         }
     }
 }

@@ -40,6 +40,16 @@ pub enum JobEvent {
         /// Why.
         why: Cause,
     },
+    /// What an earlier process has begun is gone on with.
+    Resumed {
+        /// The crashed domain's number.
+        domid: u32,
+    },
+    /// Should this process be killed, nobody can go on.
+    NotNoted {
+        /// Why.
+        error: String,
+    },
     /// Nobody takes events where the option `events` says, or not fast enough.
     EventsNotTaken {
         /// The socket.
@@ -53,9 +63,11 @@ pub enum JobEvent {
 impl JobEvent {
     pub(super) fn level(&self) -> Level {
         match self {
-            Self::Cancelled | Self::EventsNotTaken { .. } => Level::Warn,
+            Self::Cancelled | Self::EventsNotTaken { .. } | Self::NotNoted { .. } => Level::Warn,
             Self::StaysPaused { .. } | Self::Failed { .. } => Level::Error,
-            Self::Queued | Self::Paused | Self::RunsAgain { .. } => Level::Info,
+            Self::Queued | Self::Paused | Self::RunsAgain { .. } | Self::Resumed { .. } => {
+                Level::Info
+            }
         }
     }
 }
@@ -74,6 +86,14 @@ impl fmt::Display for JobEvent {
             ),
             Self::Cancelled => Error::Cancelled.fmt(f),
             Self::Failed { why } => why.fmt(f),
+            Self::Resumed { domid } => write!(
+                f,
+                "resumed: going on with the crash of domain {domid}, whose process is gone"
+            ),
+            Self::NotNoted { error } => write!(
+                f,
+                "no journal, so nobody can go on should this process be killed: {error}"
+            ),
             Self::EventsNotTaken { path, error } => {
                 write!(f, "events are not sent to {}: {error}", path.display())
             }

@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//! Going on with a crash whose process was killed: from what its journal says, and from
+//! what the hypervisor and the dump's file show.
+//!
+//! A recovery domain that runs comes first: it is guarded and gets what is free before
+//! anything is looked at. One that does not run yet is built anew. What was being done
+//! to the devices is done again.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
+
+use crate::addr::GfnRange;
+use crate::drain::handover::Handover;
+use crate::drain::Target;
+use crate::dump::{self, Unfinished};
+use crate::error::Error;
+use crate::host::contained::{ContainedDomain, ContainedToolstack};
+use crate::host::{BuiltStandby, CrashedDomain, FoundRecovery, RecoveryDomain, Toolstack};
+use crate::job::{JobState, Outcome, Phase};
+use crate::journal::{Begun, Past, PastDump, Untouched};
+use crate::os::process::boot_id;
+use crate::story::bring_up::enter;
+use crate::story::hand_over::{close, say_no_recovery, Crash, Left, Prepared, Successor};
+use crate::story::recover;
+use crate::told::event::{ControlEvent, DumpEvent, JobEvent, RecoveryEvent};
+use crate::told::report::report_times;
+use crate::understand::{nothing_wanted, read_registers, remembered, understand, Awaited};
+
+/// What the journal of a crash begins with: all that [`resume`] needs.
+///
+/// # Errors
+/// Those of the host, and when the machine does not tell its boot id.
+pub fn begun(
+    domain: &dyn CrashedDomain,
+    toolstack: &mut dyn Toolstack,
+    target: &Target,
+    options: &str,
+) -> Result<Begun, Error> {
+    let describing = "describing the crashed domain";
+    let host = toolstack.describe().map_err(Error::host(describing))?;
+    let memory_pages = domain.pages().map_err(Error::host(describing))?;
+    let boot_id = boot_id().map_err(|source| Error::Io {
+        doing: "reading the machine's boot id".into(),
+        source,
+    })?;
+    Ok(Begun {
+        version: Begun::VERSION,
+        guest: target.name.clone(),
+        uuid: host.uuid,
+        domid: host.domid,
+        boot_id,
+        options: options.into(),
+        dump_dir: target.dump_dir.clone(),
+        memory_pages,
+        host: host.text,
+    })
+}
+
+/// Goes on with the crash that `past` tells of, whose domain is none when it is gone.
+/// An error is the dump's, as of [`recover::recover`].
+pub fn resume(
+    domain: Option<&dyn CrashedDomain>,
+    toolstack: Box<dyn Toolstack>,
+    past: &Past,
+    target: &Target,
+    job: &JobState,
+) -> Result<(), Error> {
+    let domid = past.begun.domid;
+    job.log.tell(JobEvent::Resumed { domid });
+    let mut toolstack = ContainedToolstack(toolstack);
+    if let (false, Some(domain)) = (past.is_detaching, domain) {
+        // Nothing was changed, but for a standby that was taken.
+        forgo_standby(&mut toolstack, past);
+        return recover::recover(domain, Box::new(toolstack), None, target, job);
+    }
+    enter(&mut toolstack, job, Phase::Detach);
+    let running = running_recovery(&mut toolstack, past)?;
+    if let Some(recovery) = &running {
+        job.decide(Outcome::Adopted, recovery.domid());
+    }
+    match domain {
+        Some(domain) => {
+            let domain = &ContainedDomain::new(domain);
+            go_on(domain, &mut toolstack, running, past, target, job)
+        }
+        None => {
+            let gone = finish_without_domain(&mut toolstack, running.as_deref(), job);
+            report_times(job);
+            gone
+        }
+    }
+}
+
+/// The recovery domain, if it has been let run. One that has not is removed, and so is
+/// a standby that was to become it.
+fn running_recovery(
+    toolstack: &mut dyn Toolstack,
+    past: &Past,
+) -> Result<Option<Arc<dyn RecoveryDomain>>, Error> {
+    let looking = "looking for the recovery domain";
+    let find =
+        |toolstack: &mut dyn Toolstack| toolstack.find_recovery().map_err(Error::host(looking));
+    match find(toolstack)? {
+        Some(FoundRecovery { domain, is_running }) if is_running || past.runs => {
+            return Ok(Some(domain));
+        }
+        _ => forgo_standby(toolstack, past),
+    }
+    if let Some(unfinished) = find(toolstack)? {
+        let discarded = toolstack.discard(&*unfinished.domain);
+        discarded.map_err(Error::host("removing an unfinished recovery domain"))?;
+    }
+    Ok(None)
+}
+
+/// Removes the standby that was taken for this crash, if it still is one.
+fn forgo_standby(toolstack: &mut dyn Toolstack, past: &Past) {
+    let Some(domid) = past.standby else { return };
+    let standby = BuiltStandby {
+        domid,
+        pages: 0,
+        recipe: String::new(),
+    };
+    // One that stays holds memory, and is removed before the next one is built.
+    let _ = toolstack.forgo(&standby);
+}
+
+/// Goes on with a crash whose domain is there.
+fn go_on(
+    domain: &ContainedDomain<'_>,
+    toolstack: &mut dyn Toolstack,
+    running: Option<Arc<dyn RecoveryDomain>>,
+    past: &Past,
+    target: &Target,
+    job: &JobState,
+) -> Result<(), Error> {
+    job.counters
+        .total
+        .store(domain.ram().iter().map(GfnRange::len).sum(), Relaxed);
+    job.pace.set_urgent(running.is_none());
+    let requirement;
+    let successor = match running {
+        Some(recovery) => Successor::Runs(recovery),
+        None => {
+            if let Err(error) = toolstack.detach(None) {
+                let error = Error::host("detaching the crashed domain's devices")(error);
+                say_no_recovery(&error, job);
+                job.decide(Outcome::Dirty, 0);
+                return Err(error);
+            }
+            job.log.tell(RecoveryEvent::Detached);
+            requirement = toolstack
+                .requirement()
+                .map_err(Error::host("sizing the recovery domain"))?;
+            enter(toolstack, job, Phase::Seed);
+            Successor::Needed(requirement, None)
+        }
+    };
+    let crash = Crash {
+        domain,
+        prepare: Mutex::new(Some(Box::new(move || prepare(domain, past, target, job)))),
+        handover: Handover::new(domain, &job.log, &job.cancel),
+        target,
+        job,
+    };
+    let released = past
+        .begun
+        .memory_pages
+        .saturating_sub(domain.pages().unwrap_or(0));
+    job.counters.released.store(released, Relaxed);
+    crash.handover.resume(released);
+    if let Successor::Runs(recovery) = &successor {
+        take_charge(&crash.handover, recovery, released, past, job);
+    }
+    crash.finish(toolstack, successor)
+}
+
+/// Takes charge of a recovery domain that runs: gives it what is free, and lets it run
+/// if its guard had stopped it.
+fn take_charge(
+    handover: &Handover<'_>,
+    recovery: &Arc<dyn RecoveryDomain>,
+    released: u64,
+    past: &Past,
+    job: &JobState,
+) {
+    // Of a domain of which it is not known what it got, no more than what comes.
+    let account = past.recovery.filter(|was| was.domid == recovery.domid());
+    let now = recovery.backing().map(|backing| backing.total);
+    let (spent, granted) = match (account, now) {
+        (Some(was), Ok(now)) => (was.spent_pages, now.saturating_sub(was.backed_pages)),
+        _ => (released, 0),
+    };
+    handover.account(spent, granted);
+    handover.adopt(recovery.clone());
+    if past.is_stopped {
+        if let Err(error) = recovery.unpause() {
+            job.log.tell(ControlEvent::StaysPaused {
+                domid: recovery.domid(),
+                name: job.log.name().into(),
+                error,
+            });
+        }
+    }
+    job.milestones.unpaused.get_or_init(|| job.elapsed());
+}
+
+/// Ends a crash whose domain is gone: there is nothing more to dump or to give back.
+fn finish_without_domain(
+    toolstack: &mut dyn Toolstack,
+    running: Option<&dyn RecoveryDomain>,
+    job: &JobState,
+) -> Result<(), Error> {
+    enter(toolstack, job, Phase::Close);
+    match running {
+        Some(recovery) => close(toolstack, recovery, job),
+        None => job.decide(Outcome::Dirty, 0),
+    }
+    Ok(())
+}
+
+/// Finds out what is left to dump.
+fn prepare(
+    domain: &dyn CrashedDomain,
+    past: &Past,
+    target: &Target,
+    job: &JobState,
+) -> Result<Prepared, Error> {
+    let untouched = past.untouched.clone();
+    match (&past.dump, untouched) {
+        (PastDump::Ended, Some(untouched)) => nothing_left(domain, untouched),
+        (PastDump::Begun { path: Some(path) }, Some(untouched)) => match reopened(path) {
+            Ok(Reopened::Unfinished(dump)) => Ok(Prepared {
+                understanding: remembered(domain, &dump, untouched)?,
+                left: Left::Rest(dump),
+            }),
+            Ok(Reopened::Empty) => look_again(domain, target, job),
+            Ok(Reopened::Complete) => nothing_left(domain, untouched),
+            Err(error) => {
+                say_not_gone_on(Some(path.clone()), error.chain(), job);
+                look_again(domain, target, job)
+            }
+        },
+        (PastDump::Begun { path: None }, _) => {
+            say_not_gone_on(None, "it was a stream".into(), job);
+            look_again(domain, target, job)
+        }
+        _ => look_again(domain, target, job),
+    }
+}
+
+fn nothing_left(domain: &dyn CrashedDomain, untouched: Untouched) -> Result<Prepared, Error> {
+    Ok(Prepared {
+        understanding: nothing_wanted(domain, untouched)?,
+        left: Left::Nothing,
+    })
+}
+
+/// A dump that another process has begun.
+enum Reopened {
+    /// Pages are missing.
+    Unfinished(Box<Unfinished>),
+    /// There was nothing in it: it is gone.
+    Empty,
+    /// It was complete in the end.
+    Complete,
+}
+
+fn reopened(path: &Path) -> Result<Reopened, dump::Error> {
+    match Unfinished::open(path) {
+        Ok(Some(dump)) => Ok(Reopened::Unfinished(Box::new(dump))),
+        Ok(None) => {
+            // Should it stay, it says of itself that it is incomplete.
+            let _ = std::fs::remove_file(path);
+            Ok(Reopened::Empty)
+        }
+        Err(_) if !path.exists() && path.with_extension("").exists() => Ok(Reopened::Complete),
+        Err(error) => Err(error),
+    }
+}
+
+fn say_not_gone_on(path: Option<PathBuf>, why: String, job: &JobState) {
+    job.log.tell(DumpEvent::NotGoneOn { path, why });
+}
+
+/// Looks at the domain as it is now: what it has lost already is not wanted any more.
+fn look_again(
+    domain: &dyn CrashedDomain,
+    target: &Target,
+    job: &JobState,
+) -> Result<Prepared, Error> {
+    let vcpus = read_registers(domain, job)?;
+    let awaited = Awaited::default();
+    let mut understanding = understand(domain, &vcpus, &target.options, &awaited, job)?;
+    understanding.forget_absent(domain)?;
+    Ok(Prepared {
+        understanding,
+        left: Left::All,
+    })
+}

@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//! The process is killed at every call in its turn, with files and host as they are then,
+//! and another goes on; which is killed as well, at every call in its turn, before a third
+//! brings the crash to its end.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use super::broken::{Broken, Life};
+use super::hooked_sink::HookedSink;
+use super::{ended, files, keeper, start, Ended, Kept};
+use crate::drain::Target;
+use crate::dump::{verify, Finding, Sink};
+use crate::host::images::SyntheticImage;
+use crate::host::memory::{Faults, HostEvent, MemoryHost};
+use crate::host::CrashedDomain;
+use crate::job::{Job, JobState, Outcome};
+use crate::journal::{Book, Entry, Past};
+use crate::options::Options;
+use crate::story::{recover, resume};
+
+/// Frames of the guests here: few, since they die so often.
+const FRAMES: u64 = 4 * 512;
+/// More calls than any story here has.
+const MANY: u64 = 10_000;
+
+/// A journal in memory that is written to as long as its process lives. What was being
+/// written at its death is there by half.
+#[derive(Clone)]
+struct Paper {
+    text: Arc<Mutex<String>>,
+    life: Arc<Life>,
+}
+
+impl Book for Paper {
+    fn append(&mut self, line: &str) -> io::Result<()> {
+        let was_dead = self.life.is_over();
+        let lives = self.life.step();
+        let mut text = self.text.lock().unwrap();
+        match (lives, was_dead) {
+            (true, _) => text.push_str(line),
+            (false, false) => text.push_str(&line[..line.len() / 2]),
+            (false, true) => {}
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self) -> io::Result<()> {
+        if self.life.step() {
+            self.text.lock().unwrap().clear();
+        }
+        Ok(())
+    }
+}
+
+/// A guest, its dumps and its journal, which outlive processes.
+struct World {
+    host: MemoryHost,
+    directory: tempfile::TempDir,
+    journal: Arc<Mutex<String>>,
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap() {
+        let name = entry.unwrap().file_name();
+        // One that has just got its last name is found under that, or was copied.
+        let _ = fs::copy(from.join(&name), to.join(&name));
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        let image = Arc::new(SyntheticImage::new(FRAMES));
+        Self {
+            host: MemoryHost::new(image, 2, Faults::default()),
+            directory: tempfile::tempdir().unwrap(),
+            journal: Arc::default(),
+        }
+    }
+
+    /// A process that is killed before its call of this number; and where the dumps are
+    /// then as they were at that moment.
+    fn process(&self, most: u64) -> (Arc<Life>, tempfile::TempDir) {
+        let after = tempfile::tempdir().unwrap();
+        let (from, to) = (self.directory.path().to_owned(), after.path().to_owned());
+        (Life::of(most, move || copy(&from, &to)), after)
+    }
+
+    fn target(&self, sink: Option<Box<dyn Sink>>) -> Target {
+        Target {
+            options: Options::parse("threads=2,compress=none,dump_level=0").unwrap(),
+            name: "guest".into(),
+            dump_dir: self.directory.path().into(),
+            sink: Mutex::new(sink),
+        }
+    }
+
+    fn paper(&self, life: &Arc<Life>) -> Box<dyn Book> {
+        Box::new(Paper {
+            text: self.journal.clone(),
+            life: life.clone(),
+        })
+    }
+
+    /// The first process: it handles the crash from its beginning.
+    fn handle(&self, kept: &Kept, life: &Arc<Life>, with_standby: bool) -> Job {
+        let broken = Broken::mortal(&self.host, life);
+        let of_sink = life.clone();
+        let dead = || Err(io::Error::other("the process is dead"));
+        let sink = HookedSink::create(&self.directory, move |_| match of_sink.step() {
+            true => Ok(()),
+            false => dead(),
+        });
+        let target = self.target(Some(Box::new(sink)));
+        let (paper, keeper) = (self.paper(life), with_standby.then(keeper));
+        start(kept, move |job| {
+            let mut toolstack = Box::new(broken.clone());
+            open_journal(&broken, &mut toolstack, &target, paper, job);
+            recover::recover(&broken, toolstack, keeper.as_ref(), &target, job)
+        })
+    }
+
+    /// A process that goes on.
+    fn go_on(&self, kept: &Kept, life: &Arc<Life>, past: Past) -> Job {
+        let broken = Broken::mortal(&self.host, life);
+        let is_there = !self.host.events().contains(&HostEvent::Destroyed);
+        let (target, paper) = (self.target(None), self.paper(life));
+        start(kept, move |job| {
+            job.journal.open(paper);
+            let domain = is_there.then_some(&broken as &dyn CrashedDomain);
+            resume::resume(domain, Box::new(broken.clone()), &past, &target, job)
+        })
+    }
+
+    /// What is left after a process that was killed.
+    fn after(self, dumps: tempfile::TempDir) -> Self {
+        let text = self.journal.lock().unwrap();
+        // As whoever takes a journal over does.
+        let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
+        let path = |directory: &tempfile::TempDir| directory.path().to_str().unwrap().to_owned();
+        let moved = whole.replace(&path(&self.directory), &path(&dumps));
+        Self {
+            host: self.host.clone(),
+            directory: dumps,
+            journal: Arc::new(Mutex::new(moved)),
+        }
+    }
+
+    fn past(&self) -> Option<Past> {
+        let text = self.journal.lock().unwrap().clone();
+        let is_begun = text.contains('\n');
+        is_begun.then(|| Past::read(&text).expect("the journal can be read"))
+    }
+
+    /// What must hold when the crash has come to its end.
+    fn check(&self, ended: &Ended) {
+        let violations = self.host.violations();
+        ended.check(violations.is_empty(), &format!("{violations:?}"));
+        let events = self.host.events();
+        let has = |event: HostEvent| events.contains(&event);
+        ended.check(ended.outcome == Outcome::Adopted, "outcome");
+        ended.check(has(HostEvent::Unpaused), "nothing runs");
+        ended.check(has(HostEvent::Destroyed), "the crashed domain is left");
+        ended.check(has(HostEvent::Settled), "recovery is not settled");
+        ended.check(self.host.claimed_pages() == 0, "memory is claimed");
+        let runs = |event: &&HostEvent| matches!(event, HostEvent::Created | HostEvent::Adopted);
+        let gone = |event: &&HostEvent| matches!(event, HostEvent::Discarded);
+        let built = events.iter().filter(runs).count();
+        let discarded = events.iter().filter(gone).count();
+        ended.check(built == discarded + 1, "not exactly one recovery is left");
+        ended.check(self.journal.lock().unwrap().is_empty(), "a journal is left");
+        self.check_dumps(ended);
+    }
+
+    /// There is one dump, it is complete, and it has every page as the guest had it.
+    fn check_dumps(&self, ended: &Ended) {
+        let names = files(&self.directory);
+        // A file that had just been made is not known to be a dump.
+        let is_empty = |name: &str| {
+            let length = fs::metadata(self.directory.path().join(name))
+                .unwrap()
+                .len();
+            name.ends_with(".incomplete") && length == 0
+        };
+        let is_dump = |name: &&String| !name.ends_with(".sums") && !is_empty(name);
+        let dumps: Vec<&String> = names.iter().filter(is_dump).collect();
+        ended.check(dumps.len() == 1, &format!("{names:?}"));
+        ended.check(dumps[0].ends_with(".kdump"), &format!("{names:?}"));
+        let report = verify(&self.directory.path().join(dumps[0])).unwrap();
+        ended.check(report.finding == Finding::Complete, &format!("{report:?}"));
+        ended.check(report.with_manifest, "it has no manifest");
+        let (stored, zero) = (FRAMES / 4 * 3, FRAMES / 4);
+        let right = (report.stored_pages, report.zero_pages) == (stored, zero);
+        ended.check(right, &format!("{report:?}"));
+    }
+}
+
+fn open_journal(
+    domain: &Broken,
+    toolstack: &mut Broken,
+    target: &Target,
+    mut paper: Box<dyn Book>,
+    job: &JobState,
+) {
+    let options = "threads=2,compress=none,dump_level=0";
+    let Ok(begun) = resume::begun(domain, toolstack, target, options) else {
+        return;
+    };
+    let line = serde_json::to_string(&Entry::Begun(begun)).unwrap() + "\n";
+    if paper.append(&line).is_ok() {
+        job.journal.open(paper);
+    }
+}
+
+/// Handles a crash in a process that is killed at call `first`, goes on in one that is
+/// killed at call `second`, and in a third. Says whether each of the first two was killed.
+fn kill(first: u64, second: u64, with_standby: bool) -> (bool, bool) {
+    let what = format!("killed at {first}, then at {second}, standby {with_standby}");
+    let (world, kept) = (World::new(), Kept::default());
+    let (life, dumps) = world.process(first);
+    let handled = ended(&what, world.handle(&kept, &life, with_standby), &kept);
+    if !life.is_over() {
+        world.check(&handled);
+        return (false, false);
+    }
+    let mut world = world.after(dumps);
+    let mut kills = 1;
+    loop {
+        let Some(past) = world.past() else {
+            // Nothing was begun, or all is over.
+            let events = world.host.events();
+            let is_over = events.is_empty() || events.contains(&HostEvent::Settled);
+            handled.check(is_over, "no journal of what was begun");
+            return (true, kills > 1);
+        };
+        let kept = Kept::default();
+        let most = if kills == 1 { second } else { u64::MAX };
+        let (life, dumps) = world.process(most);
+        let ended = ended(&what, world.go_on(&kept, &life, past), &kept);
+        if !life.is_over() {
+            world.check(&ended);
+            return (true, kills > 1);
+        }
+        world = world.after(dumps);
+        kills += 1;
+    }
+}
+
+/// Calls of the second process between two of them at which it is killed, where nobody
+/// says how many; `SECOND_KILLS=1` kills it at each.
+const SECOND_KILLS: u64 = 23;
+
+#[test]
+fn whoever_goes_on_may_be_killed_as_well() {
+    let step = std::env::var("SECOND_KILLS").ok();
+    let step = step
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(SECOND_KILLS);
+    let (mut kills, mut first) = (0, 0);
+    loop {
+        // Other calls for each: few steps meet all of them in the end.
+        let mut second = first % step;
+        loop {
+            let (was_killed, again) = kill(first, second, first % 2 == 1);
+            if !was_killed {
+                println!("killed twice at {kills} pairs of calls");
+                assert!(kills > 50, "{kills} pairs: most were not seen");
+                return;
+            }
+            if !again {
+                break;
+            }
+            kills += 1;
+            second += step;
+        }
+        first += 1;
+        assert!(first < MANY, "a recovery has more than {MANY} calls");
+    }
+}
+
+#[test]
+fn whenever_the_process_is_killed_another_brings_the_crash_to_its_end() {
+    for with_standby in [false, true] {
+        let mut killed = 0;
+        while kill(killed, u64::MAX, with_standby).0 {
+            killed += 1;
+            assert!(killed < MANY, "a recovery has more than {MANY} calls");
+        }
+        println!("standby {with_standby}: killed at each of {killed} calls");
+        assert!(killed > 50, "{killed} calls: most were not seen");
+    }
+}
