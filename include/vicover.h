@@ -52,7 +52,7 @@ extern "C" {
 /* The ABI this header describes. The low 16 bits grow with every addition; a
  * library is usable when its high 16 bits are equal and its low ones are not
  * smaller. */
-#define VICOVER_ABI_VERSION 0x00000007u
+#define VICOVER_ABI_VERSION 0x00000008u
 
 /* Status codes: never reused, never renumbered. */
 typedef int32_t vicover_status;
@@ -132,6 +132,10 @@ struct vicover_options {
                                  * dump_dir. Since 3 */
     vicover_event_fn event;     /* NULL: no events. Since 7 */
     void            *event_user; /* handed to event unchanged. Since 7 */
+    const char      *journal_dir; /* where vicover_recover() writes down what a crash
+                                   * has come to, for vicover_resume(); NULL:
+                                   * /run/vicover. Made (mode 0700) as dump_dir is.
+                                   * A journal is gone when its job is over. Since 8 */
 };
 
 /* The dump goes to sink_fd and not to a file of its own. A regular file or a
@@ -186,6 +190,16 @@ struct vicover_domain {
     uint32_t                    domid;       /* not 0, but see
                                               * vicover_check_domain() */
     uint32_t                    reserved;    /* zero */
+};
+
+/* A crash that a process was handling when it was killed. Since 8. */
+struct vicover_interrupted {
+    size_t   struct_size;   /* sizeof(struct vicover_interrupted) */
+    uint32_t domid;         /* the crashed domain's number */
+    uint32_t reserved;      /* zero */
+    char     guest[256];    /* the guest's name, cut to fit; empty when its journal
+                             * cannot be read */
+    char     journal[1024]; /* the journal's path */
 };
 
 /* How a crash ended for the caller. */
@@ -328,6 +342,31 @@ vicover_status vicover_keep_standby(const struct vicover_options *options,
 vicover_status vicover_recover(const struct vicover_options *options,
                                const struct vicover_crash *crash,
                                vicover_job *job);
+
+/* Waits at most timeout_ms until there is a crash whose process has ended before it was
+ * over: of the guest called guest, or with NULL of any guest. OK: found is filled, for
+ * vicover_resume(). ERR_TIMEOUT: there is none; with a timeout of 0 this only looks.
+ * ERR_IO when journal_dir (NULL: /run/vicover) cannot be looked at; one that is not
+ * there is made, unless this only looks. Wakes up at once when a process ends, and
+ * needs no processor until then. Since 8. */
+vicover_status vicover_find_interrupted(const char *journal_dir, const char *guest,
+                                        int64_t timeout_ms,
+                                        struct vicover_interrupted *found);
+
+/* Goes on with a crash that another process has begun to handle, from where it got to:
+ * a recovery that runs is guarded and gets memory at once, one that does not run yet is
+ * built anew; the dump goes on in its file, or, where that is not possible, in another
+ * one. The job is as one of vicover_recover(), with ADOPTED as soon as a recovery runs.
+ * crash->domid is that of interrupted, and crash->config, initialised by the caller, is
+ * not read but gets the guest's configuration; standby is 0. spec, name, dump_dir and
+ * dump_file are the journal's and must be NULL, flags 0. ERR_BUSY when a process
+ * handles the crash after all, or it is over; ERR_UNSUPPORTED when nobody can go on,
+ * with the reason: then the journal has been put aside, under a name that ends in
+ * .put-aside. Since 8. */
+vicover_status vicover_resume(const struct vicover_options *options,
+                              const struct vicover_interrupted *interrupted,
+                              const struct vicover_crash *crash,
+                              vicover_job *job);
 
 /* Fills a snapshot; never blocks. */
 vicover_status vicover_poll(vicover_job job, struct vicover_progress *progress);

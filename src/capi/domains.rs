@@ -28,8 +28,18 @@ impl Given {
         }
     }
 
+    pub(super) fn crash(crash: &abi::vicover_crash) -> Self {
+        Self {
+            name: "vicover_crash",
+            ctx: crash.ctx,
+            config: crash.config,
+            domid: crash.domid,
+            reserved: crash.reserved,
+        }
+    }
+
     /// Whether it can be a domain at all.
-    fn check(&self) -> Result<(), Failure> {
+    pub(super) fn check(&self) -> Result<(), Failure> {
         self.check_pointers()?;
         if self.domid == 0 {
             return Err(Failure::new(
@@ -68,6 +78,7 @@ mod xen {
     use crate::error::Error;
     use crate::host::xen::{CrashConfig, LibxlContext, XenDomain, XenStandbyHost, XenToolstack};
     use crate::job::JobState;
+    use crate::journal::{JournalFile, Past};
     use crate::story::begin;
     use std::ptr::NonNull;
     use std::sync::Arc;
@@ -157,19 +168,49 @@ mod xen {
             let toolstack = toolstack.map_err(Error::host("opening xenstore"))?;
             Ok((domain, Box::new(toolstack) as Box<_>))
         };
+        let notes = start.notes.clone();
         let (target, log) = start.into_target();
-        Ok(begin::recovery(&guest, open, keeper, target, log)?)
+        Ok(begin::recovery(&guest, open, keeper, target, notes, log)?)
+    }
+
+    /// Goes on with the crash that `past` tells of, which is this process's now; says which
+    /// domain crashed.
+    ///
+    /// # Safety
+    /// As for [`objects_of`]; `given.config` is filled.
+    pub(in crate::capi) unsafe fn resume(
+        start: Start,
+        given: &Given,
+        past: Past,
+        file: JournalFile,
+    ) -> Result<Job, Failure> {
+        let null = || Failure::new(abi::VICOVER_ERR_NULL, "ctx and config must not be null");
+        let ctx = LibxlContext::new(given.ctx).ok_or_else(null)?;
+        let config = NonNull::new(given.config).ok_or_else(null)?;
+        let domid = past.begun.domid;
+        let opened = XenToolstack::resume(ctx, domid, &past.begun.host);
+        let (toolstack, is_there) = opened.map_err(Error::host(OPENING))?;
+        // SAFETY: initialised, and the caller's alone.
+        unsafe { toolstack.config().copy_into(ctx, config) };
+        let open = move || {
+            let domain = is_there.then(|| XenDomain::open_crashed(domid, toolstack.config()));
+            let domain = domain.transpose().map_err(Error::host(OPENING))?;
+            Ok((domain, Box::new(toolstack) as Box<_>))
+        };
+        let (target, log) = start.into_target();
+        Ok(begin::resumption(past, open, file, target, log)?)
     }
 }
 
 #[cfg(feature = "xen")]
-pub(super) use xen::{dump, keep, recover, refusal};
+pub(super) use xen::{dump, keep, recover, refusal, resume};
 
 #[cfg(not(feature = "xen"))]
 mod no_xen {
     use super::{Failure, Given, Job, Start};
     use crate::error::Error;
     use crate::job::JobState;
+    use crate::journal::{JournalFile, Past};
     use std::sync::Arc;
 
     fn no_xen() -> Failure {
@@ -199,6 +240,18 @@ mod no_xen {
 
     /// # Safety
     /// None: it refuses.
+    pub(in crate::capi) unsafe fn resume(
+        _start: Start,
+        given: &Given,
+        _past: Past,
+        _file: JournalFile,
+    ) -> Result<Job, Failure> {
+        given.check_pointers()?;
+        Err(no_xen())
+    }
+
+    /// # Safety
+    /// None: it refuses.
     pub(in crate::capi) unsafe fn recover(
         start: Start,
         given: Given,
@@ -210,4 +263,4 @@ mod no_xen {
 }
 
 #[cfg(not(feature = "xen"))]
-pub(super) use no_xen::{dump, keep, recover, refusal};
+pub(super) use no_xen::{dump, keep, recover, refusal, resume};

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::domains::{self, Given};
 use super::input::{Start, Versioned};
+pub use super::interrupted::{vicover_find_interrupted, vicover_resume};
 pub use super::preflight::vicover_check_domain;
 use super::status::{answer, last_error, status_of, Failure};
 use super::{abi, handles, input};
@@ -215,13 +216,7 @@ pub unsafe extern "C" fn vicover_recover(
             0 => None,
             standby => Some(handles::get(standby)?),
         };
-        let given = Given {
-            name: "vicover_crash",
-            ctx: crash.ctx,
-            config: crash.config,
-            domid: crash.domid,
-            reserved: crash.reserved,
-        };
+        let given = Given::crash(&crash);
         // SAFETY: both point to libxl objects, as the header demands.
         unsafe { domains::recover(start, given, keeper) }.map(Some)
     };

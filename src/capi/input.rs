@@ -2,7 +2,7 @@
 //! Reading what a C caller passes, and writing what it asked for.
 #![allow(unsafe_code)]
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
 use std::mem::{offset_of, size_of, MaybeUninit};
 use std::os::raw::c_char;
 use std::os::unix::ffi::OsStrExt;
@@ -14,6 +14,7 @@ use super::status::{printable, Failure};
 use crate::drain::Target;
 use crate::dump::{FileSink, OpenSink, Sink};
 use crate::error::Error;
+use crate::journal::{self, Notes, Past};
 use crate::options::Options;
 use crate::os::fd::duplicate;
 use crate::told::log::JobLog;
@@ -55,6 +56,7 @@ versioned!(
     vicover_image,
     vicover_domain,
     vicover_crash,
+    vicover_interrupted,
     vicover_progress,
     vicover_preflight,
     vicover_verdict
@@ -194,6 +196,37 @@ pub(super) fn put_text(member: &mut [c_char], text: &str) {
     }
 }
 
+/// Puts a path into a member of a struct that is zero so far, as it is and all of it.
+pub(super) fn put_path(member: &mut [c_char], path: &Path) -> Result<(), Failure> {
+    let bytes = path.as_os_str().as_bytes();
+    if bytes.len() >= member.len() {
+        return Err(Failure::new(
+            abi::VICOVER_ERR_BUFFER,
+            format!(
+                "a path of {} bytes; allowed: {}",
+                bytes.len(),
+                member.len() - 1
+            ),
+        ));
+    }
+    for (to, from) in member.iter_mut().zip(bytes) {
+        *to = *from as c_char;
+    }
+    Ok(())
+}
+
+/// The path in a member of a struct.
+pub(super) fn path_in(member: &[c_char]) -> Result<PathBuf, Failure> {
+    let bytes: Vec<u8> = member.iter().map(|byte| *byte as u8).collect();
+    match CStr::from_bytes_until_nul(&bytes) {
+        Ok(text) if !text.is_empty() => Ok(OsStr::from_bytes(text.to_bytes()).into()),
+        _ => Err(Failure::new(
+            abi::VICOVER_ERR_OPTION,
+            "vicover_interrupted.journal is not what vicover_find_interrupted() has filled in",
+        )),
+    }
+}
+
 /// Copies text into a C buffer, cut to fit and always terminated.
 ///
 /// # Safety
@@ -257,6 +290,9 @@ pub(super) struct Start {
     name: String,
     dump_dir: PathBuf,
     sink: Option<Box<dyn Sink>>,
+    /// Where a crash is written down. Without Xen there is none.
+    #[cfg_attr(not(feature = "xen"), allow(dead_code))]
+    pub(super) notes: Notes,
     log: JobLog,
 }
 
@@ -279,13 +315,54 @@ const DEFAULT_DUMP_DIR: &str = "/var/lib/xen/dump";
 /// What the options of a call say, before anything is done about it.
 pub(super) struct Settings {
     pub(super) options: Options,
+    /// The options as they were written.
+    spec: String,
     name: String,
     pub(super) dump_dir: PathBuf,
     dump_file: Option<String>,
+    journal_dir: PathBuf,
     raw: abi::vicover_options,
 }
 
 impl Settings {
+    /// What a job that goes on with `past` is started with. It is asked for with nothing
+    /// that the journal says.
+    pub(super) fn going_on(self, past: &Past) -> Result<Start, Failure> {
+        let raw = &self.raw;
+        let given = [raw.spec, raw.name, raw.dump_dir, raw.dump_file];
+        if given.iter().any(|text| !text.is_null()) || raw.flags != 0 {
+            return Err(Failure::new(
+                abi::VICOVER_ERR_OPTION,
+                "spec, name, dump_dir, dump_file and flags are the journal's; allowed: none",
+            ));
+        }
+        let begun = &past.begun;
+        let options = Options::parse(&begun.options).map_err(Error::from)?;
+        Ok(Self {
+            options,
+            spec: begun.options.clone(),
+            name: begun.guest.clone(),
+            dump_dir: begun.dump_dir.clone(),
+            ..self
+        }
+        .start(None))
+    }
+
+    fn start(self, sink: Option<Box<dyn Sink>>) -> Start {
+        let socket = self.options.events.as_deref().map(EventSocket::to);
+        Start {
+            sink,
+            log: JobLog::with_socket(&self.name, listener(&self.raw), socket),
+            options: self.options,
+            name: self.name,
+            dump_dir: self.dump_dir,
+            notes: Notes {
+                directory: self.journal_dir,
+                options: self.spec,
+            },
+        }
+    }
+
     /// Refuses what is only made when a job is started.
     pub(super) fn refuse_other_places(&self) -> Result<(), Failure> {
         if self.dump_file.is_none() && self.raw.flags == 0 {
@@ -306,20 +383,25 @@ pub(super) unsafe fn read_settings(from: *const abi::vicover_options) -> Result<
     // SAFETY: passed on, here and for the strings.
     let raw = unsafe { read_struct(from)? };
     // SAFETY: as above.
-    let (spec, name, dump_dir, dump_file) = unsafe {
+    let (spec, name, dump_dir, dump_file, journal_dir) = unsafe {
         (
             text(raw.spec, "spec")?,
             text(raw.name, "name")?,
             text(raw.dump_dir, "dump_dir")?,
             text(raw.dump_file, "dump_file")?,
+            text(raw.journal_dir, "journal_dir")?,
         )
     };
-    let options = Options::parse(spec.as_deref().unwrap_or("")).map_err(Error::from)?;
+    let spec = spec.unwrap_or_default();
     Ok(Settings {
-        options,
+        options: Options::parse(&spec).map_err(Error::from)?,
+        spec,
         name: name.unwrap_or_else(|| "guest".into()),
         dump_dir: dump_dir.unwrap_or_else(|| DEFAULT_DUMP_DIR.into()).into(),
         dump_file,
+        journal_dir: journal_dir
+            .unwrap_or_else(|| journal::DIRECTORY.into())
+            .into(),
         raw,
     })
 }
@@ -334,14 +416,7 @@ pub(super) unsafe fn read_start(from: *const abi::vicover_options) -> Result<Sta
     let raw = &settings.raw;
     let dump_file = settings.dump_file.as_deref().map(Path::new);
     let sink = read_sink(raw, dump_file, &settings.options)?;
-    let socket = settings.options.events.as_deref().map(EventSocket::to);
-    Ok(Start {
-        sink,
-        log: JobLog::with_socket(&settings.name, listener(raw), socket),
-        options: settings.options,
-        name: settings.name,
-        dump_dir: settings.dump_dir,
-    })
+    Ok(settings.start(sink))
 }
 
 /// The sink that the caller hands in or names, if any.

@@ -6,6 +6,7 @@ mod domains;
 mod exports;
 mod handles;
 mod input;
+mod interrupted;
 mod preflight;
 mod status;
 

@@ -3,10 +3,15 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::os::fd::entries;
+
+/// The bus of backends.
+const BUS: &str = "/sys/bus/xen-backend/devices";
+
 /// Where sysfs shows the backend of a device: `KIND-DOMID-DEVID` on the bus of
 /// backends.
 pub(super) fn device(label: &str) -> PathBuf {
-    Path::new("/sys/bus/xen-backend/devices").join(label)
+    Path::new(BUS).join(label)
 }
 
 /// What shows of a device that is being taken from a domain, noted before.
@@ -15,6 +20,24 @@ pub(super) struct Trace {
     pub(super) label: String,
     /// Says what of it is left; none when it has gone, and nothing is under way.
     pub(super) left: Box<dyn Fn() -> Option<String>>,
+}
+
+/// Everything that dom0's kernel still serves to a domain's disks and interfaces.
+pub(super) fn all_of(domid: u32) -> Vec<Trace> {
+    let devices = entries(Path::new(BUS)).unwrap_or_default();
+    let label = |path: &PathBuf| Some(path.file_name()?.to_str()?.to_owned());
+    let numbers = |label: String| {
+        let (kind, number) = ["vbd", "vif"].iter().find_map(|kind| {
+            let number = label.strip_prefix(&format!("{kind}-{domid}-"))?;
+            Some((*kind, number.parse().ok()?))
+        })?;
+        Some(Trace::of(kind, domid, number))
+    };
+    devices
+        .iter()
+        .filter_map(label)
+        .filter_map(numbers)
+        .collect()
 }
 
 impl Trace {

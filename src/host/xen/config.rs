@@ -10,6 +10,7 @@ use super::devices::{self, Disk, Nic};
 use super::kind::{Kind, SUPPORTED};
 use super::libxl::{libxl_answer, take_text, text_of, LibxlContext, KIB_PER_PAGE};
 use super::store::Store;
+use super::uuid::Uuid;
 use super::{refusal, sys};
 use crate::host::HostError;
 
@@ -60,6 +61,35 @@ impl CrashConfig {
         libxl_answer("libxl_retrieve_domain_configuration", rc).map(|()| this)
     }
 
+    /// Reads a configuration that libxl has written.
+    pub(super) fn from_text(ctx: LibxlContext, text: &str) -> Result<Self, HostError> {
+        const CALL: &str = "libxl_domain_config_from_json";
+        let text = CString::new(text).map_err(|_| HostError::new(CALL, "NUL in a text"))?;
+        let mut config = Box::<sys::libxl_domain_config>::default();
+        // SAFETY: initialised by libxl, filled by libxl from a terminated text, and
+        // disposed of by our Drop whether that worked or not.
+        let rc = unsafe {
+            sys::libxl_domain_config_init(&mut *config);
+            sys::libxl_domain_config_from_json(ctx.raw(), &mut *config, text.as_ptr())
+        };
+        let this = Self { config };
+        libxl_answer(CALL, rc).map(|()| this)
+    }
+
+    /// Copies the configuration deeply into another.
+    ///
+    /// # Safety
+    /// `to` points to an initialised `libxl_domain_config` that nobody else uses.
+    pub unsafe fn copy_into<T>(&self, ctx: LibxlContext, to: NonNull<T>) {
+        let to = to.cast().as_ptr();
+        // SAFETY: the caller vouches for the target; what was in it is given up first.
+        unsafe {
+            sys::libxl_domain_config_dispose(to);
+            sys::libxl_domain_config_init(to);
+            sys::libxl_domain_config_copy(ctx.raw(), to, &*self.config);
+        }
+    }
+
     /// Removes every disk.
     pub(super) fn remove_disks(&mut self) {
         let config = &mut *self.config;
@@ -108,8 +138,7 @@ impl CrashConfig {
 
     /// Gives the guest a uuid that no other has.
     pub(super) fn new_uuid(&mut self) {
-        // SAFETY: a uuid of our own copy.
-        unsafe { sys::libxl_uuid_generate(&mut self.config.c_info.uuid) };
+        self.config.c_info.uuid = Uuid::generate().0;
     }
 
     /// The whole configuration as libxl writes it: JSON.
@@ -185,14 +214,7 @@ impl CrashConfig {
 
     /// The uuid as xenstore and xl print it.
     pub fn uuid_text(&self) -> String {
-        let mut text = String::new();
-        for (index, byte) in self.config.c_info.uuid.uuid.iter().enumerate() {
-            if matches!(index, 4 | 6 | 8 | 10) {
-                text.push('-');
-            }
-            text.push_str(&format!("{byte:02x}"));
-        }
-        text
+        Uuid(self.config.c_info.uuid).to_string()
     }
 
     /// Bytes of the ramdisk that recovery boots from.

@@ -85,6 +85,31 @@ impl Control {
         }
     }
 
+    /// The domains whose uuid is this, by their numbers.
+    pub(super) fn domains_with(&self, uuid: &[u8; 16]) -> Result<Vec<u32>, HostError> {
+        let (mut found, mut first) = (Vec::new(), 1);
+        while let Some(info) = self.domain_from(first)? {
+            let domid = u32::from(info.domain);
+            if info.handle == *uuid {
+                found.push(domid);
+            }
+            first = domid + 1;
+        }
+        Ok(found)
+    }
+
+    /// The hypervisor's record of the first domain whose number is not below `first`.
+    fn domain_from(&self, first: u32) -> Result<Option<xc::xc_domaininfo_t>, HostError> {
+        let handle = self.handle();
+        let mut info = xc::xc_domaininfo_t::default();
+        // SAFETY: one element of room is passed and there.
+        match unsafe { xc::xc_domain_getinfolist(handle.raw(), first, 1, &mut info) } {
+            1 => Ok(Some(info)),
+            0 => Ok(None),
+            _ => Err(failed("xc_domain_getinfolist")),
+        }
+    }
+
     /// The host as a whole.
     fn physinfo(&self) -> Result<xc::xc_physinfo_t, HostError> {
         let handle = self.handle();

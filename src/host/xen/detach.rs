@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use super::background::{Background, Call};
-use super::bus::Trace;
+use super::bus::{self, Trace};
 use super::config::CrashConfig;
 use super::devices::{Disk, Nic};
 use super::disk;
@@ -73,6 +73,23 @@ pub(super) fn detach(
         remove_nics(ctx, domid, config, &mut leaving)?;
     }
     leaving.gone()
+}
+
+/// Removes what devices `domid` still has after another process has begun to remove
+/// them, and waits until all have gone, those included that leave nothing to be listed.
+pub(super) fn detach_again(
+    ctx: LibxlContext,
+    store: &Store,
+    domid: u32,
+    config: &CrashConfig,
+) -> Result<Background, HostError> {
+    let known: Vec<Trace> = config.disks_of(ctx).iter().filter_map(disk::busy).collect();
+    let calls = detach(ctx, store, domid, config, true)?;
+    bus::all_of(domid)
+        .iter()
+        .chain(&known)
+        .try_for_each(wait_gone)?;
+    Ok(calls)
 }
 
 /// Removes the interfaces of `domid`, a domain that `config` describes, and waits until

@@ -138,6 +138,10 @@ impl CrashedDomain for XenDomain {
         claim_above_total(self, pages)
     }
 
+    fn pages(&self) -> Result<u64, HostError> {
+        self.total_pages()
+    }
+
     fn check(&self) -> Result<(), HostError> {
         // The clearer answer when there is no domain.
         self.control.domain_info(self.domid)?;

@@ -29,6 +29,7 @@ mod kind;
 mod libxl;
 mod linked;
 mod look;
+mod past;
 mod recovery;
 mod refusal;
 mod relied_on;
@@ -36,6 +37,7 @@ mod standby;
 mod store;
 mod sys;
 mod toolstack;
+mod uuid;
 
 pub use config::CrashConfig;
 pub use domain::XenDomain;

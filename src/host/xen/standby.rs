@@ -228,6 +228,19 @@ pub(super) fn recipe(ctx: LibxlContext, config: &CrashConfig) -> Result<String, 
     Ok(text)
 }
 
+/// Destroys a standby of the guest that `config` describes, if the domain still is one.
+pub(super) fn forgo(
+    ctx: LibxlContext,
+    store: &Store,
+    config: &CrashConfig,
+    domid: u32,
+) -> Result<(), HostError> {
+    match store.read(&mark(domid))? == Some(config.uuid_text()) {
+        true => destroy(ctx, store, domid),
+        false => Ok(()),
+    }
+}
+
 /// Destroys a standby and what marks it as one.
 pub(super) fn destroy(ctx: LibxlContext, store: &Store, domid: u32) -> Result<(), HostError> {
     destroy::destroy(ctx, domid)?;

@@ -12,10 +12,14 @@ use super::config::CrashConfig;
 use super::control::Control;
 use super::libxl::{joined, libxl_answer, no_thread, LibxlContext, KIB_PER_PAGE};
 use super::look::{look_until, Patience};
+use super::past::{self, Told};
 use super::recovery::XenRecovery;
 use super::store::Store;
+use super::uuid::Uuid;
 use super::{attach, build, destroy, detach, standby, sys};
-use crate::host::{BuiltStandby, HostError, RecoveryDomain, Requirement, Toolstack};
+use crate::host::{
+    BuiltStandby, Description, FoundRecovery, HostError, RecoveryDomain, Requirement, Toolstack,
+};
 use crate::os::thread::{start_in, Signals};
 
 /// How long memory of a destroyed domain may take to come back.
@@ -65,6 +69,21 @@ impl XenToolstack {
         })
     }
 
+    /// Acts on a crash that another process has begun to handle, as that has told in
+    /// `text`; says whether the crashed domain is there.
+    pub fn resume(ctx: LibxlContext, domid: u32, text: &str) -> Result<(Self, bool), HostError> {
+        let told = Told::read(text)?;
+        let mut this = Self::new(ctx, domid, told.config(ctx)?)?;
+        this.free_before = told.free_before;
+        let is_there = told.is_there(&this.store, &this.control, domid)?;
+        Ok((this, is_there))
+    }
+
+    /// The crashed domain's configuration.
+    pub fn config(&self) -> &CrashConfig {
+        &self.config
+    }
+
     fn status_path(&self) -> String {
         format!("/tool/vicover/{}", self.config.uuid_text())
     }
@@ -79,10 +98,9 @@ impl XenToolstack {
     fn set_aside(&mut self) -> Result<(), HostError> {
         let suffix = CString::new(self.suffix())
             .map_err(|_| HostError::new("libxl_domain_preserve", "NUL in a number"))?;
-        let mut uuid = sys::libxl_uuid::default();
-        // SAFETY: the uuid, our configuration and the suffix are valid for the call.
+        let uuid = Uuid::generate().0;
+        // SAFETY: our configuration and the suffix are valid for the call.
         let rc = unsafe {
-            sys::libxl_uuid_generate(&mut uuid);
             sys::libxl_domain_preserve(
                 self.ctx.raw(),
                 self.crashed,
@@ -92,6 +110,12 @@ impl XenToolstack {
             )
         };
         libxl_answer("libxl_domain_preserve", rc)
+    }
+
+    /// Whether [`XenToolstack::set_aside`] has been done, by whomever.
+    fn is_set_aside(&self) -> Result<bool, HostError> {
+        let name = format!("/local/domain/{}/name", self.crashed);
+        Ok(self.store.read(&name)? == Some(self.crashed_name()))
     }
 
     fn destroy(&self, domid: u32) -> Result<(), HostError> {
@@ -127,7 +151,25 @@ impl XenToolstack {
 }
 
 impl Toolstack for XenToolstack {
+    fn describe(&mut self) -> Result<Description, HostError> {
+        let (ctx, store, config) = (self.ctx, &self.store, &self.config);
+        Ok(Description {
+            uuid: config.uuid_text(),
+            domid: self.crashed,
+            text: past::describe(ctx, store, config, self.crashed, self.free_before)?,
+        })
+    }
+
+    fn find_recovery(&mut self) -> Result<Option<FoundRecovery>, HostError> {
+        past::find_recovery(&self.store, &self.control, &self.config, self.crashed)
+    }
+
     fn detach(&mut self, standby: Option<&BuiltStandby>) -> Result<(), HostError> {
+        if self.is_set_aside()? {
+            // Some of the rest has been done as well, and leaves less to be seen.
+            self.leaving = detach::detach_again(self.ctx, &self.store, self.crashed, &self.config)?;
+            return Ok(());
+        }
         self.set_aside()?;
         let (ctx, crashed, config) = (self.ctx, self.crashed, &self.config);
         let Some(standby) = standby else {
@@ -215,7 +257,7 @@ impl Toolstack for XenToolstack {
     }
 
     fn forgo(&mut self, standby: &BuiltStandby) -> Result<(), HostError> {
-        standby::destroy(self.ctx, &self.store, standby.domid)
+        standby::forgo(self.ctx, &self.store, &self.config, standby.domid)
     }
 
     fn start(&mut self, recovery: &dyn RecoveryDomain) -> Result<(), HostError> {

@@ -15,7 +15,7 @@
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -70,13 +70,26 @@ pub(super) fn trace(store: &Store, domid: u32, number: i32) -> Result<Trace, Hos
         label: device.label,
         left: Box::new(move || {
             let is_there = (device.left)();
-            // A block device that is gone altogether has nothing in flight.
-            let text = read_text(&inflight, 4096).ok();
-            let in_flight = text.filter(|text| !is_idle(text));
-            let in_flight = in_flight.map(|text| format!("requests in flight: {}", text.trim()));
-            in_flight.or(is_there)
+            in_flight(&inflight).or(is_there)
         }),
     })
+}
+
+/// What is under way to a disk's block device, whoever asked for it.
+pub(in crate::host::xen) fn busy(disk: &Disk) -> Option<Trace> {
+    let (path, numbers) = block_device(disk)?;
+    let inflight = inflight_path(&numbers)?;
+    Some(Trace {
+        label: path,
+        left: Box::new(move || in_flight(&inflight)),
+    })
+}
+
+/// Says what is on its way to a block device; one that is gone altogether has nothing.
+fn in_flight(inflight: &Path) -> Option<String> {
+    let text = read_text(inflight, 4096).ok();
+    let text = text.filter(|text| !is_idle(text));
+    text.map(|text| format!("requests in flight: {}", text.trim()))
 }
 
 /// From a backend's `physical-device`.

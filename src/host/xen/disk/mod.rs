@@ -21,7 +21,7 @@ use crate::host::HostError;
 
 mod blkback;
 
-pub(super) use blkback::{attach, is_handed_on};
+pub(super) use blkback::{attach, busy, is_handed_on};
 
 /// The backends whose disks can move.
 #[derive(Clone, Copy)]
