@@ -55,6 +55,27 @@ step_destroy_crashed() {
     xl destroy "guest-crashed-$1" 3>&-
 }
 
+# What the shipped service does, until dom0's end.
+step_resumer() {
+    xl vicover-resume -w > /out/xl-resume.log 2>&1 3>&- &
+}
+
+# kill_handler MS: so long after a crash's journal appears, whoever handles it is killed.
+step_kill_handler() {
+    kill-handler "$1" >&3 &
+}
+
+# no_journal SECONDS: until no crash is being handled.
+step_no_journal() {
+    end=$(($(cut -d. -f1 /proc/uptime) + $1))
+    while [ "$(cut -d. -f1 /proc/uptime)" -lt "$end" ]; do
+        [ -n "$(find /run/vicover -name '*.journal')" ] || return 0
+        sleep 0.2
+    done
+    cat /run/vicover/*.journal
+    return 1
+}
+
 # Until dom0's end.
 step_load_fpu() {
     load-fpu 3>&- &
