@@ -15,6 +15,9 @@
  *   DOUBLE_NO_DUMP    why it says beforehand that there would be no dump; with
  *                     either, it also says what it was asked
  *
+ *   DOUBLE_INTERRUPTED  set: it knows of a crash of web1, domain 1, whose xl was
+ *                     killed, until somebody goes on with that
+ *
  * -DDOUBLE_XEN=... says for which Xen it is, -DDOUBLE_ABI=... builds it with another
  * ABI version.
  */
@@ -161,6 +164,48 @@ vicover_status vicover_recover(const struct vicover_options *options,
     if (outcome != VICOVER_OUTCOME_ADOPTED)
         say_failure("it is a double");
     busy = number("DOUBLE_BUSY");
+    *job = ++last_job;
+    return VICOVER_OK;
+}
+
+vicover_status vicover_find_interrupted(const char *journal_dir, const char *guest,
+                                        int64_t timeout_ms,
+                                        struct vicover_interrupted *found)
+{
+    if (found->struct_size != sizeof(*found) || journal_dir || timeout_ms)
+        return VICOVER_ERR_STRUCT_SIZE;
+    if (!getenv("DOUBLE_INTERRUPTED") || (guest && strcmp(guest, "web1")))
+        return VICOVER_ERR_TIMEOUT;
+    found->domid = 1;
+    strcpy(found->guest, "web1");
+    strcpy(found->journal, "/journal");
+    return VICOVER_OK;
+}
+
+vicover_status vicover_resume(const struct vicover_options *options,
+                              const struct vicover_interrupted *interrupted,
+                              const struct vicover_crash *crash,
+                              vicover_job *job)
+{
+    if (options->struct_size != sizeof(*options) || options->spec ||
+        options->name || options->dump_dir ||
+        interrupted->struct_size != sizeof(*interrupted) ||
+        crash->struct_size != sizeof(*crash) || !crash->ctx || crash->standby)
+        return VICOVER_ERR_STRUCT_SIZE;
+
+    printf("library: resume %s, domain %u, by %s\n", interrupted->guest,
+           crash->domid, interrupted->journal);
+    fflush(stdout);
+    if (!strcmp(getenv("DOUBLE_OUTCOME"), "declined"))
+        return VICOVER_ERR_UNSUPPORTED;
+    unsetenv("DOUBLE_INTERRUPTED");
+    crash->config->c_info.name = strdup("web1");
+    crash->config->c_info.type = LIBXL_DOMAIN_TYPE_PVH;
+    log_fn = options->log;
+    log_user = options->log_user;
+    outcome = wanted_outcome(getenv("DOUBLE_OUTCOME"));
+    if (outcome != VICOVER_OUTCOME_ADOPTED)
+        say_failure("it is a double");
     *job = ++last_job;
     return VICOVER_OK;
 }

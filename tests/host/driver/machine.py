@@ -195,9 +195,10 @@ class Machine:
             "max_cstate=0 noreboot=1 loglvl=warning guest_loglvl=warning "
             + self._options.xen_args
         )
+        # One processor until dom0/init brings up the others: see processors.py.
         dom0 = (
             "console=hvc0 rdinit=/init quiet mitigations=off clocksource=tsc "
-            "tsc=reliable random.trust_cpu=on"
+            "tsc=reliable random.trust_cpu=on maxcpus=1"
         )
         modules = f"{self._pieces.dom0 / 'vmlinuz'} {dom0},{self._directory / 'initrd'}"
         command = [

@@ -13,6 +13,16 @@ race all the time.
 
 The alternative, QEMU built with that store made conditional, takes longer to build
 than all the tests take to run.
+
+dom0's kernel boots on one processor. QEMU before 8.1 reads the bytes of a page that it
+translates before it locks the page (tb_gen_code() and tb_link_page(), accel/tcg;
+mended by deba78709ae8, "accel/tcg: Always lock pages before translation"). What another
+processor writes there meanwhile is in memory, but the old bytes stay translated. Linux
+changes its code all the time while it boots, each time with a breakpoint in between: a
+processor that keeps such a breakpoint ends the kernel ("Oops: int3", where memory has
+no int3 any more; seen in one boot of some sixty of Linux 6.12), and one that keeps other
+bytes does what they say. With one processor nobody else writes. The others come when
+the modules are there, before anything is measured.
 """
 
 
