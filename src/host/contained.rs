@@ -89,6 +89,10 @@ impl Toolstack for ContainedToolstack {
         }))
     }
 
+    fn complete_devices(&mut self, recovery: &dyn RecoveryDomain) -> Result<(), HostError> {
+        contained("devices", || self.0.complete_devices(recovery))
+    }
+
     fn detach(&mut self, standby: Option<&BuiltStandby>) -> Result<(), HostError> {
         contained("detach", || self.0.detach(standby))
     }

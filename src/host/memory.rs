@@ -289,6 +289,10 @@ impl Toolstack for MemoryHost {
         }))
     }
 
+    fn complete_devices(&mut self, _recovery: &dyn RecoveryDomain) -> Result<(), HostError> {
+        Ok(())
+    }
+
     fn detach(&mut self, standby: Option<&BuiltStandby>) -> Result<(), HostError> {
         let mut world = self.world();
         if world.faults.detach {

@@ -209,6 +209,10 @@ pub trait Toolstack: Send {
     /// an earlier process has left it.
     fn find_recovery(&mut self) -> Result<Option<FoundRecovery>, HostError>;
 
+    /// Sees to it that `recovery`, which an earlier process has let run, gets the devices
+    /// that this process had not given it wholly. Does not wait for that.
+    fn complete_devices(&mut self, recovery: &dyn RecoveryDomain) -> Result<(), HostError>;
+
     /// Makes way for a successor: the crashed domain gets another name and
     /// loses its disks and interfaces; interfaces that `standby` has of its own can
     /// wait for [`Toolstack::detach_interfaces`]. Returns when none of the disks can write

@@ -113,7 +113,7 @@ impl Begun {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Untouched {
-    /// These frames, as first and one past the last.
+    /// These frames, ascending, as first and one past the last.
     Frames(Vec<(u64, u64)>),
     /// More than are written down: all that are not in the dump.
     NotDumped,
@@ -135,9 +135,10 @@ impl Untouched {
     /// Whether a frame is one of them, of which it is known whether it is to be dumped.
     pub fn has(&self, gfn: Gfn, is_dumped: bool) -> bool {
         match self {
-            Self::Frames(frames) => frames
-                .iter()
-                .any(|(start, end)| (*start..*end).contains(&gfn.0)),
+            Self::Frames(frames) => {
+                let after = frames.partition_point(|(_, end)| *end <= gfn.0);
+                frames.get(after).is_some_and(|(start, _)| *start <= gfn.0)
+            }
             Self::NotDumped => !is_dumped,
         }
     }

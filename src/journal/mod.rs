@@ -19,6 +19,8 @@ mod book;
 mod entry;
 mod interrupted;
 mod past;
+#[cfg(test)]
+mod tests;
 
 pub use book::{Book, Journal, JournalFile, Notes};
 pub use entry::{Begun, Entry, Handler, Untouched};

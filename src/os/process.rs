@@ -25,6 +25,11 @@ impl Process {
     pub(crate) fn this() -> io::Result<Self> {
         // SAFETY: no arguments, cannot fail.
         let pid = unsafe { libc::getpid() };
+        Self::numbered(pid)
+    }
+
+    /// The process that has this number now.
+    pub(crate) fn numbered(pid: i32) -> io::Result<Self> {
         Ok(Self {
             pid,
             started_ticks: started_ticks(pid)?,
@@ -99,10 +104,7 @@ mod tests {
             .spawn()
             .expect("cat can be started");
         let pid = i32::try_from(child.id()).unwrap();
-        let process = Process {
-            pid,
-            started_ticks: started_ticks(pid).unwrap(),
-        };
+        let process = Process::numbered(pid).unwrap();
         let living = process.living().unwrap().expect("the child waits");
         assert!(!wait_readable(&[living.as_fd()], Some(0)).unwrap());
         let later = Process {

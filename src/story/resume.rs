@@ -78,6 +78,10 @@ pub fn resume(
     let running = running_recovery(&mut toolstack, past)?;
     if let Some(recovery) = &running {
         job.decide(Outcome::Adopted, recovery.domid());
+        if let Err(error) = toolstack.complete_devices(&**recovery) {
+            let domid = recovery.domid();
+            job.log.tell(RecoveryEvent::NotSettled { domid, error });
+        }
     }
     match domain {
         Some(domain) => {
@@ -235,18 +239,18 @@ fn prepare(
                 understanding: remembered(domain, &dump, untouched)?,
                 left: Left::Rest(dump),
             }),
-            Ok(Reopened::Empty) => look_again(domain, target, job),
+            Ok(Reopened::Empty) => look_again(domain, past, target, job),
             Ok(Reopened::Complete) => nothing_left(domain, untouched),
             Err(error) => {
                 say_not_gone_on(Some(path.clone()), error.chain(), job);
-                look_again(domain, target, job)
+                look_again(domain, past, target, job)
             }
         },
         (PastDump::Begun { path: None }, _) => {
             say_not_gone_on(None, "it was a stream".into(), job);
-            look_again(domain, target, job)
+            look_again(domain, past, target, job)
         }
-        _ => look_again(domain, target, job),
+        _ => look_again(domain, past, target, job),
     }
 }
 
@@ -287,13 +291,17 @@ fn say_not_gone_on(path: Option<PathBuf>, why: String, job: &JobState) {
 /// Looks at the domain as it is now: what it has lost already is not wanted any more.
 fn look_again(
     domain: &dyn CrashedDomain,
+    past: &Past,
     target: &Target,
     job: &JobState,
 ) -> Result<Prepared, Error> {
     let vcpus = read_registers(domain, job)?;
     let awaited = Awaited::default();
     let mut understanding = understand(domain, &vcpus, &target.options, &awaited, job)?;
-    understanding.forget_absent(domain)?;
+    if past.untouched.is_some() {
+        // From then on pages were given back.
+        understanding.forget_absent(domain)?;
+    }
     Ok(Prepared {
         understanding,
         left: Left::All,

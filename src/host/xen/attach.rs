@@ -12,13 +12,25 @@
 //! has added the other end to a bridge. So a script that is late, whatever
 //! for, costs neither the domain nor its memory.
 
+use std::path::Path;
+use std::time::Duration;
+
 use super::background::{Background, Call};
 use super::config::CrashConfig;
 use super::devices::Nic;
 use super::disk;
 use super::libxl::LibxlContext;
+use super::look::{look_until, Patience};
 use super::store::Store;
 use crate::host::HostError;
+use crate::os::fd::{entries, read_text};
+
+/// How long a hotplug script may take whose process was killed: as long as libxl gives
+/// it. Nobody tells when such a script ends.
+const SCRIPT: Patience = Patience {
+    most: Duration::from_secs(40),
+    between: Duration::from_millis(50),
+};
 
 /// Gives a domain the disks that `crashed` has had, and the interfaces on request.
 /// When this returns the disks can be used and the interfaces be found; what comes
@@ -53,6 +65,61 @@ fn attach_nic(ctx: LibxlContext, mut nic: Nic, domid: u32) -> Result<(), HostErr
     nic.add(ctx, domid).or_else(|_| {
         nic.destroy(ctx, domid)?;
         nic.add(ctx, domid)
+    })
+}
+
+/// Sees to it that the interfaces of a running domain can be used although the process
+/// that gave them to it was killed. What comes back goes on.
+pub(super) fn complete_nics(
+    ctx: LibxlContext,
+    config: &CrashConfig,
+    domid: u32,
+) -> Result<Background, HostError> {
+    let mut calls = Background::default();
+    for nic in config.nics_of(ctx) {
+        let store = Store::open()?;
+        calls.push(Call::start(move || complete_nic(ctx, &store, nic, domid))?);
+    }
+    Ok(calls)
+}
+
+/// An interface whose hotplug script runs is left to that, which outlives its process.
+/// Where none has run, the guest gets the interface anew: at once, so that a guest that
+/// boots finds the new one only.
+fn complete_nic(
+    ctx: LibxlContext,
+    store: &Store,
+    mut nic: Nic,
+    domid: u32,
+) -> Result<(), HostError> {
+    let place = format!("backend/vif/{domid}/{}", nic.number());
+    let status = format!("/local/domain/0/{place}/hotplug-status");
+    let done = look_until(SCRIPT, || {
+        if store.read(&status)?.as_deref() == Some("connected") {
+            return Ok(Some(true));
+        }
+        let runs = script_runs(&place);
+        // What it has done in between is seen.
+        let is_connected = store.read(&status)?.as_deref() == Some("connected");
+        Ok((is_connected || !runs).then_some(is_connected))
+    })?;
+    match done {
+        Some(true) => Ok(()),
+        _ => nic.destroy(ctx, domid).and_then(|()| nic.add(ctx, domid)),
+    }
+}
+
+/// Whether a hotplug script runs for the backend at `place`, which libxl names in the
+/// script's environment (`relied_on::scripts_know_their_backend`).
+fn script_runs(place: &str) -> bool {
+    let all = entries(Path::new("/proc")).unwrap_or_default();
+    all.iter().any(|process| {
+        let environment = read_text(&process.join("environ"), 1 << 20).unwrap_or_default();
+        let mut variables = environment.split('\0');
+        variables.any(|variable| {
+            let path = variable.strip_prefix("XENBUS_PATH=");
+            path.is_some_and(|path| path.trim_start_matches('/').ends_with(place))
+        })
     })
 }
 

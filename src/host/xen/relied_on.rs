@@ -50,6 +50,13 @@ mod raw_disks_are_blkbacks {}
 /// Xen, `tools/hotplug/Linux/block`. Stories `vicover` and `standby`.
 mod block_script_bails_out {}
 
+/// libxl names the backend that a hotplug script is run for in the script's environment,
+/// as `XENBUS_PATH=backend/KIND/DOMID/DEVID`. The script goes on when libxl's process is
+/// killed.
+///
+/// Xen, `libxl_linux.c`, `get_hotplug_env`. Story `killed`.
+mod scripts_know_their_backend {}
+
 /// A lock of the hotplug scripts is a file in `LOCK_BASEDIR` that its holder has
 /// locked with flock(2) and that is still the one of its name; its holder removes it
 /// to let go. The script's own comment proves that.

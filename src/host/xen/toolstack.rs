@@ -164,6 +164,12 @@ impl Toolstack for XenToolstack {
         past::find_recovery(&self.store, &self.control, &self.config, self.crashed)
     }
 
+    fn complete_devices(&mut self, recovery: &dyn RecoveryDomain) -> Result<(), HostError> {
+        let calls = attach::complete_nics(self.ctx, &self.config, recovery.domid())?;
+        self.coming.append(calls);
+        Ok(())
+    }
+
     fn detach(&mut self, standby: Option<&BuiltStandby>) -> Result<(), HostError> {
         if self.is_set_aside()? {
             // Some of the rest has been done as well, and leaves less to be seen.

@@ -198,6 +198,10 @@ impl Toolstack for Broken {
             ..found
         }))
     }
+    fn complete_devices(&mut self, recovery: &dyn RecoveryDomain) -> Result<(), HostError> {
+        self.ask("complete_devices")?;
+        self.host.complete_devices(recovery)
+    }
     fn detach(&mut self, standby: Option<&BuiltStandby>) -> Result<(), HostError> {
         self.ask("detach")?;
         self.host.detach(standby)

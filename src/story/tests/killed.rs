@@ -6,6 +6,7 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use super::broken::{Broken, Life};
@@ -248,9 +249,42 @@ fn kill(first: u64, second: u64, with_standby: bool) -> (bool, bool) {
     }
 }
 
+/// Stories at once: most of the time of each is spent on looking again.
+const AT_ONCE: usize = 8;
 /// Calls of the second process between two of them at which it is killed, where nobody
 /// says how many; `SECOND_KILLS=1` kills it at each.
 const SECOND_KILLS: u64 = 23;
+
+/// Does something for 0, 1, 2 and so on, several at once, until it says that there is no
+/// more; returns how many there were.
+fn for_each_number(work: impl Fn(u64) -> bool + Sync) -> u64 {
+    let (next, end) = (AtomicU64::new(0), AtomicU64::new(MANY));
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| loop {
+                let number = next.fetch_add(1, SeqCst);
+                if number >= end.load(SeqCst) {
+                    return;
+                }
+                if !work(number) {
+                    end.fetch_min(number, SeqCst);
+                }
+            });
+        }
+    });
+    let end = end.into_inner();
+    assert!(end < MANY, "a recovery has more than {MANY} calls");
+    end
+}
+
+#[test]
+fn whenever_the_process_is_killed_another_brings_the_crash_to_its_end() {
+    for with_standby in [false, true] {
+        let killed = for_each_number(|call| kill(call, u64::MAX, with_standby).0);
+        println!("standby {with_standby}: killed at each of {killed} calls");
+        assert!(killed > 50, "{killed} calls: most were not seen");
+    }
+}
 
 #[test]
 fn whoever_goes_on_may_be_killed_as_well() {
@@ -258,37 +292,19 @@ fn whoever_goes_on_may_be_killed_as_well() {
     let step = step
         .and_then(|text| text.parse().ok())
         .unwrap_or(SECOND_KILLS);
-    let (mut kills, mut first) = (0, 0);
-    loop {
-        // Other calls for each: few steps meet all of them in the end.
-        let mut second = first % step;
-        loop {
+    let kills = AtomicU64::new(0);
+    for_each_number(|first| {
+        // Others for each: together the few of each meet all of them.
+        for second in (first % step..MANY).step_by(step as usize) {
             let (was_killed, again) = kill(first, second, first % 2 == 1);
-            if !was_killed {
-                println!("killed twice at {kills} pairs of calls");
-                assert!(kills > 50, "{kills} pairs: most were not seen");
-                return;
-            }
             if !again {
-                break;
+                return was_killed;
             }
-            kills += 1;
-            second += step;
+            kills.fetch_add(1, SeqCst);
         }
-        first += 1;
-        assert!(first < MANY, "a recovery has more than {MANY} calls");
-    }
-}
-
-#[test]
-fn whenever_the_process_is_killed_another_brings_the_crash_to_its_end() {
-    for with_standby in [false, true] {
-        let mut killed = 0;
-        while kill(killed, u64::MAX, with_standby).0 {
-            killed += 1;
-            assert!(killed < MANY, "a recovery has more than {MANY} calls");
-        }
-        println!("standby {with_standby}: killed at each of {killed} calls");
-        assert!(killed > 50, "{killed} calls: most were not seen");
-    }
+        unreachable!("going on takes more than {MANY} calls");
+    });
+    let kills = kills.into_inner();
+    println!("killed twice at {kills} pairs of calls");
+    assert!(kills > 50, "{kills} pairs: most were not seen");
 }
