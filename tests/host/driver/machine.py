@@ -26,6 +26,8 @@ GUEST_EXTRA_MIB = 1
 TRIPLE_FAULT = re.compile(r"Triple fault - invoking HVM shutdown action")
 # QEMU 7.2 was seen to end at its start with hw/pci/msix.c's msix_table_mmio_write.
 ASSERTION = re.compile(r"Assertion .* failed")
+# dom0's kernel met a breakpoint that is not there any more. See processors.py.
+OLD_CODE = re.compile(r"Oops: int3: .*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,8 +122,8 @@ class Machine:
                     if event.name in names and (where is None or where(event.data)):
                         return event
                 left = end - time.monotonic()
+                self._check_emulator()
                 if self.qemu.poll() is not None:
-                    self._check_emulator()
                     raise self._failure(f"{missing}: the emulated machine ended")
                 if left <= 0:
                     limit = deadline_s * self._patience
@@ -195,10 +197,9 @@ class Machine:
             "max_cstate=0 noreboot=1 loglvl=warning guest_loglvl=warning "
             + self._options.xen_args
         )
-        # One processor until dom0/init brings up the others: see processors.py.
         dom0 = (
             "console=hvc0 rdinit=/init quiet mitigations=off clocksource=tsc "
-            "tsc=reliable random.trust_cpu=on maxcpus=1"
+            "tsc=reliable random.trust_cpu=on"
         )
         modules = f"{self._pieces.dom0 / 'vmlinuz'} {dom0},{self._directory / 'initrd'}"
         command = [
@@ -281,9 +282,14 @@ class Machine:
         return len(TRIPLE_FAULT.findall(console))
 
     def _check_emulator(self) -> None:
-        log = (self._directory / "qemu.log").read_text(errors="replace")
-        if failed := ASSERTION.search(log):
-            raise EmulatorFault(f"QEMU ended: {failed[0]}")
+        if self.qemu.poll() is not None:
+            log = (self._directory / "qemu.log").read_text(errors="replace")
+            if failed := ASSERTION.search(log):
+                raise EmulatorFault(f"QEMU ended: {failed[0]}")
+        console = self._directory / "console.log"
+        if console.exists() and not any(event.name == "dom0_ready" for event in self.events):
+            if old := OLD_CODE.search(console.read_text(errors="replace")):
+                raise EmulatorFault(f"QEMU kept old code of dom0's kernel: {old[0]}")
 
     def _keep_registers(self) -> None:
         """Where the emulated processors are, twice, a second apart, goes into a file: a

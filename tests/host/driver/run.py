@@ -8,7 +8,7 @@ import pathlib
 from . import machine, pieces, scenarios
 from .timeline import Timeline
 
-# One more where QEMU itself went down.
+# One more where a fault of QEMU's, that is known, ended the host.
 ATTEMPTS = 2
 
 
@@ -24,7 +24,7 @@ class Run:
     def go(self) -> bool:
         """Runs the scenario; True when its story was right.
 
-        A run in which QEMU itself went down is repeated once, on a fresh host.
+        A run that a known fault of QEMU's ended is repeated once, on a fresh host.
         """
         scenario = scenarios.SCENARIOS[self.options.scenario]
         self.options.xlcfg = [*scenario.xlcfg, *self.options.xlcfg]
