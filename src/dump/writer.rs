@@ -51,8 +51,12 @@ impl<P> Writer<P> {
             self.die(Error::panicked("writing", panic));
         }
         let closing = catch_unwind(AssertUnwindSafe(|| self.close()));
-        let closed = closing
-            .unwrap_or_else(|panic| Err(Arc::new(Error::panicked("closing the dump", panic))));
+        let closed = closing.unwrap_or_else(|panic| {
+            let unmark = AssertUnwindSafe(|| self.take_mark_back());
+            // Whatever panicked may do so again: then the dump's name tells.
+            let _ = catch_unwind(unmark);
+            Err(Arc::new(Error::panicked("closing the dump", panic)))
+        });
         let summary = Summary {
             progress: self.shared.counters.snapshot(),
             wanted_pages: self.shared.bitmaps.wanted_total(),
@@ -164,11 +168,7 @@ impl<P> Writer<P> {
                     return Ok(());
                 }
                 Err(error) => {
-                    // It may be marked already. A dump that could not be finished is
-                    // never found to be complete; a stream's end is missing anyway.
-                    if self.output.is_seekable() {
-                        let _ = self.format.mark_incomplete(&mut self.output);
-                    }
+                    self.take_mark_back();
                     Arc::new(error)
                 }
             },
@@ -180,6 +180,14 @@ impl<P> Writer<P> {
             }
         }
         Err(why_not)
+    }
+
+    /// It may be marked already. A dump that could not be finished is never found to be
+    /// complete; a stream's end is missing anyway.
+    fn take_mark_back(&mut self) {
+        if self.output.is_seekable() {
+            let _ = self.format.mark_incomplete(&mut self.output);
+        }
     }
 
     fn why_incomplete(&self) -> Option<Arc<Error>> {

@@ -207,6 +207,17 @@ impl CrashConfig {
         self.config.b_info.max_memkb
     }
 
+    /// What the guest's domains are built with for paging, in KiB; zero when libxl has not
+    /// said.
+    pub(super) fn pool_kib(&self) -> u64 {
+        // libxl's `~0` in C, which bindgen reads as a signed number.
+        let unsaid = i64::from(sys::LIBXL_MEMKB_DEFAULT) as u64;
+        match self.config.b_info.shadow_memkb {
+            kib if kib == unsaid => 0,
+            kib => kib,
+        }
+    }
+
     /// The largest memory the guest can have, in pages.
     pub(super) fn full_pages(&self) -> u64 {
         self.max_kib() / KIB_PER_PAGE

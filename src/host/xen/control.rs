@@ -139,13 +139,19 @@ impl Control {
         answer(rc, "xc_domain_sethandle")
     }
 
-    /// Takes `pages` from a domain's paging pool back to the host.
-    pub(super) fn shrink_paging_pool(&self, domid: u32, pages: u64) -> Result<(), HostError> {
+    /// Bytes that a domain has for nested paging.
+    pub(super) fn paging_pool_bytes(&self, domid: u32) -> Result<u64, HostError> {
         let handle = self.handle();
         let mut bytes = 0;
         // SAFETY: an out number of ours.
         let rc = unsafe { xc::xc_get_paging_mempool_size(handle.raw(), domid, &mut bytes) };
-        answer(rc, "xc_get_paging_mempool_size")?;
+        answer(rc, "xc_get_paging_mempool_size").map(|()| bytes)
+    }
+
+    /// Takes `pages` from a domain's paging pool back to the host.
+    pub(super) fn shrink_paging_pool(&self, domid: u32, pages: u64) -> Result<(), HostError> {
+        let bytes = self.paging_pool_bytes(domid)?;
+        let handle = self.handle();
         let less = pages.saturating_mul(PAGE_SIZE as u64);
         let Some(rest) = bytes
             .checked_sub(less)

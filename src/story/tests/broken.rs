@@ -18,11 +18,25 @@ use crate::pacing::sample::DiskTotals;
 pub(super) enum Fault {
     /// A method panics.
     PanicIn(&'static str),
-    /// Of all calls that can be refused, the one of this number is. The first is 0.
-    Refuse(u64),
+    /// Of all calls that can be refused, the one of this number goes wrong. The first is 0.
+    At(u64, Wrong),
     /// Nothing, but what ends with the process.
     Mortal,
 }
+
+/// How a call goes wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Wrong {
+    /// It is refused.
+    Refused,
+    /// It ends its thread, as far as nobody catches that.
+    Panics,
+    /// It does what it should, late.
+    Late,
+}
+
+/// Late for everybody who waits for anything here, but for deadlines of seconds.
+pub(super) const LATENESS: Duration = Duration::from_millis(300);
 
 /// A process that is killed before one of the things that it does.
 pub(super) struct Life {
@@ -67,7 +81,7 @@ pub(super) struct Broken {
     pub(super) host: MemoryHost,
     fault: Fault,
     calls: Arc<AtomicU64>,
-    refused: Arc<OnceLock<&'static str>>,
+    hit: Arc<OnceLock<&'static str>>,
     life: Option<Arc<Life>>,
 }
 
@@ -77,7 +91,7 @@ impl Broken {
             host: host.clone(),
             fault,
             calls: Arc::default(),
-            refused: Arc::default(),
+            hit: Arc::default(),
             life: None,
         }
     }
@@ -94,9 +108,9 @@ impl Broken {
         self.life.as_ref().is_some_and(|life| life.is_over())
     }
 
-    /// The method that was refused.
-    pub(super) fn refused(&self) -> Option<&'static str> {
-        self.refused.get().copied()
+    /// The method that went wrong.
+    pub(super) fn hit(&self) -> Option<&'static str> {
+        self.hit.get().copied()
     }
 
     /// Every method begins here.
@@ -112,12 +126,20 @@ impl Broken {
         if self.life.as_ref().is_some_and(|life| !life.step()) {
             return Err(HostError::new(method, "the process is dead"));
         }
-        match self.fault {
-            Fault::Refuse(number) if self.calls.fetch_add(1, SeqCst) == number => {
-                let _ = self.refused.set(method);
-                Err(HostError::new(method, "refused on purpose"))
+        let Fault::At(number, wrong) = self.fault else {
+            return Ok(());
+        };
+        if self.calls.fetch_add(1, SeqCst) != number {
+            return Ok(());
+        }
+        let _ = self.hit.set(method);
+        match wrong {
+            Wrong::Refused => Err(HostError::new(method, "refused on purpose")),
+            Wrong::Panics => panic!("{method} is broken on purpose"),
+            Wrong::Late => {
+                std::thread::sleep(LATENESS);
+                Ok(())
             }
-            _ => Ok(()),
         }
     }
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use super::broken::{Broken, Life};
 use super::hooked_sink::HookedSink;
-use super::{ended, files, keeper, start, Ended, Kept};
+use super::{ended, files, for_each_number, keeper, start, Ended, Kept, MANY};
 use crate::drain::Target;
 use crate::dump::{verify, Finding, Sink};
 use crate::host::images::SyntheticImage;
@@ -24,9 +24,6 @@ use crate::story::{recover, resume};
 
 /// Frames of the guests here: few, since they die so often.
 const FRAMES: u64 = 4 * 512;
-/// More calls than any story here has.
-const MANY: u64 = 10_000;
-
 /// A journal in memory that is written to as long as its process lives. What was being
 /// written at its death is there by half.
 #[derive(Clone)]
@@ -249,39 +246,15 @@ fn kill(first: u64, second: u64, with_standby: bool) -> (bool, bool) {
     }
 }
 
-/// Stories at once: most of the time of each is spent on looking again.
-const AT_ONCE: usize = 8;
 /// Calls of the second process between two of them at which it is killed, where nobody
 /// says how many; `SECOND_KILLS=1` kills it at each.
 const SECOND_KILLS: u64 = 23;
-
-/// Does something for 0, 1, 2 and so on, several at once, until it says that there is no
-/// more; returns how many there were.
-fn for_each_number(work: impl Fn(u64) -> bool + Sync) -> u64 {
-    let (next, end) = (AtomicU64::new(0), AtomicU64::new(MANY));
-    std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
-            scope.spawn(|| loop {
-                let number = next.fetch_add(1, SeqCst);
-                if number >= end.load(SeqCst) {
-                    return;
-                }
-                if !work(number) {
-                    end.fetch_min(number, SeqCst);
-                }
-            });
-        }
-    });
-    let end = end.into_inner();
-    assert!(end < MANY, "a recovery has more than {MANY} calls");
-    end
-}
 
 #[test]
 fn whenever_the_process_is_killed_another_brings_the_crash_to_its_end() {
     for with_standby in [false, true] {
         let killed = for_each_number(|call| kill(call, u64::MAX, with_standby).0);
-        println!("standby {with_standby}: killed at each of {killed} calls");
+        println!("faults: killed, standby {with_standby}: killed {killed}, resumed {killed}");
         assert!(killed > 50, "{killed} calls: most were not seen");
     }
 }
@@ -305,6 +278,6 @@ fn whoever_goes_on_may_be_killed_as_well() {
         unreachable!("going on takes more than {MANY} calls");
     });
     let kills = kills.into_inner();
-    println!("killed twice at {kills} pairs of calls");
+    println!("faults: killed again: killed {kills}, resumed {kills}");
     assert!(kills > 50, "{kills} pairs: most were not seen");
 }

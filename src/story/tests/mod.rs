@@ -11,6 +11,7 @@ mod panics;
 mod refused_threads;
 mod worlds;
 
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -104,4 +105,31 @@ fn keeper() -> JobState {
         recipe: RECIPE.into(),
     });
     keeper
+}
+
+/// More calls than any story here has.
+const MANY: u64 = 10_000;
+/// Stories at once: most of the time of each is spent on looking again.
+const AT_ONCE: usize = 8;
+
+/// Does something for 0, 1, 2 and so on, several at once, until it says that there is no
+/// more; returns how many there were.
+fn for_each_number(work: impl Fn(u64) -> bool + Sync) -> u64 {
+    let (next, end) = (AtomicU64::new(0), AtomicU64::new(MANY));
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| loop {
+                let number = next.fetch_add(1, SeqCst);
+                if number >= end.load(SeqCst) {
+                    return;
+                }
+                if !work(number) {
+                    end.fetch_min(number, SeqCst);
+                }
+            });
+        }
+    });
+    let end = end.into_inner();
+    assert!(end < MANY, "a recovery has more than {MANY} calls");
+    end
 }

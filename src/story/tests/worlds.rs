@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use super::broken::{Broken, Fault};
+use super::broken::{Broken, Fault, Wrong};
 use super::calls::{check_dump, check_host};
 use super::{ended, guest, keeper, start, Kept, DEADLINE};
 use crate::drain::Target;
@@ -121,7 +121,8 @@ impl World {
     fn run(&self, seed: u64) {
         let directory = tempfile::tempdir().unwrap();
         let (host, kept) = (guest(self.faults), Kept::default());
-        let fault = self.refuse.map_or(Fault::Refuse(u64::MAX), Fault::Refuse);
+        let number = self.refuse.unwrap_or(u64::MAX);
+        let fault = Fault::At(number, Wrong::Refused);
         let broken = Broken::new(&host, fault);
         let target = Target {
             options: Options::parse(&self.options).unwrap(),
@@ -144,7 +145,7 @@ impl World {
             job.shared.cancel();
         }
         let ended = ended(&format!("WORLD={seed}: {self:?}"), job, &kept);
-        let refused = broken.refused().unwrap_or("none");
+        let refused = broken.hit().unwrap_or("none");
         check_host(&ended, &host, refused, self.may_keep_pages());
         check_dump(&ended, &directory);
         let events = host.events();
@@ -172,5 +173,5 @@ fn whatever_chance_brings_a_crash_ends_as_it_should() {
     for seed in first..first + worlds {
         World::of(seed).run(seed);
     }
-    println!("{worlds} worlds from {first} on");
+    println!("faults: worlds {worlds}, from {first} on");
 }

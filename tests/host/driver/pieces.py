@@ -16,8 +16,7 @@ class HostError(Exception):
 
 
 class EmulatorFault(HostError):
-    """QEMU itself ended in one of its own assertions, which nothing that runs inside
-    it may cause: the run says nothing."""
+    """A fault of QEMU's ended the host, one whose cause is known: the run says nothing."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -144,4 +144,17 @@ impl Kind {
             Self::Pvh => pvh::take_surplus(control, domid, pages),
         }
     }
+
+    /// Pages that the domain has fewer than it was built with, because
+    /// [`Kind::take_surplus`] took them: the next domain of the guest is built with all.
+    pub(super) fn surplus_taken(
+        self,
+        control: &Control,
+        domid: u32,
+        pool_kib: u64,
+    ) -> Result<u64, HostError> {
+        match self {
+            Self::Pvh => pvh::surplus_taken(control, domid, pool_kib),
+        }
+    }
 }

@@ -125,6 +125,16 @@ pub(super) fn take_surplus(control: &Control, domid: u32, pages: u64) -> Result<
     control.shrink_paging_pool(domid, pages)
 }
 
+/// Pages that the domain's pool has fewer than the `pool_kib` that it was built with.
+pub(super) fn surplus_taken(
+    control: &Control,
+    domid: u32,
+    pool_kib: u64,
+) -> Result<u64, HostError> {
+    let missing = (pool_kib << 10).saturating_sub(control.paging_pool_bytes(domid)?);
+    Ok(missing / PAGE_SIZE as u64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
