@@ -2,6 +2,8 @@
 # make demo   a real Xen guest crashes, is dumped and recovers, in QEMU
 # make test   everything that must hold
 # make check   the fast part of it: no Xen, seconds
+# make test-faults   every call refused, late, panicking; the process killed at each
+# make test-faults-host   and xl on the emulated host, KILLS=100 times
 # make test-worlds   crashes with faults by chance (WORLDS=30000)
 # make fuzz   a minute of each fuzz target (FUZZ_SECONDS=60)
 # make deny   licences, versions and sources of the crates, and flaws known of them
@@ -32,7 +34,7 @@ PIP = $(shell python3 -m pip --version > /dev/null 2>&1 || echo python3-pip)
 GUESTS ?= linux-6.1 linux-6.12
 version = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 
-.PHONY: all test-worlds demo test-emulator bench-dump bench-dump-host bench-plan bench-budget \
+.PHONY: all test-faults test-faults-host test-worlds demo test-emulator bench-dump bench-dump-host bench-plan bench-budget \
     bench-downtime bench-pacing bench-pacing-host compare-makedumpfile compare-drgn test \
     check fuzz deny install clean
 
@@ -96,6 +98,14 @@ test:
 # The fast part of the tests: no Xen, seconds.
 check:
 	cargo test --locked
+
+test-faults:
+	@tests/install-deps
+	@tests/faults
+
+test-faults-host:
+	@tests/install-deps
+	@tests/faults host
 
 test-worlds:
 	@tests/install-deps
