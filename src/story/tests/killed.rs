@@ -3,6 +3,8 @@
 //! and another goes on; which is killed as well, at every call in its turn, before a third
 //! brings the crash to its end.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -60,11 +62,25 @@ struct World {
     journal: Arc<Mutex<String>>,
 }
 
+/// Copies the files of a directory in which others may be at work: a file that gets its
+/// last name meanwhile is copied under one of its names.
 fn copy(from: &Path, to: &Path) {
-    for entry in fs::read_dir(from).unwrap() {
-        let name = entry.unwrap().file_name();
-        // One that has just got its last name is found under that, or was copied.
-        let _ = fs::copy(from.join(&name), to.join(&name));
+    let names = || -> BTreeSet<OsString> {
+        let entries = fs::read_dir(from).unwrap();
+        entries.map(|entry| entry.unwrap().file_name()).collect()
+    };
+    loop {
+        let before = names();
+        let copied = before
+            .iter()
+            .all(|name| fs::copy(from.join(name), to.join(name)).is_ok());
+        if copied && names() == before {
+            return;
+        }
+        for name in &before {
+            // What was copied is looked at once more.
+            let _ = fs::remove_file(to.join(name));
+        }
     }
 }
 
