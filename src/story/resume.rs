@@ -302,8 +302,12 @@ fn look_again(
         // From then on pages were given back.
         understanding.forget_absent(domain)?;
     }
+    let left = match understanding.bitmaps.wanted_total() {
+        0 => Left::Nothing,
+        _ => Left::All,
+    };
     Ok(Prepared {
         understanding,
-        left: Left::All,
+        left,
     })
 }
