@@ -52,6 +52,14 @@ AT(vicover_crash, domid, 24);
 AT(vicover_crash, reserved, 28);
 _Static_assert(sizeof(struct vicover_crash) >= 32, "vicover_crash shrank");
 
+AT(vicover_interrupted, struct_size, 0);
+AT(vicover_interrupted, domid, 8);
+AT(vicover_interrupted, reserved, 12);
+AT(vicover_interrupted, guest, 16);
+AT(vicover_interrupted, journal, 272);
+_Static_assert(sizeof(struct vicover_interrupted) >= 1296,
+               "vicover_interrupted shrank");
+
 AT(vicover_progress, struct_size, 0);
 AT(vicover_progress, phase, 8);
 AT(vicover_progress, outcome, 12);

@@ -49,6 +49,60 @@ static void nulls(void)
     REFUSED(vicover_poll(1000, NULL), VICOVER_ERR_HANDLE, "1000");
 }
 
+static void write_text(const char *dir, const char *name, const char *text)
+{
+    char path[512];
+    FILE *file;
+
+    snprintf(path, sizeof(path), "%s/%s", dir, name);
+    file = fopen(path, "w");
+    CHECK(file && fputs(text, file) >= 0 && !fclose(file));
+}
+
+/* Journals of crashes that there are not, or that nobody can go on with. */
+static void journals(const char *dir)
+{
+    struct vicover_interrupted found = { .struct_size = sizeof(found) };
+    struct vicover_crash crash = {
+        .struct_size = sizeof(crash),
+        .ctx = (void *)&crash,
+        .config = (void *)&crash,
+        .domid = 7,
+    };
+    struct vicover_options bare = { .struct_size = sizeof(bare) };
+    char missing[512];
+    vicover_job job = 7;
+
+    snprintf(missing, sizeof(missing), "%s/missing", dir);
+    REFUSED(vicover_find_interrupted(missing, NULL, 0, &found),
+            VICOVER_ERR_TIMEOUT, "no crash to go on with");
+    REFUSED(vicover_find_interrupted(dir, "web1", 10, &found),
+            VICOVER_ERR_TIMEOUT, "no crash to go on with");
+    write_text(dir, "bad.journal", "nonsense\n");
+    REFUSED(vicover_find_interrupted(dir, NULL, 0, NULL), VICOVER_ERR_NULL,
+            "vicover_interrupted");
+    CHECK(vicover_find_interrupted(dir, NULL, VICOVER_FOREVER, &found) ==
+          VICOVER_OK);
+    CHECK(!*found.guest && strstr(found.journal, "/bad.journal"));
+    CHECK(access(found.journal, F_OK) == 0);
+
+    REFUSED(vicover_resume(&bare, NULL, &crash, &job), VICOVER_ERR_NULL,
+            "vicover_interrupted");
+    REFUSED(vicover_resume(&bare, &found, NULL, &job), VICOVER_ERR_NULL,
+            "vicover_crash");
+    REFUSED(vicover_resume(&bare, &found, &crash, &job), VICOVER_ERR_OPTION,
+            "domid must be that of interrupted");
+    found.domid = 7;
+    REFUSED(vicover_resume(&bare, &found, &crash, &job),
+            VICOVER_ERR_UNSUPPORTED, "line 1");
+    CHECK(access(found.journal, F_OK) != 0 && job == 0);
+    REFUSED(vicover_resume(&bare, &found, &crash, &job), VICOVER_ERR_BUSY,
+            "or it is over");
+    memset(found.journal, 'x', sizeof(found.journal));
+    REFUSED(vicover_resume(&bare, &found, &crash, &job), VICOVER_ERR_OPTION,
+            "vicover_interrupted.journal");
+}
+
 static void sizes(const char *dir)
 {
     vicover_job job;
@@ -202,6 +256,7 @@ int main(int argc, char **argv)
 
     reset(dir);
     nulls();
+    journals(dir);
     sizes(dir);
     bad_options();
     handles(dir);

@@ -184,6 +184,56 @@ fn a_dump_is_told_to_its_end() {
 }
 
 #[test]
+fn going_on_with_what_another_process_has_begun_is_told() {
+    let path = Some(PathBuf::from("/d/web1.kdump.incomplete"));
+    lines_are(vec![
+        (
+            Event::from(JobEvent::Resumed { domid: 7 }),
+            Info,
+            "resumed: going on with the crash of domain 7, whose process is gone",
+        ),
+        (
+            JobEvent::NotNoted {
+                error: "/run/vicover: Permission denied".into(),
+            }
+            .into(),
+            Warn,
+            "no journal, so nobody can go on should this process be killed: /run/vicover: \
+             Permission denied",
+        ),
+        (
+            DumpEvent::GoneOn {
+                path: path.clone(),
+                stored_pages: 10,
+                wanted_pages: 100,
+            }
+            .into(),
+            Info,
+            "dump: going on with /d/web1.kdump.incomplete, which has 10 of 100 pages",
+        ),
+        (
+            DumpEvent::NotGoneOn {
+                path,
+                why: "not a kdump-compressed dump".into(),
+            }
+            .into(),
+            Warn,
+            "/d/web1.kdump.incomplete stays incomplete, another dump gets what it lacks: not a \
+             kdump-compressed dump",
+        ),
+        (
+            DumpEvent::NotGoneOn {
+                path: None,
+                why: "it was a stream".into(),
+            }
+            .into(),
+            Warn,
+            "the dump stays incomplete, another dump gets what it lacks: it was a stream",
+        ),
+    ]);
+}
+
+#[test]
 fn what_an_operator_has_to_do_is_in_the_line() {
     lines_are(vec![
         (
