@@ -92,7 +92,7 @@ compare-drgn:
 	@tests/compare/drgn
 
 test:
-	@tests/install-deps $(PIP)
+	@tests/install-deps valgrind $(PIP)
 	@tests/all
 
 # The fast part of the tests: no Xen, seconds.

@@ -52,6 +52,35 @@ pub(super) enum Left {
     Nothing,
 }
 
+impl Prepared {
+    /// Dumps what is to be dumped; none when nothing is.
+    pub(super) fn drain(
+        self,
+        domain: &dyn CrashedDomain,
+        work: Work<'_>,
+        target: &Target,
+        job: &JobState,
+    ) -> Result<Option<Summary>, Error> {
+        let Self {
+            mut understanding,
+            left,
+        } = self;
+        let known = &mut understanding;
+        let drained = match left {
+            Left::All => drain_all(domain, known, work, target, job),
+            Left::Rest(unfinished) => {
+                let start = |_: &mut Understanding| go_on(*unfinished, target, job);
+                drain::run(domain, known, work, start, job)
+            }
+            Left::Nothing => {
+                drain::release_all(domain, known, work, job);
+                return Ok(None);
+            }
+        };
+        drained.map(Some)
+    }
+}
+
 /// What takes the crashed domain's place.
 pub(super) enum Successor<'a> {
     /// It is to be brought up.
@@ -138,29 +167,19 @@ impl Crash<'_> {
     /// Dumps the domain and gives its memory back. A dump that cannot be written is
     /// no reason to keep the service down.
     fn dump(&self) -> Result<(), Error> {
-        let (domain, job, target) = (self.domain, self.job, self.target);
         // Also when nothing can be found out about the domain.
         let _drained = self.handover.drained_at_end();
-        let Prepared {
-            mut understanding,
-            left,
-        } = self.prepared()?;
-        let (known, work) = (&mut understanding, Work::HandOver(&self.handover));
-        let drained = match left {
-            Left::All => drain_all(domain, known, work, target, job),
-            Left::Rest(unfinished) => {
-                let start = |_: &mut Understanding| go_on(*unfinished, target, job);
-                drain::run(domain, known, work, start, job)
-            }
-            Left::Nothing => {
-                drain::release_all(domain, known, work, job);
-                return Ok(());
-            }
+        let work = Work::HandOver(&self.handover);
+        let drained = self
+            .prepared()?
+            .drain(self.domain, work, self.target, self.job);
+        let Some(drained) = drained.transpose() else {
+            return Ok(());
         };
-        job.note(&Entry::DumpEnded {
+        self.job.note(&Entry::DumpEnded {
             is_complete: drained.is_ok(),
         });
-        report_dump(drained, job)
+        report_dump(drained, self.job)
     }
 
     fn prepared(&self) -> Result<Prepared, Error> {

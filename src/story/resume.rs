@@ -12,11 +12,13 @@ use std::sync::{Arc, Mutex};
 
 use crate::addr::GfnRange;
 use crate::drain::handover::Handover;
-use crate::drain::Target;
+use crate::drain::{Target, Work};
 use crate::dump::{self, Unfinished};
 use crate::error::Error;
 use crate::host::contained::{ContainedDomain, ContainedToolstack};
-use crate::host::{BuiltStandby, CrashedDomain, FoundRecovery, RecoveryDomain, Toolstack};
+use crate::host::{
+    BuiltStandby, CrashedDomain, FoundRecovery, RecoveryDomain, Requirement, Toolstack,
+};
 use crate::job::{JobState, Outcome, Phase};
 use crate::journal::{Begun, Past, PastDump, Untouched};
 use crate::os::process::boot_id;
@@ -24,7 +26,7 @@ use crate::story::bring_up::enter;
 use crate::story::hand_over::{close, say_no_recovery, Crash, Left, Prepared, Successor};
 use crate::story::recover;
 use crate::told::event::{ControlEvent, DumpEvent, JobEvent, RecoveryEvent};
-use crate::told::report::report_times;
+use crate::told::report::{report_dump, report_times};
 use crate::understand::{nothing_wanted, read_registers, remembered, understand, Awaited};
 
 /// What the journal of a crash begins with: all that [`resume`] needs.
@@ -57,6 +59,9 @@ pub fn begun(
     })
 }
 
+/// How often a recovery domain is looked for before nobody is believed to know.
+const LOOKS: u32 = 3;
+
 /// Goes on with the crash that `past` tells of, whose domain is none when it is gone.
 /// An error is the dump's, as of [`recover::recover`].
 pub fn resume(
@@ -75,7 +80,9 @@ pub fn resume(
         return recover::recover(domain, Box::new(toolstack), None, target, job);
     }
     enter(&mut toolstack, job, Phase::Detach);
-    let running = running_recovery(&mut toolstack, past)?;
+    let running = running_recovery(&mut toolstack, past).inspect_err(|_| {
+        domain.map(give_up_claim);
+    })?;
     if let Some(recovery) = &running {
         job.decide(Outcome::Adopted, recovery.domid());
         if let Err(error) = toolstack.complete_devices(&**recovery) {
@@ -102,9 +109,14 @@ fn running_recovery(
     toolstack: &mut dyn Toolstack,
     past: &Past,
 ) -> Result<Option<Arc<dyn RecoveryDomain>>, Error> {
-    let looking = "looking for the recovery domain";
-    let find =
-        |toolstack: &mut dyn Toolstack| toolstack.find_recovery().map_err(Error::host(looking));
+    let find = |toolstack: &mut dyn Toolstack| {
+        // A second domain beside one that runs would be worse than anything.
+        let mut found = toolstack.find_recovery();
+        for _ in 1..LOOKS {
+            found = found.or_else(|_| toolstack.find_recovery());
+        }
+        found.map_err(Error::host("looking for the recovery domain"))
+    };
     match find(toolstack)? {
         Some(FoundRecovery { domain, is_running }) if is_running || past.runs => {
             return Ok(Some(domain));
@@ -143,23 +155,12 @@ fn go_on(
         .total
         .store(domain.ram().iter().map(GfnRange::len).sum(), Relaxed);
     job.pace.set_urgent(running.is_none());
-    let requirement;
     let successor = match running {
         Some(recovery) => Successor::Runs(recovery),
-        None => {
-            if let Err(error) = toolstack.detach(None) {
-                let error = Error::host("detaching the crashed domain's devices")(error);
-                say_no_recovery(&error, job);
-                job.decide(Outcome::Dirty, 0);
-                return Err(error);
-            }
-            job.log.tell(RecoveryEvent::Detached);
-            requirement = toolstack
-                .requirement()
-                .map_err(Error::host("sizing the recovery domain"))?;
-            enter(toolstack, job, Phase::Seed);
-            Successor::Needed(requirement, None)
-        }
+        None => match detach_again(toolstack, job) {
+            Ok(requirement) => Successor::Needed(requirement, None),
+            Err(error) => return stay_down(domain, past, target, &error, job),
+        },
     };
     let crash = Crash {
         domain,
@@ -178,6 +179,46 @@ fn go_on(
         take_charge(&crash.handover, recovery, released, past, job);
     }
     crash.finish(toolstack, successor)
+}
+
+/// Does once more what the earlier process had begun to do to the devices; then a recovery
+/// domain can be built.
+fn detach_again(toolstack: &mut dyn Toolstack, job: &JobState) -> Result<Requirement, Error> {
+    let detached = toolstack.detach(None);
+    detached.map_err(Error::host("detaching the crashed domain's devices"))?;
+    job.log.tell(RecoveryEvent::Detached);
+    let requirement = toolstack.requirement();
+    let requirement = requirement.map_err(Error::host("sizing the recovery domain"))?;
+    enter(toolstack, job, Phase::Seed);
+    Ok(requirement)
+}
+
+/// There cannot be a recovery domain. The dump is finished, and the caller restarts the
+/// hard way.
+fn stay_down(
+    domain: &ContainedDomain<'_>,
+    past: &Past,
+    target: &Target,
+    error: &Error,
+    job: &JobState,
+) -> Result<(), Error> {
+    say_no_recovery(error, job);
+    give_up_claim(domain);
+    job.enter(Phase::Drain);
+    let prepared = prepare(domain, past, target, job);
+    let drained =
+        prepared.and_then(|prepared| prepared.drain(domain, Work::DumpOnly(&|| ()), target, job));
+    let dumped = drained
+        .transpose()
+        .map_or(Ok(()), |drained| report_dump(drained, job));
+    job.decide(Outcome::Dirty, 0);
+    dumped
+}
+
+/// The process that was killed may have claimed memory for a recovery that there will not
+/// be. Of a domain that is gone nothing is claimed.
+fn give_up_claim(domain: &dyn CrashedDomain) {
+    let _ = domain.claim(0);
 }
 
 /// Takes charge of a recovery domain that runs: gives it what is free, and lets it run

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
-use super::broken::{Broken, Life};
+use super::broken::{Broken, Fault, Life, Wrong};
 use super::hooked_sink::HookedSink;
 use super::{ended, files, for_each_number, keeper, start, Ended, Kept, MANY};
 use crate::drain::Target;
@@ -296,4 +296,51 @@ fn whoever_goes_on_may_be_killed_as_well() {
     let kills = kills.into_inner();
     println!("faults: killed again: killed {kills}, resumed {kills}");
     assert!(kills > 50, "{kills} pairs: most were not seen");
+}
+
+/// Goes on after a kill at call `first` while the call `number` of going on is refused;
+/// whether there was such a call.
+fn refuse_while_going_on(first: u64, number: u64) -> bool {
+    let what = format!("killed at {first}, then call {number} is refused");
+    let (world, kept) = (World::new(), Kept::default());
+    let (life, dumps) = world.process(first);
+    ended(&what, world.handle(&kept, &life, false), &kept);
+    let world = world.after(dumps);
+    let past = world.past().expect("the crash was begun");
+    let broken = Broken::new(&world.host, Fault::At(number, Wrong::Refused));
+    let kept = Kept::default();
+    let (target, paper) = (world.target(None), world.paper(&Life::of(u64::MAX, || ())));
+    let inside = broken.clone();
+    let job = start(&kept, move |job| {
+        job.journal.open(paper);
+        resume::resume(Some(&inside), Box::new(inside.clone()), &past, &target, job)
+    });
+    let ended = ended(&what, job, &kept);
+    let hit = broken.hit().unwrap_or("none");
+    let violations = world.host.violations();
+    ended.check(violations.is_empty(), &format!("{hit}: {violations:?}"));
+    let is_claimed = world.host.claimed_pages() > 0 && hit != "claim";
+    ended.check(!is_claimed, "memory is claimed for nobody");
+    let runs = world.host.events().contains(&HostEvent::Unpaused);
+    match ended.outcome {
+        Outcome::Adopted => ended.check(runs, "there is no recovery"),
+        // The caller starts the guest anew.
+        Outcome::Dirty => {}
+        other => ended.check(false, &format!("{hit}: {other:?}")),
+    }
+    if hit == "none" {
+        world.check(&ended);
+    }
+    hit != "none"
+}
+
+#[test]
+fn going_on_ends_as_it_should_whichever_of_its_calls_is_refused() {
+    let mut calls = 0;
+    // Before a recovery is built, while one is, and while one runs.
+    for first in [12, 30, 45, 58] {
+        calls += for_each_number(|number| refuse_while_going_on(first, number));
+    }
+    println!("faults: going on: injected {calls}, survived {calls}");
+    assert!(calls > 100, "{calls} calls: most were not seen");
 }
