@@ -95,6 +95,11 @@ impl MemoryHost {
         self.released.count()
     }
 
+    /// Whether somebody has stopped the recovery domain.
+    pub fn is_recovery_stopped(&self) -> bool {
+        self.world().is_stopped
+    }
+
     /// Pages that are kept from other domains.
     pub fn claimed_pages(&self) -> u64 {
         self.world().claimed_pages
@@ -282,10 +287,11 @@ impl Toolstack for MemoryHost {
     }
 
     fn find_recovery(&mut self) -> Result<Option<FoundRecovery>, HostError> {
-        let recovery = self.world().recovery;
-        Ok(recovery.map(|is_running| FoundRecovery {
+        let world = self.world();
+        let is_stopped = world.is_stopped;
+        Ok(world.recovery.map(|has_run| FoundRecovery {
             domain: Arc::new(self.clone()),
-            is_running,
+            is_running: has_run && !is_stopped,
         }))
     }
 
@@ -440,7 +446,9 @@ impl RecoveryDomain for MemoryHost {
     }
 
     fn pause(&self) -> Result<(), HostError> {
-        self.world().events.push(HostEvent::Paused);
+        let mut world = self.world();
+        world.is_stopped = true;
+        world.events.push(HostEvent::Paused);
         Ok(())
     }
 
@@ -448,6 +456,7 @@ impl RecoveryDomain for MemoryHost {
         let mut world = self.world();
         world.events.push(HostEvent::Unpaused);
         world.recovery = Some(true);
+        world.is_stopped = false;
         if world.faults.recovery_lost {
             world.free_pages += world.backing.total;
             world.recovery_is_gone = true;

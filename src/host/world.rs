@@ -48,6 +48,8 @@ pub(super) struct World {
     pub(super) backing: Backing,
     /// There is a recovery domain, and whether it has run.
     pub(super) recovery: Option<HasRun>,
+    /// The recovery domain is stopped, by whomever.
+    pub(super) is_stopped: bool,
     pub(super) recovery_is_gone: bool,
     pub(super) maps: u64,
     /// Mappings to scrub, of all that `maps` counts.

@@ -8,7 +8,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use crate::addr::GfnRange;
 use crate::drain::handover::Handover;
@@ -16,9 +16,7 @@ use crate::drain::{Target, Work};
 use crate::dump::{self, Unfinished};
 use crate::error::Error;
 use crate::host::contained::{ContainedDomain, ContainedToolstack};
-use crate::host::{
-    BuiltStandby, CrashedDomain, FoundRecovery, RecoveryDomain, Requirement, Toolstack,
-};
+use crate::host::{BuiltStandby, CrashedDomain, FoundRecovery, Requirement, Toolstack};
 use crate::job::{JobState, Outcome, Phase};
 use crate::journal::{Begun, Past, PastDump, Untouched};
 use crate::os::process::boot_id;
@@ -83,10 +81,10 @@ pub fn resume(
     let running = running_recovery(&mut toolstack, past).inspect_err(|_| {
         domain.map(give_up_claim);
     })?;
-    if let Some(recovery) = &running {
-        job.decide(Outcome::Adopted, recovery.domid());
-        if let Err(error) = toolstack.complete_devices(&**recovery) {
-            let domid = recovery.domid();
+    if let Some(FoundRecovery { domain, .. }) = &running {
+        let domid = domain.domid();
+        job.decide(Outcome::Adopted, domid);
+        if let Err(error) = toolstack.complete_devices(&**domain) {
             job.log.tell(RecoveryEvent::NotSettled { domid, error });
         }
     }
@@ -96,9 +94,9 @@ pub fn resume(
             go_on(domain, &mut toolstack, running, past, target, job)
         }
         None => {
-            let gone = finish_without_domain(&mut toolstack, running.as_deref(), job);
+            finish_without_domain(&mut toolstack, running.as_ref(), past, job);
             report_times(job);
-            gone
+            Ok(())
         }
     }
 }
@@ -108,7 +106,7 @@ pub fn resume(
 fn running_recovery(
     toolstack: &mut dyn Toolstack,
     past: &Past,
-) -> Result<Option<Arc<dyn RecoveryDomain>>, Error> {
+) -> Result<Option<FoundRecovery>, Error> {
     let find = |toolstack: &mut dyn Toolstack| {
         // A second domain beside one that runs would be worse than anything.
         let mut found = toolstack.find_recovery();
@@ -118,9 +116,7 @@ fn running_recovery(
         found.map_err(Error::host("looking for the recovery domain"))
     };
     match find(toolstack)? {
-        Some(FoundRecovery { domain, is_running }) if is_running || past.runs => {
-            return Ok(Some(domain));
-        }
+        Some(found) if found.is_running || past.runs => return Ok(Some(found)),
         _ => forgo_standby(toolstack, past),
     }
     if let Some(unfinished) = find(toolstack)? {
@@ -146,7 +142,7 @@ fn forgo_standby(toolstack: &mut dyn Toolstack, past: &Past) {
 fn go_on(
     domain: &ContainedDomain<'_>,
     toolstack: &mut dyn Toolstack,
-    running: Option<Arc<dyn RecoveryDomain>>,
+    running: Option<FoundRecovery>,
     past: &Past,
     target: &Target,
     job: &JobState,
@@ -155,8 +151,8 @@ fn go_on(
         .total
         .store(domain.ram().iter().map(GfnRange::len).sum(), Relaxed);
     job.pace.set_urgent(running.is_none());
-    let successor = match running {
-        Some(recovery) => Successor::Runs(recovery),
+    let successor = match &running {
+        Some(recovery) => Successor::Runs(recovery.domain.clone()),
         None => match detach_again(toolstack, job) {
             Ok(requirement) => Successor::Needed(requirement, None),
             Err(error) => return stay_down(domain, past, target, &error, job),
@@ -175,7 +171,7 @@ fn go_on(
         .saturating_sub(domain.pages().unwrap_or(0));
     job.counters.released.store(released, Relaxed);
     crash.handover.resume(released);
-    if let Successor::Runs(recovery) = &successor {
+    if let Some(recovery) = &running {
         take_charge(&crash.handover, recovery, released, past, job);
     }
     crash.finish(toolstack, successor)
@@ -225,11 +221,12 @@ fn give_up_claim(domain: &dyn CrashedDomain) {
 /// if its guard had stopped it.
 fn take_charge(
     handover: &Handover<'_>,
-    recovery: &Arc<dyn RecoveryDomain>,
+    found: &FoundRecovery,
     released: u64,
     past: &Past,
     job: &JobState,
 ) {
+    let recovery = &found.domain;
     // Of a domain of which it is not known what it got, no more than what comes.
     let account = past.recovery.filter(|was| was.domid == recovery.domid());
     let now = recovery.backing().map(|backing| backing.total);
@@ -239,30 +236,39 @@ fn take_charge(
     };
     handover.account(spent, granted);
     handover.adopt(recovery.clone());
-    if past.is_stopped {
-        if let Err(error) = recovery.unpause() {
-            job.log.tell(ControlEvent::StaysPaused {
-                domid: recovery.domid(),
-                name: job.log.name().into(),
-                error,
-            });
-        }
-    }
+    let_run(found, past, job);
     job.milestones.unpaused.get_or_init(|| job.elapsed());
+}
+
+/// Lets a recovery domain run that its guard had stopped; not one that an operator has.
+fn let_run(found: &FoundRecovery, past: &Past, job: &JobState) {
+    if found.is_running || !past.is_stopped {
+        return;
+    }
+    if let Err(error) = found.domain.unpause() {
+        job.log.tell(ControlEvent::StaysPaused {
+            domid: found.domain.domid(),
+            name: job.log.name().into(),
+            error,
+        });
+    }
 }
 
 /// Ends a crash whose domain is gone: there is nothing more to dump or to give back.
 fn finish_without_domain(
     toolstack: &mut dyn Toolstack,
-    running: Option<&dyn RecoveryDomain>,
+    running: Option<&FoundRecovery>,
+    past: &Past,
     job: &JobState,
-) -> Result<(), Error> {
+) {
     enter(toolstack, job, Phase::Close);
     match running {
-        Some(recovery) => close(toolstack, recovery, job),
+        Some(found) => {
+            close(toolstack, &*found.domain, job);
+            let_run(found, past, job);
+        }
         None => job.decide(Outcome::Dirty, 0),
     }
-    Ok(())
 }
 
 /// Finds out what is left to dump.

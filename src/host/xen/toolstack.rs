@@ -49,6 +49,9 @@ pub struct XenToolstack {
     /// Free pages before anything was changed: other domains' business, of which
     /// nothing is taken.
     free_before: u64,
+    /// The crashed domain was there when this process began. Its number may be another
+    /// domain's where it was not.
+    is_there: bool,
 }
 
 impl XenToolstack {
@@ -66,6 +69,7 @@ impl XenToolstack {
             has_interfaces: false,
             leaving: Background::default(),
             coming: Background::default(),
+            is_there: true,
             control,
         })
     }
@@ -76,7 +80,8 @@ impl XenToolstack {
         let told = Told::read(text)?;
         let mut this = Self::new(ctx, domid, told.config(ctx)?)?;
         this.free_before = told.free_before;
-        let is_there = told.is_there(&this.store, &this.control, domid)?;
+        this.is_there = told.is_there(&this.store, &this.control, domid)?;
+        let is_there = this.is_there;
         Ok((this, is_there))
     }
 
@@ -297,7 +302,10 @@ impl Toolstack for XenToolstack {
 
     fn destroy_crashed(&mut self) -> Result<(), HostError> {
         let gone = self.leaving.finish();
-        self.destroy(self.crashed).and(gone)
+        match self.is_there {
+            true => self.destroy(self.crashed).and(gone),
+            false => gone,
+        }
     }
 
     fn settle(&mut self, recovery: &dyn RecoveryDomain) -> Result<(), HostError> {

@@ -72,6 +72,8 @@ pub(super) fn check_host(ended: &Ended, host: &MemoryHost, refused: &str, may_ke
     match ended.outcome {
         Outcome::Adopted => {
             ended.check(runs, "there is no recovery");
+            let stopped = host.is_recovery_stopped() && refused != "unpause";
+            ended.check(!stopped, "recovery is stopped");
             let all = host.released() + CHUNK >= FRAMES;
             ended.check(all || may_keep_pages, "recovery lacks memory");
         }

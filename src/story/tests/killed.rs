@@ -176,6 +176,7 @@ impl World {
         let has = |event: HostEvent| events.contains(&event);
         ended.check(ended.outcome == Outcome::Adopted, "outcome");
         ended.check(has(HostEvent::Unpaused), "nothing runs");
+        ended.check(!self.host.is_recovery_stopped(), "recovery is stopped");
         ended.check(has(HostEvent::Destroyed), "the crashed domain is left");
         ended.check(has(HostEvent::Settled), "recovery is not settled");
         ended.check(self.host.claimed_pages() == 0, "memory is claimed");
