@@ -11,6 +11,8 @@ SLOW = 'vicover="dump_level=0,io=fixed:256K"'
 PAGES_PER_MIB = 256
 # libxl's, for a hotplug script (Xen 4.17, LIBXL_HOTPLUG_TIMEOUT).
 SCRIPT_DEADLINE_S = 40
+# After a crash's first note, and long before the end of its dump.
+KILLED_AFTER_MS = 3000
 # What the host has free beside the guest, so that a standby has room.
 STANDBY_MIB = 400
 
@@ -245,16 +247,25 @@ def bad_option_refused(host) -> None:
         raise HostError(f"xl's refusal does not name the option: {created['output']}")
 
 
-@scenario('on_crash="vicover"')
+@scenario('on_crash="vicover"', 'vicover="dump_level=1,io=fixed:8M"')
 def bookkeeping(host, run):
-    """A recovered guest is as any other for xl: memory, save and restore. Before it
-    is there, xl refuses one whose options are wrong."""
-    if run.options.toolstack == "xl":
+    """A recovered guest is as any other for xl, also when the xl that recovered it was
+    killed meanwhile: memory, save and restore. Before it is there, xl refuses one whose
+    options are wrong."""
+    has_xl = run.options.toolstack == "xl"
+    if has_xl:
         bad_option_refused(host)
     start(host, run)
+    if has_xl:
+        host.step("resumer")
+        host.step(f"kill_handler {KILLED_AFTER_MS}")
     crashed = crash(host, run)
     recovered(host, run, crashed, 300)
     handed_over(host, crashed)
+    if has_xl:
+        host.wait("handler_killed", 1, "xl was not killed", after=crashed)
+        told(host, "job resumed", 1, crashed)
+        told(host, "dump gone_on", 1, crashed)
     memory, domid = run.options.memory, run.result["recovery_domid"]
     host.step("list")
     listed = host.wait("domains", 1, "no list of domains", after=crashed).data["list"]
