@@ -265,7 +265,6 @@ def bookkeeping(host, run):
     if has_xl:
         host.wait("handler_killed", 1, "xl was not killed", after=crashed)
         told(host, "job resumed", 1, crashed)
-        told(host, "dump gone_on", 1, crashed)
     memory, domid = run.options.memory, run.result["recovery_domid"]
     host.step("list")
     listed = host.wait("domains", 1, "no list of domains", after=crashed).data["list"]
