@@ -63,13 +63,16 @@ impl Life {
         self.is_over.load(SeqCst)
     }
 
-    /// Whether the process gets to do one more thing.
+    /// Whether the process gets to do one more thing. Nothing more is done before what
+    /// is done at its death is over, not even what only the dead process would see.
     pub(super) fn step(&self) -> bool {
         if self.steps.fetch_add(1, SeqCst) == self.most {
             // Whoever does something meanwhile does it before or after the death.
             let mut at_death = self.at_death.lock().unwrap();
             self.is_over.store(true, SeqCst);
             at_death.take().unwrap()();
+        } else if self.is_over() {
+            drop(self.at_death.lock().unwrap());
         }
         !self.is_over()
     }

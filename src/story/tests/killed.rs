@@ -136,11 +136,16 @@ impl World {
         })
     }
 
-    /// A process that goes on.
+    /// A process that goes on, and is killed.
     fn go_on(&self, kept: &Kept, life: &Arc<Life>, past: Past) -> Job {
         let broken = Broken::mortal(&self.host, life);
+        self.go_on_as(kept, &broken, self.paper(life), past)
+    }
+
+    /// A process that goes on, as which the host is `broken`.
+    fn go_on_as(&self, kept: &Kept, broken: &Broken, paper: Box<dyn Book>, past: Past) -> Job {
         let is_there = !self.host.events().contains(&HostEvent::Destroyed);
-        let (target, paper) = (self.target(None), self.paper(life));
+        let (target, broken) = (self.target(None), broken.clone());
         start(kept, move |job| {
             job.journal.open(paper);
             let domain = is_there.then_some(&broken as &dyn CrashedDomain);
@@ -307,15 +312,14 @@ fn refuse_while_going_on(first: u64, number: u64) -> bool {
     let (life, dumps) = world.process(first);
     ended(&what, world.handle(&kept, &life, false), &kept);
     let world = world.after(dumps);
-    let past = world.past().expect("the crash was begun");
+    let Some(past) = world.past() else {
+        // All was over before.
+        return false;
+    };
     let broken = Broken::new(&world.host, Fault::At(number, Wrong::Refused));
     let kept = Kept::default();
-    let (target, paper) = (world.target(None), world.paper(&Life::of(u64::MAX, || ())));
-    let inside = broken.clone();
-    let job = start(&kept, move |job| {
-        job.journal.open(paper);
-        resume::resume(Some(&inside), Box::new(inside.clone()), &past, &target, job)
-    });
+    let paper = world.paper(&Life::of(u64::MAX, || ()));
+    let job = world.go_on_as(&kept, &broken, paper, past);
     let ended = ended(&what, job, &kept);
     let hit = broken.hit().unwrap_or("none");
     let violations = world.host.violations();
@@ -338,8 +342,9 @@ fn refuse_while_going_on(first: u64, number: u64) -> bool {
 #[test]
 fn going_on_ends_as_it_should_whichever_of_its_calls_is_refused() {
     let mut calls = 0;
-    // Before a recovery is built, while one is, and while one runs.
-    for first in [12, 30, 45, 58] {
+    // Before a recovery is built, while one is, while one runs, and when the crashed
+    // domain may be gone.
+    for first in [12, 30, 45, 58, 66] {
         calls += for_each_number(|number| refuse_while_going_on(first, number));
     }
     println!("faults: going on: injected {calls}, survived {calls}");
