@@ -49,11 +49,13 @@ pub(super) struct KdumpWriter {
     sums: PieceSums,
     /// Where the data begins that this process writes.
     summed_from: u64,
+    /// The header is still to be written.
+    header_due: bool,
 }
 
 impl KdumpWriter {
-    /// Writes all that can be written before the first page. The header comes
-    /// last, so that there is no header without what it points at.
+    /// Writes all that the header points at. The header itself is written before the
+    /// first page: see [`KdumpWriter::write_header_if_due`].
     pub(super) fn begin(
         output: &mut Output,
         facts: &Facts,
@@ -82,7 +84,6 @@ impl KdumpWriter {
             }
         }
         output.write("zero page", layout.zero_page, &[0; PAGE_SIZE])?;
-        output.write("header", 0, header.as_bytes())?;
         let data_end = layout.pages;
         let begun = BegunKdump {
             header,
@@ -90,6 +91,7 @@ impl KdumpWriter {
             data_end,
         };
         let mut this = Self::after(begun, output, shared, gather)?;
+        this.header_due = true;
         this.summed_from = this.layout.zero_page;
         this.sums = PieceSums::default();
         this.sums.append(&[0; PAGE_SIZE]);
@@ -135,7 +137,22 @@ impl KdumpWriter {
             shared: Arc::clone(shared),
             runs: Vec::new(),
             pending: Written::default(),
+            header_due: false,
         })
+    }
+
+    /// Writes the header when what it points at is on disk: after a power cut, too,
+    /// there is no header without its tables. With other bitmaps than were written a
+    /// dump would have each page at another's place. Not earlier, since nobody but the
+    /// first page is to wait for the disk.
+    fn write_header_if_due(&mut self, output: &mut Output) -> Result<(), Error> {
+        if !self.header_due {
+            return Ok(());
+        }
+        output.step("tables", |sink| sink.sync())?;
+        output.write("header", 0, self.header.as_bytes())?;
+        self.header_due = false;
+        Ok(())
     }
 
     fn gather(&mut self, output: &mut Output, mut data: &[u8]) -> Result<(), Error> {
@@ -232,11 +249,7 @@ impl KdumpWriter {
             return Ok(None);
         }
         self.sums.append(&vec![0; (length - data_end) as usize]);
-        let sums = std::mem::take(&mut self.sums);
-        let mut sums = match own > data {
-            true => sums.following(before),
-            false => sums,
-        };
+        let mut sums = std::mem::take(&mut self.sums).following(before);
         let progress = self.shared.counters.snapshot();
         let manifest = Manifest {
             version: manifest::VERSION,
@@ -260,6 +273,7 @@ impl FormatWriter for KdumpWriter {
     /// Takes the pages of one buffer. Their data may be written at once, their
     /// descriptors are with the next flush.
     fn add(&mut self, output: &mut Output, buffer: &Buffer) -> Result<(), Error> {
+        self.write_header_if_due(output)?;
         let at = self.gathered_at + self.used as u64;
         let data = &buffer.bytes[..buffer.used];
         self.sums.append_summed(data, &buffer.sum);
@@ -280,6 +294,7 @@ impl FormatWriter for KdumpWriter {
 
     /// Writes all pages taken so far, then their descriptors.
     fn flush(&mut self, output: &mut Output) -> Result<Written, Error> {
+        self.write_header_if_due(output)?;
         self.write_gathered(output)?;
         for run in self.runs.drain(..) {
             let at = self.layout.descriptor(run.first_rank);

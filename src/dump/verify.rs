@@ -66,15 +66,7 @@ pub fn verify(path: &Path) -> Result<Report, Error> {
     };
     let source = FileSource::open(path, OpenOptions::new().read(true)).map_err(failed)?;
     let manifest = read_manifest(&manifest_path(path))?;
-    let mut report = Report {
-        finding: Finding::Complete,
-        wanted_pages: 0,
-        stored_pages: 0,
-        zero_pages: 0,
-        lost_pages: 0,
-        length: source.length,
-        with_manifest: manifest.is_some(),
-    };
+    let mut report = Report::of_nothing(source.length, manifest.is_some());
     match check_any(source, manifest.as_ref(), &mut report) {
         Ok(()) => {}
         Err(Flaw::Io(source)) => return Err(failed(source)),
@@ -82,6 +74,21 @@ pub fn verify(path: &Path) -> Result<Report, Error> {
         Err(Flaw::Damaged(what)) => report.finding = Finding::Damaged(what),
     }
     Ok(report)
+}
+
+impl Report {
+    /// Nothing was looked at yet of a dump of `length` bytes.
+    pub(super) fn of_nothing(length: u64, with_manifest: bool) -> Self {
+        Self {
+            finding: Finding::Complete,
+            wanted_pages: 0,
+            stored_pages: 0,
+            zero_pages: 0,
+            lost_pages: 0,
+            length,
+            with_manifest,
+        }
+    }
 }
 
 fn read_manifest(path: &Path) -> Result<Option<Manifest>, Error> {
@@ -139,29 +146,38 @@ fn unfinished() -> Finding {
     Finding::Incomplete("was not finished".into())
 }
 
-fn check(
+/// Checks a kdump-compressed dump.
+pub(super) fn check(
     source: impl Source,
     manifest: Option<&Manifest>,
     report: &mut Report,
 ) -> Result<(), Flaw> {
     let reader = Reader::open(source)?;
     report.wanted_pages = reader.wanted;
-    let mut cut = None;
+    let (mut cut, mut summed_pages) = (None, 0);
     for first in (0..reader.wanted).step_by(BATCH as usize) {
         let batch = first..reader.wanted.min(first + BATCH);
         match check_pages(&reader, batch.clone(), manifest.is_none(), report) {
             Err(flaw @ Flaw::Cut(_)) => cut = Some(flaw),
             result => {
-                result?;
+                summed_pages += result?;
                 continue;
             }
         }
         for rank in batch {
             match check_pages(&reader, rank..rank + 1, manifest.is_none(), report) {
                 Err(Flaw::Cut(_)) => report.lost_pages += 1,
-                result => result?,
+                result => summed_pages += result?,
             }
         }
+    }
+    // A dump has the checksums of all its pages, or of none when another program wrote it.
+    // A descriptor that lies in two sectors, one of which never came to the disk, may
+    // have lost only the checksum.
+    let without = report.stored_pages - summed_pages;
+    if summed_pages > 0 && without > 0 {
+        let what = format!("{without} pages lack the checksum that the others have");
+        return Err(Flaw::Damaged(what));
     }
     if let Some(flaw) = cut {
         return Err(flaw);
@@ -184,27 +200,32 @@ fn check(
     }
 }
 
-/// Counts the pages of these ranks: all of them, or none when one has a flaw.
+/// Counts the pages of these ranks: all of them, or none when one has a flaw. Returns how
+/// many of them have a checksum of their own.
 fn check_pages(
     reader: &Reader<impl Source>,
     ranks: Range<u64>,
     decompress: bool,
     report: &mut Report,
-) -> Result<(), Flaw> {
+) -> Result<u64, Flaw> {
     let found = reader.descriptors(ranks.start, (ranks.end - ranks.start) as usize)?;
     if decompress {
         for &stored in &found {
             reader.page(stored)?;
         }
     }
+    let mut summed_pages = 0;
     for stored in found {
         match stored {
             Stored::Lost => report.lost_pages += 1,
             Stored::Zero => report.zero_pages += 1,
-            Stored::At { .. } => report.stored_pages += 1,
+            Stored::At { sum, .. } => {
+                report.stored_pages += 1;
+                summed_pages += u64::from(sum.is_some());
+            }
         }
     }
-    Ok(())
+    Ok(summed_pages)
 }
 
 fn compare(reader: &Reader<impl Source>, manifest: &Manifest, report: &Report) -> Result<(), Flaw> {

@@ -5,7 +5,7 @@
 use super::guest::{config, Guest, Memory, CHUNK, CODECS};
 use super::recorder::Recorder;
 use crate::addr::Page;
-use crate::dump::reader::Reader;
+use crate::dump::reader::{Flaw, Reader};
 use crate::dump::{
     verify, Chunk, ChunkOutcome, Codec, EngineConfig, Error, Failure, FileSink, Finding, Pages,
     Unreadable, ZLIB,
@@ -85,7 +85,7 @@ fn a_dump_that_is_not_known_to_be_on_disk_is_not_marked_complete() {
         frames: 640,
         seed: 5,
     };
-    for syncs in [0, 1] {
+    for syncs in [1, 2] {
         let mut sink = Recorder::new(1);
         sink.syncs = Some(syncs);
         let (_, lost, end) = run(guest, sink.clone(), Codec::NONE, guest.chunks(CHUNK));
@@ -98,6 +98,25 @@ fn a_dump_that_is_not_known_to_be_on_disk_is_not_marked_complete() {
         assert!(!Reader::open(sink.image()).unwrap().marked_complete());
         assert_eq!(guest.compare(sink.image()).unwrap(), guest.readable());
     }
+}
+
+#[test]
+fn a_dump_whose_tables_do_not_come_to_the_disk_has_no_page() {
+    let guest = Guest {
+        frames: 640,
+        seed: 5,
+    };
+    let mut sink = Recorder::new(1);
+    sink.syncs = Some(0);
+    let chunks = guest.chunks(CHUNK);
+    let count = chunks.len() as u64;
+    let (saved, lost, end) = run(guest, sink.clone(), Codec::NONE, chunks);
+    assert_eq!((saved, lost), (0, count));
+    assert!(matches!(
+        &*end.unwrap_err().cause,
+        Error::Write { what: "tables", .. }
+    ));
+    assert!(matches!(Reader::open(sink.image()), Err(Flaw::Cut(_))));
 }
 
 #[test]
@@ -269,13 +288,13 @@ fn nobody_needs_to_listen() {
 }
 
 #[test]
-fn a_sink_that_refuses_the_header_is_an_error_at_once() {
+fn a_sink_that_refuses_the_tables_is_an_error_at_once() {
     let guest = Guest {
         frames: 640,
         seed: 5,
     };
     let mut sink = Recorder::new(1);
-    sink.room = Some(4500);
+    sink.room = Some(4000);
     let facts = crate::dump::Facts::default();
     let config = config(Codec::NONE);
     let started =

@@ -5,4 +5,5 @@ mod failures;
 pub(super) mod guest;
 mod integrity;
 mod order;
+mod power_cut;
 pub(super) mod recorder;

@@ -219,7 +219,20 @@ fn the_final_mark_follows_a_sync_and_precedes_another() {
         .iter()
         .filter(|call| matches!(call, Call::Sync))
         .count();
-    assert_eq!(syncs, 2);
+    assert_eq!(syncs, 3);
+}
+
+#[test]
+fn the_header_follows_a_sync_of_all_that_it_points_at() {
+    let guest = Guest {
+        frames: 300,
+        seed: 1,
+    };
+    let calls = dump(guest, Codec::NONE, 1, guest.chunks(CHUNK)).calls();
+    let is_header = |call: &Call| matches!(call, Call::Write { offset: 0, .. });
+    let header = calls.iter().position(is_header).expect("a header");
+    assert!(header > 3, "tables are written before it: {header}");
+    assert!(matches!(calls[header - 1], Call::Sync));
 }
 
 #[test]
