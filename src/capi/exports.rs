@@ -7,7 +7,6 @@
 use std::os::raw::c_char;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::domains::{self, Given};
 use super::input::{Start, Versioned};
@@ -304,9 +303,7 @@ pub unsafe extern "C" fn vicover_wait(
                 ))
             }
         };
-        // Any negative number means forever.
-        let timeout = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
-        let reached = shared.wait(timeout, |s| {
+        let reached = shared.wait(input::timeout(timeout_ms), |s| {
             s.phase == Phase::Done || (decided && s.outcome != Outcome::Undecided)
         });
         reached.then_some(()).ok_or_else(|| {

@@ -7,6 +7,7 @@ use std::mem::{offset_of, size_of, MaybeUninit};
 use std::os::raw::c_char;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::abi;
 use super::callbacks::listener;
@@ -184,6 +185,11 @@ fn cut(text: &str, size: usize) -> &str {
         count -= 1;
     }
     &text[..count]
+}
+
+/// A number of milliseconds to wait; any that is negative means forever.
+pub(super) fn timeout(ms: i64) -> Option<Duration> {
+    u64::try_from(ms).ok().map(Duration::from_millis)
 }
 
 /// Puts text into a member of a struct that is zero so far, cut to fit and always

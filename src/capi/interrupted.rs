@@ -5,7 +5,6 @@
 
 use std::os::raw::c_char;
 use std::path::Path;
-use std::time::Duration;
 
 use super::domains::{self, Given};
 use super::input::{self, read_settings};
@@ -34,8 +33,7 @@ pub unsafe extern "C" fn vicover_find_interrupted(
             )
         };
         let directory = directory.unwrap_or_else(|| journal::DIRECTORY.into());
-        // Any negative number means forever.
-        let timeout = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
+        let timeout = input::timeout(timeout_ms);
         let crash = journal::find(Path::new(&directory), guest.as_deref(), timeout);
         let crash = crash.map_err(|source| Error::Io {
             doing: format!("looking for journals in {directory}"),
@@ -47,23 +45,15 @@ pub unsafe extern "C" fn vicover_find_interrupted(
         let mut answer = abi::vicover_interrupted {
             struct_size: size_of::<abi::vicover_interrupted>(),
             domid: crash.domid,
-            ..empty()
+            reserved: 0,
+            guest: [0; 256],
+            journal: [0; 1024],
         };
         input::put_text(&mut answer.guest, &crash.guest);
         input::put_path(&mut answer.journal, &crash.journal)?;
         // SAFETY: the caller passes a struct as the header says.
         unsafe { input::write_struct(found, &answer) }
     })
-}
-
-fn empty() -> abi::vicover_interrupted {
-    abi::vicover_interrupted {
-        struct_size: 0,
-        domid: 0,
-        reserved: 0,
-        guest: [0; 256],
-        journal: [0; 1024],
-    }
 }
 
 /// Goes on with a crash whose process has ended.

@@ -32,10 +32,7 @@ pub fn mend(path: &Path) -> Result<u64, Error> {
     };
     let how = &mut OpenOptions::new();
     let source = FileSource::open(path, how.read(true).write(true)).map_err(failed)?;
-    mend_file(&source.file).map_err(|flaw| match flaw {
-        Flaw::Io(error) => failed(error),
-        flaw => failed(io::Error::new(io::ErrorKind::InvalidData, flaw.to_string())),
-    })
+    mend_file(&source.file).map_err(|flaw| failed(flaw.into()))
 }
 
 fn mend_file(file: &File) -> Result<u64, Flaw> {

@@ -31,6 +31,15 @@ pub(super) enum Flaw {
     Io(#[from] io::Error),
 }
 
+impl From<Flaw> for io::Error {
+    fn from(flaw: Flaw) -> Self {
+        match flaw {
+            Flaw::Io(error) => error,
+            flaw => Self::new(io::ErrorKind::InvalidData, flaw.to_string()),
+        }
+    }
+}
+
 /// Bytes of a dump, at any offset.
 pub(super) trait Source {
     fn length(&self) -> u64;

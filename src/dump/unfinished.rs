@@ -47,10 +47,7 @@ impl Unfinished {
         let sink = FileSink::reopen(path)?;
         Self::read(sink, open()?)
             .map(Some)
-            .map_err(|flaw| match flaw {
-                Flaw::Io(error) => failed(error),
-                flaw => failed(io::Error::new(io::ErrorKind::InvalidData, flaw.to_string())),
-            })
+            .map_err(|flaw| failed(flaw.into()))
     }
 
     fn read(sink: FileSink, source: FileSource) -> Result<Self, Flaw> {

@@ -60,7 +60,8 @@ impl Journal {
     }
 }
 
-fn line(entry: &Entry) -> io::Result<String> {
+/// An entry as it stands in a journal.
+pub(super) fn line(entry: &Entry) -> io::Result<String> {
     let mut text = serde_json::to_string(entry)?;
     text.push('\n');
     Ok(text)

@@ -7,9 +7,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::book::{make, Book, JournalFile, SUFFIX};
+use super::book::{line, make, Book, JournalFile, SUFFIX};
 use super::entry::{Entry, Handler};
-use super::past::Past;
+use super::past::{whole_lines, Past};
 use crate::os::fd::{entries, read_text};
 use crate::os::file::lock;
 use crate::os::process::{boot_id, Living};
@@ -148,8 +148,9 @@ pub fn take_over(path: &Path) -> io::Result<TakeOver> {
     if !is_same {
         return Ok(TakeOver::NotNeeded);
     }
-    let past = match read_text(path, MOST_BYTES).and_then(|text| Past::read(&text)) {
-        Ok(past) => past,
+    let read = read_text(path, MOST_BYTES).and_then(|text| Ok((Past::read(&text)?, text)));
+    let (past, text) = match read {
+        Ok(read) => read,
         Err(error) => return put_aside(path, error.to_string()),
     };
     let boot_id = boot_id()?;
@@ -165,16 +166,10 @@ pub fn take_over(path: &Path) -> io::Result<TakeOver> {
         return put_aside(path, why);
     }
     let mut file = JournalFile::open(path)?;
+    // The end of a line that was being written must not spoil the next one.
+    file.file().set_len(whole_lines(&text).len() as u64)?;
     let by = Handler::this()?;
-    let mut line = serde_json::to_string(&Entry::Handled { by })?;
-    line.push('\n');
-    // The end of a line that was being written must not spoil this one.
-    let text = read_text(path, MOST_BYTES)?;
-    if !text.ends_with('\n') {
-        let whole = text.rfind('\n').map_or(0, |end| end as u64 + 1);
-        file.file().set_len(whole)?;
-    }
-    file.append(&line)?;
+    file.append(&line(&Entry::Handled { by })?)?;
     Ok(TakeOver::Taken(Box::new(past), file))
 }
 

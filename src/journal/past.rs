@@ -59,6 +59,11 @@ fn invalid(what: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what.into())
 }
 
+/// The text without a last line that lacks its end.
+pub(super) fn whole_lines(text: &str) -> &str {
+    text.rfind('\n').map_or("", |end| &text[..=end])
+}
+
 impl Past {
     /// Reads a journal. A last line without its end was being written when the process
     /// was killed: it counts as not written.
@@ -66,8 +71,7 @@ impl Past {
     /// # Errors
     /// When a line is none of this version's; its number is told.
     pub fn read(text: &str) -> io::Result<Self> {
-        let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
-        let mut entries = whole.lines().enumerate().map(|(index, line)| {
+        let mut entries = whole_lines(text).lines().enumerate().map(|(index, line)| {
             serde_json::from_str::<Entry>(line)
                 .map_err(|error| invalid(format!("line {}: {error}", index + 1)))
         });

@@ -95,11 +95,8 @@ fn complete_nic(
     let place = format!("backend/vif/{domid}/{}", nic.number());
     let status = format!("/local/domain/0/{place}/hotplug-status");
     let done = look_until(SCRIPT, || {
-        if store.read(&status)?.as_deref() == Some("connected") {
-            return Ok(Some(true));
-        }
+        // Looked at first: what a script does that ends meanwhile is seen.
         let runs = script_runs(&place);
-        // What it has done in between is seen.
         let is_connected = store.read(&status)?.as_deref() == Some("connected");
         Ok((is_connected || !runs).then_some(is_connected))
     })?;

@@ -9,6 +9,8 @@ mod hooked_sink;
 mod killed;
 mod panics;
 mod refused_threads;
+// A crash has its turn where domains have crashes: on Xen.
+#[cfg(feature = "xen")]
 mod worlds;
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -32,7 +34,12 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A guest in memory.
 fn guest(faults: Faults) -> MemoryHost {
-    MemoryHost::new(Arc::new(SyntheticImage::new(FRAMES)), 2, faults)
+    guest_of(FRAMES, faults)
+}
+
+/// A guest in memory of so many pages.
+fn guest_of(frames: u64, faults: Faults) -> MemoryHost {
+    MemoryHost::new(Arc::new(SyntheticImage::new(frames)), 2, faults)
 }
 
 /// How a job ended.
@@ -115,7 +122,15 @@ const AT_ONCE: usize = 8;
 /// Does something for 0, 1, 2 and so on, several at once, until it says that there is no
 /// more; returns how many there were.
 fn for_each_number(work: impl Fn(u64) -> bool + Sync) -> u64 {
-    let (next, end) = (AtomicU64::new(0), AtomicU64::new(MANY));
+    let end = for_each_below(MANY, work);
+    assert!(end < MANY, "a recovery has more than {MANY} calls");
+    end
+}
+
+/// Does something for each number below `most`, several at once, until it says that there
+/// is no more; returns how many there were.
+fn for_each_below(most: u64, work: impl Fn(u64) -> bool + Sync) -> u64 {
+    let (next, end) = (AtomicU64::new(0), AtomicU64::new(most));
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| loop {
@@ -129,7 +144,5 @@ fn for_each_number(work: impl Fn(u64) -> bool + Sync) -> u64 {
             });
         }
     });
-    let end = end.into_inner();
-    assert!(end < MANY, "a recovery has more than {MANY} calls");
-    end
+    end.into_inner()
 }

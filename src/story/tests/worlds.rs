@@ -1,20 +1,26 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-//! Worlds from seeds: options, faults, a refused call and a cancel as chance has it. A
-//! seed is a world: what fails is seen again with `WORLD=SEED make test-worlds`.
+//! Worlds from seeds: guest, options, faults, a call that goes wrong, a cancel and another
+//! crash of the recovered guest as chance has it. A seed is a world: what fails is seen
+//! again with `WORLD=SEED make test-worlds`.
 //!
 //! `WORLDS` says how many there are, one after the other from `FIRST_WORLD` on.
 
+use std::sync::Arc;
 use std::time::Instant;
+
+use tempfile::{tempdir, TempDir};
 
 use super::broken::{Broken, Fault, Wrong};
 use super::calls::{check_dump, check_host};
-use super::{ended, guest, keeper, start, Kept, DEADLINE};
+use super::{ended, files, for_each_below, guest, guest_of, keeper, Kept, DEADLINE, FRAMES};
 use crate::drain::Target;
+use crate::error::Error;
 use crate::host::memory::{Faults, HostEvent};
 use crate::host::Access;
-use crate::job::{Outcome, Phase};
-use crate::options::Options;
-use crate::story::recover;
+use crate::job::{Job, JobState, Outcome, Phase, Snapshot};
+use crate::journal::Notes;
+use crate::options::{Options, Recrash};
+use crate::story::begin;
 
 /// Worlds where nobody says how many: some seconds of them.
 const WORLDS: u64 = 60;
@@ -49,12 +55,17 @@ impl Chance {
 /// What a world is made of.
 #[derive(Debug)]
 struct World {
+    /// Pages of the guest.
+    frames: u64,
     options: String,
     faults: Faults,
-    refuse: Option<u64>,
+    /// The call that goes wrong, and how.
+    wrong: Option<(u64, Wrong)>,
     with_standby: bool,
     /// The caller cancels when so many events have been told.
     cancel_after: Option<usize>,
+    /// The guest crashes again as soon as it runs; what is done about that.
+    again: Option<Recrash>,
 }
 
 impl World {
@@ -99,9 +110,14 @@ impl World {
         Self {
             options,
             faults,
-            refuse: count(&mut chance, 2, 120),
+            frames: chance.one_of(&[8, 513, 3 * 512, FRAMES, FRAMES + 77]),
+            wrong: count(&mut chance, 2, 120).map(|number| (number, wrong(&mut chance))),
             with_standby: chance.once_in(3),
             cancel_after: count(&mut chance, 4, 20).map(|events| events as usize),
+            again: match chance.once_in(4) {
+                true => Some(chance.one_of(&[Recrash::Restart, Recrash::Queue])),
+                false => None,
+            },
         }
     }
 
@@ -118,24 +134,67 @@ impl World {
         map || map_every.is_some() || destroyed_after.is_some() || absent_every.is_some()
     }
 
-    fn run(&self, seed: u64) {
-        let directory = tempfile::tempdir().unwrap();
-        let (host, kept) = (guest(self.faults), Kept::default());
-        let number = self.refuse.unwrap_or(u64::MAX);
-        let fault = Fault::At(number, Wrong::Refused);
-        let broken = Broken::new(&host, fault);
+    /// Begins to recover a crash of the guest whose journals are in `journals`.
+    fn begin(
+        &self,
+        journals: &TempDir,
+        dumps: &TempDir,
+        broken: &Broken,
+        keeper: Option<Arc<JobState>>,
+        on_recrash: Recrash,
+        kept: &Kept,
+    ) -> Result<Job, Error> {
+        let options = Options {
+            on_recrash,
+            ..Options::parse(&self.options).unwrap()
+        };
         let target = Target {
-            options: Options::parse(&self.options).unwrap(),
+            options,
             name: "guest".into(),
-            dump_dir: directory.path().into(),
+            dump_dir: dumps.path().into(),
             sink: None.into(),
         };
-        let inside = broken.clone();
-        let keeper = self.with_standby.then(keeper);
-        let job = start(&kept, move |job| {
-            let toolstack = Box::new(inside.clone());
-            recover::recover(&inside, toolstack, keeper.as_ref(), &target, job)
-        });
+        let notes = Notes {
+            directory: journals.path().into(),
+            options: self.options.clone(),
+        };
+        let broken = broken.clone();
+        let open = move || Ok((broken.clone(), Box::new(broken) as Box<_>));
+        // One that no other world has.
+        let guest = journals.path().display().to_string();
+        begin::recovery(&guest, open, keeper, target, notes, kept.log("guest"))
+    }
+
+    /// What comes of a crash of the recovered guest, while `first` may still be at work.
+    fn crash_again(&self, what: &str, policy: Recrash, journals: &TempDir, first: &Job) {
+        let dumps = tempdir().unwrap();
+        let (host, kept) = (guest(Faults::default()), Kept::default());
+        let broken = Broken::new(&host, Fault::At(u64::MAX, Wrong::Refused));
+        let was_over = first.shared.snapshot().phase == Phase::Done;
+        let again = match self.begin(journals, &dumps, &broken, None, policy, &kept) {
+            Ok(job) => job,
+            Err(Error::Busy(_)) => {
+                assert!(!was_over && policy == Recrash::Restart, "{what}: refused");
+                return;
+            }
+            Err(error) => panic!("{what}: {error}"),
+        };
+        let ended = ended(what, again, &kept);
+        let is_first_over = first.shared.snapshot().phase == Phase::Done;
+        ended.check(is_first_over, "it did not wait for its turn");
+        check_host(&ended, &host, "none", false);
+        ended.check(ended.outcome == Outcome::Adopted, "the second crash");
+    }
+
+    fn run(&self, seed: u64) {
+        let (journals, dumps) = (tempdir().unwrap(), tempdir().unwrap());
+        let (host, kept) = (guest_of(self.frames, self.faults), Kept::default());
+        let (number, wrong) = self.wrong.unwrap_or((u64::MAX, Wrong::Refused));
+        let broken = Broken::new(&host, Fault::At(number, wrong));
+        let keeper = self.with_standby.then(|| Arc::new(keeper()));
+        let job = self
+            .begin(&journals, &dumps, &broken, keeper, Recrash::Restart, &kept)
+            .unwrap();
         if let Some(events) = self.cancel_after {
             let since = Instant::now();
             let is_over = || job.shared.snapshot().phase == Phase::Done;
@@ -144,15 +203,28 @@ impl World {
             }
             job.shared.cancel();
         }
-        let ended = ended(&format!("WORLD={seed}: {self:?}"), job, &kept);
-        let refused = broken.hit().unwrap_or("none");
-        check_host(&ended, &host, refused, self.may_keep_pages());
-        check_dump(&ended, &directory);
+        let what = format!("WORLD={seed}: {self:?}");
+        if let Some(policy) = self.again {
+            let decided = |now: &Snapshot| now.outcome != Outcome::Undecided;
+            job.shared.wait(Some(DEADLINE), decided);
+            self.crash_again(&what, policy, &journals, &job);
+        }
+        let ended = ended(&what, job, &kept);
+        let hit = broken.hit().unwrap_or("none");
+        check_host(&ended, &host, hit, self.may_keep_pages());
+        check_dump(&ended, &dumps);
+        let left = files(&journals);
+        ended.check(left.is_empty(), &format!("journals: {left:?}"));
         let events = host.events();
         let settled = events.contains(&HostEvent::Settled);
         let alone = ended.outcome != Outcome::Adopted && settled;
         ended.check(!alone, "a recovery that is none has settled");
     }
+}
+
+/// How a call goes wrong in a world.
+fn wrong(chance: &mut Chance) -> Wrong {
+    chance.one_of(&[Wrong::Refused, Wrong::Panics, Wrong::Late])
 }
 
 fn number(variable: &str) -> Option<u64> {
@@ -170,8 +242,9 @@ fn whatever_chance_brings_a_crash_ends_as_it_should() {
     }
     let first = number("FIRST_WORLD").unwrap_or(0);
     let worlds = number("WORLDS").unwrap_or(WORLDS);
-    for seed in first..first + worlds {
-        World::of(seed).run(seed);
-    }
+    for_each_below(worlds, |number| {
+        World::of(first + number).run(first + number);
+        true
+    });
     println!("faults: worlds {worlds}, from {first} on");
 }
