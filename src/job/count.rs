@@ -75,7 +75,7 @@ impl Count {
     }
 
     /// What is done about a crash that was counted and has waited since.
-    pub(crate) fn look_again(&self, options: &Options) -> io::Result<Treatment> {
+    pub fn look_again(&self, options: &Options) -> io::Result<Treatment> {
         let now = (self.clock)();
         let Changed { history, .. } = self.file.change(now, |_| ())?;
         Ok(treat(&history, now, options))

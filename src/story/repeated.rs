@@ -54,7 +54,7 @@ pub fn set_dump(treatment: &Treatment, job: &JobState) {
 
 /// Has the job of a crash that has waited for an earlier one do without a dump where that
 /// one's dump was the last that is made.
-pub(super) fn set_dump_after_wait(options: &Options, job: &JobState) {
+pub fn set_dump_after_wait(options: &Options, job: &JobState) {
     let again = job.count.get().map(|count| count.look_again(options));
     match again {
         Some(Ok(treatment)) => set_dump(&treatment, job),
