@@ -221,6 +221,17 @@ static vicover_outcome outcome_of(struct guest *guest)
     return progress.outcome;
 }
 
+/* Does with a domain that keeps crashing what the option on_crash_loop says. */
+static enum next give_up(struct guest *guest, vicover_outcome outcome)
+{
+    printf("vicover: domain %" PRIu32 " keeps crashing and is not replaced\n",
+           guest->domid);
+    dump_runs(guest, VICOVER_FOREVER);
+    if (outcome == VICOVER_OUTCOME_PRESERVE)
+        return NEXT_END;
+    return destroy(guest, outcome == VICOVER_OUTCOME_RESTART ? NEXT_CREATE : NEXT_END);
+}
+
 /* Hands a crashed domain, whose configuration was just read, to libvicover. */
 static enum next recover(struct guest *guest)
 {
@@ -233,6 +244,7 @@ static enum next recover(struct guest *guest)
         .standby = guest->standby,
     };
     vicover_job job;
+    vicover_outcome outcome;
     vicover_status status = vicover_recover(&options, &crash, &job);
 
     if (status == VICOVER_ERR_BUSY)
@@ -246,12 +258,17 @@ static enum next recover(struct guest *guest)
     /* With on_recrash=queue the new job waits for the one before: so do we. */
     dump_runs(guest, VICOVER_FOREVER);
     guest->dump = job;
-    switch (outcome_of(guest)) {
+    outcome = outcome_of(guest);
+    switch (outcome) {
     case VICOVER_OUTCOME_ADOPTED:
         return NEXT_WATCH;
     case VICOVER_OUTCOME_UNTOUCHED:
         printf("vicover: domain %" PRIu32 " is as it crashed\n", guest->domid);
         break;
+    case VICOVER_OUTCOME_RESTART:
+    case VICOVER_OUTCOME_DESTROY:
+    case VICOVER_OUTCOME_PRESERVE:
+        return give_up(guest, outcome);
     default:
         printf("vicover: domain %" PRIu32 " could not be replaced and must be "
                "restarted\n", guest->domid);

@@ -52,7 +52,7 @@ extern "C" {
 /* The ABI this header describes. The low 16 bits grow with every addition; a
  * library is usable when its high 16 bits are equal and its low ones are not
  * smaller. */
-#define VICOVER_ABI_VERSION 0x00000008u
+#define VICOVER_ABI_VERSION 0x00000009u
 
 /* Status codes: never reused, never renumbered. */
 typedef int32_t vicover_status;
@@ -135,7 +135,9 @@ struct vicover_options {
     const char      *journal_dir; /* where vicover_recover() writes down what a crash
                                    * has come to, for vicover_resume(); NULL:
                                    * /run/vicover. Made (mode 0700) as dump_dir is.
-                                   * A journal is gone when its job is over. Since 8 */
+                                   * A journal is gone when its job is over. Since 8.
+                                   * The guest's crashes are counted there, too: in
+                                   * UUID.crashes, which stays. Since 9 */
 };
 
 /* The dump goes to sink_fd and not to a file of its own. A regular file or a
@@ -212,6 +214,12 @@ typedef int32_t vicover_outcome;
 #define VICOVER_OUTCOME_DIRTY     3 /* the crashed domain lost devices or memory,
                                      * for what reason is in the log: destroy it
                                      * and restart. Its dump may be complete */
+/* The guest keeps crashing (max_crashes): the domain is as it crashed, and what the
+ * option on_crash_loop says is to be done with it. Since 9; a caller of an older
+ * version that treats what it does not know as DIRTY restarts the guest. */
+#define VICOVER_OUTCOME_RESTART   4 /* destroy it and start it anew */
+#define VICOVER_OUTCOME_DESTROY   5 /* destroy it */
+#define VICOVER_OUTCOME_PRESERVE  6 /* leave it */
 
 /* Where a job is. Phases only ever go forward; new ones may be added between. */
 typedef int32_t vicover_phase;
@@ -336,7 +344,8 @@ vicover_status vicover_keep_standby(const struct vicover_options *options,
 
 /* Dumps a crashed domain and recovers it. The outcome is decided when
  * vicover_wait(job, VICOVER_UNTIL_DECIDED, ...) returns OK; the dump may go on
- * for long after. When the dump of an earlier crash of the guest is still being
+ * for long after. A guest that has crashed before may get no dump, or nothing but an
+ * outcome: see the options max_dumps and max_crashes. When the dump of an earlier crash of the guest is still being
  * written, by this process: ERR_BUSY, or with on_recrash=queue a job that waits
  * for that one to be done. */
 vicover_status vicover_recover(const struct vicover_options *options,

@@ -83,6 +83,21 @@ pub(crate) fn size(text: &str) -> Option<u64> {
     };
     number(digits, 0, u64::MAX >> shift).map(|value| value << shift)
 }
+
+/// A time from `90s`, `10m`, `1h`, `2d`: a second to a year.
+pub(crate) fn time(text: &str) -> Option<Duration> {
+    let unit_s = match text.as_bytes().last()? {
+        b's' => 1,
+        b'm' => 60,
+        b'h' => 3600,
+        b'd' => 24 * 3600,
+        _ => return None,
+    };
+    let most = 365 * 24 * 3600 / unit_s;
+    let count = number(&text[..text.len() - 1], 1, most)?;
+    Some(Duration::from_secs(count * unit_s))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -239,6 +239,33 @@ fn a_crash_that_is_not_recovered_is_a_restart() {
 }
 
 #[test]
+fn a_guest_that_keeps_crashing_is_what_the_operator_said() {
+    let said = [
+        "vicover: domain 1 keeps crashing and is not replaced",
+        "vicover: the dump left no file",
+        "library: free job 7",
+    ];
+    for (outcome, then) in [
+        (
+            "restart",
+            vec!["xen: destroy 1", "xen: create web1 as 2 with 1 disk(s)"],
+        ),
+        ("destroy", vec!["xen: destroy 1"]),
+        ("preserve", vec![]),
+    ] {
+        let variables = [
+            ("NO_XEN_EVENTS", "crash,poweroff"),
+            ("DOUBLE_OUTCOME", outcome),
+        ];
+        let life = Toolstack::build().life(&variables, "compress=zstd");
+        let want: Vec<&str> = said.into_iter().chain(then).collect();
+        assert_eq!(life[6..6 + want.len()], want, "{outcome}");
+        let goes_on = life.len() > 6 + want.len();
+        assert_eq!(goes_on, outcome == "restart", "{life:?}");
+    }
+}
+
+#[test]
 fn a_second_crash_meanwhile_waits_for_memory_only() {
     let life = Toolstack::build().life(
         &[

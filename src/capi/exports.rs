@@ -21,7 +21,7 @@ use crate::host::images::{FileImage, Image, SyntheticImage};
 use crate::host::memory::{Faults, MemoryHost};
 use crate::job::{Job, JobState, Outcome, Phase};
 use crate::limits::bounded::{MOST_FRAMES, MOST_VCPUS};
-use crate::options::Options;
+use crate::options::{OnCrashLoop, Options};
 use crate::story::recover;
 
 /// Version of the ABI.
@@ -277,6 +277,9 @@ fn outcome_number(outcome: Outcome) -> abi::vicover_outcome {
         Outcome::Adopted => abi::VICOVER_OUTCOME_ADOPTED,
         Outcome::Untouched => abi::VICOVER_OUTCOME_UNTOUCHED,
         Outcome::Dirty => abi::VICOVER_OUTCOME_DIRTY,
+        Outcome::GivenUp(OnCrashLoop::Restart) => abi::VICOVER_OUTCOME_RESTART,
+        Outcome::GivenUp(OnCrashLoop::Destroy) => abi::VICOVER_OUTCOME_DESTROY,
+        Outcome::GivenUp(OnCrashLoop::Preserve) => abi::VICOVER_OUTCOME_PRESERVE,
     };
     number as abi::vicover_outcome
 }

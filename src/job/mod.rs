@@ -2,6 +2,8 @@
 //! A job as its caller sees it: where it is, how it ended, and how to stop it.
 #![forbid(unsafe_code)]
 
+pub mod back_off;
+mod count;
 // On the in-memory host no guest crashes twice.
 #[cfg(feature = "xen")]
 pub(crate) mod recrash;
@@ -9,6 +11,7 @@ mod running;
 mod standby_slot;
 mod state;
 
+pub use count::{Clock, Count, Counted};
 pub use running::Job;
 pub use standby_slot::Slot;
 pub use state::{Counters, JobState, Milestones, Outcome, Phase, Snapshot};

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //! A job as its caller sees it: where it is, how it ended, and how to stop it.
 
+use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use super::count::Count;
 use super::standby_slot::Slot;
 use crate::control::io_control::IoControl;
 use crate::control::write_pace::WritePace;
@@ -14,6 +16,7 @@ use crate::error::Error;
 use crate::journal::{Entry, Journal};
 use crate::limits::cancel::Cancel;
 use crate::limits::monitor::Monitor;
+use crate::options::OnCrashLoop;
 use crate::pacing::policy::Policy;
 use crate::told::event::{Event, JobEvent};
 use crate::told::log::JobLog;
@@ -64,6 +67,8 @@ pub enum Outcome {
     Adopted,
     /// Nothing was changed.
     Untouched,
+    /// Nothing was changed, and nothing but this is done: the guest keeps crashing.
+    GivenUp(OnCrashLoop),
     /// The crashed domain lost devices or memory, and nothing replaced it.
     Dirty,
 }
@@ -129,6 +134,10 @@ pub struct JobState {
     pub log: JobLog,
     /// What the job has come to, for whoever goes on when this process is killed.
     pub(crate) journal: Arc<Journal>,
+    /// Where the guest's crashes are counted, if they are.
+    pub(crate) count: OnceLock<Count>,
+    /// Whether there is to be no dump.
+    is_without_dump: AtomicBool,
     /// The dump's pace.
     pub(crate) pace: Arc<WritePace>,
     /// Who sets it while recovery runs.
@@ -170,6 +179,8 @@ impl JobState {
             milestones: Milestones::default(),
             log,
             journal: Arc::default(),
+            count: OnceLock::new(),
+            is_without_dump: AtomicBool::new(false),
             pace: Arc::default(),
             io_control: IoControl::default(),
             standby: Slot::default(),
@@ -209,6 +220,25 @@ impl JobState {
         if let Err(error) = self.journal.note(entry) {
             let error = error.to_string();
             self.log.tell(JobEvent::NotNoted { error });
+        }
+    }
+
+    /// There is to be no dump: memory is only given back.
+    pub(crate) fn do_without_dump(&self) {
+        self.is_without_dump.store(true, Relaxed);
+    }
+
+    /// Whether there is to be a dump.
+    pub(crate) fn is_dump_wanted(&self) -> bool {
+        !self.is_without_dump.load(Relaxed)
+    }
+
+    /// Counts something, where the guest's crashes are counted. Without that the job
+    /// goes on.
+    pub(crate) fn count(&self, count: impl FnOnce(&Count) -> io::Result<()>) {
+        if let Some(Err(error)) = self.count.get().map(count) {
+            let error = error.to_string();
+            self.log.tell(JobEvent::NotCounted { error });
         }
     }
 

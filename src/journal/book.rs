@@ -122,6 +122,11 @@ impl JournalFile {
         })
     }
 
+    /// The directory of journals that this one is in.
+    pub fn directory(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("/"))
+    }
+
     pub(super) fn file(&self) -> &File {
         &self.file
     }

@@ -98,6 +98,9 @@ pub struct Begun {
     pub options: String,
     /// Where a dump of its own name goes.
     pub dump_dir: PathBuf,
+    /// There is to be no dump of this crash.
+    #[serde(default)]
+    pub without_dump: bool,
     /// Pages that the crashed domain had.
     pub memory_pages: u64,
     /// What the host needs to know to act on the crash again.

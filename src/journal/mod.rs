@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //! What a crash has come to, written down as it happens, so that somebody can go on
-//! when the process that handles it is killed.
+//! when the process that handles it is killed; and how often a guest has crashed.
 //!
 //! A journal is a small text file: one [`Entry`] in each line, as JSON. `book` appends
 //! to it, `past` reads it back, and `interrupted` finds journals whose process is gone
-//! and takes them over. Journals are in a directory of their own and not beside the
+//! and takes them over; `history` counts crashes, beside the journals. Journals are in a directory of their own and not beside the
 //! dump: whoever looks for crashes to go on with must find those whose dump goes
 //! anywhere; and a disk that is full, or does not answer, must keep neither recovery
 //! nor its journal. They need not outlast the machine's next start, since the domains
@@ -17,6 +17,7 @@
 
 mod book;
 mod entry;
+mod history;
 mod interrupted;
 mod past;
 #[cfg(test)]
@@ -24,6 +25,7 @@ mod tests;
 
 pub use book::{Book, Journal, JournalFile, Notes};
 pub use entry::{Begun, Entry, Handler, Untouched};
+pub use history::{Changed, History, HistoryFile};
 pub use interrupted::{find, take_over, Interrupted, TakeOver};
 pub use past::{Past, PastDump, PastRecovery};
 

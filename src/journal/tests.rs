@@ -22,6 +22,7 @@ fn begun(uuid: &str) -> Begun {
         boot_id: boot_id().unwrap(),
         options: "dump_level=31".into(),
         dump_dir: "/var/lib/xen/dump".into(),
+        without_dump: false,
         memory_pages: 1000,
         host: "{}".into(),
     }

@@ -11,4 +11,4 @@ mod values;
 
 pub use parse::OptionError;
 pub use table::{OptionSpec, TABLE};
-pub use values::{Options, Recrash, Standby};
+pub use values::{AtMost, OnCrashLoop, Options, Recrash, Standby};

@@ -139,7 +139,8 @@ impl Said {
 mod tests {
     use super::*;
     use crate::dump::ZSTD;
-    use crate::options::{Recrash, Standby};
+    use crate::options::{AtMost, OnCrashLoop, Recrash, Standby};
+    use std::time::Duration;
 
     #[test]
     fn nothing_said_is_the_default() {
@@ -152,7 +153,8 @@ mod tests {
         let options = Options::parse(
             "compress=zstd, compress_level=3,threads=4,buffer=128M,dump_level=17,\
                             max_dump_size=3G,reserve=0,sink=/dev/vg/dump,io=fixed:80M,\
-             on_recrash=queue,events=/run/events,standby=booted",
+             on_recrash=queue,events=/run/events,standby=booted,max_dumps=1/30s,max_crashes=0,\
+             on_crash_loop=destroy",
         )
         .unwrap();
         assert_eq!(
@@ -169,6 +171,12 @@ mod tests {
                     bytes_per_s: 80 << 20,
                 },
                 on_recrash: Recrash::Queue,
+                max_dumps: Some(AtMost {
+                    count: 1,
+                    within: Duration::from_secs(30),
+                }),
+                max_crashes: None,
+                on_crash_loop: OnCrashLoop::Destroy,
                 events: Some("/run/events".into()),
                 standby: Standby::Booted,
             }
@@ -182,7 +190,7 @@ mod tests {
             text("compres=zlib"),
             "unknown option 'compres'; allowed: dump_level, format, compress, compress_level, \
              threads, buffer, max_dump_size, reserve, sink, io, on_recrash, \
-             events, standby"
+             max_dumps, max_crashes, on_crash_loop, events, standby"
         );
         assert_eq!(
             text("compress=lzma"),
@@ -241,6 +249,17 @@ mod tests {
             "io=80M",
             "io=share:0",
             "on_recrash=preserve",
+            "max_dumps=3",
+            "max_dumps=0/1h",
+            "max_dumps=100/1h",
+            "max_crashes=/10m",
+            "max_crashes=5/",
+            "max_crashes=5/10",
+            "max_crashes=5/0m",
+            "max_crashes=5/366d",
+            "max_crashes=5/99999999999999999999d",
+            "max_crashes=+5/1h",
+            "on_crash_loop=coredump-restart",
             "standby=yes",
         ] {
             assert!(

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use super::values::{Options, Recrash, Standby};
+use super::values::{AtMost, OnCrashLoop, Options, Recrash, Standby};
 use crate::dump::{CodecSpec, CODECS};
 use crate::pacing::policy::{self, Policy};
 use crate::units::{number, size};
@@ -153,6 +153,41 @@ pub const TABLE: &[OptionSpec] = &[
         },
     },
     OptionSpec {
+        key: "max_dumps",
+        allowed: "N/TIME (1 to 99 in 1s to 365d, as in 3/1h); 0: any number",
+        default: "3/1h",
+        help: "Dumps of the guest in a time, at most; a crash beyond that is recovered without one.",
+        set: |said, value| {
+            said.options.max_dumps = at_most(value)?;
+            Some(())
+        },
+    },
+    OptionSpec {
+        key: "max_crashes",
+        allowed: "N/TIME (1 to 99 in 1s to 365d, as in 5/10m); 0: any number",
+        default: "5/10m",
+        help: "Crashes of the guest in a time that are recovered; one more, and it keeps crashing (`on_crash_loop`).",
+        set: |said, value| {
+            said.options.max_crashes = at_most(value)?;
+            Some(())
+        },
+    },
+    OptionSpec {
+        key: "on_crash_loop",
+        allowed: "restart, destroy, preserve",
+        default: "preserve",
+        help: "What xl does, in place of a recovery, with a guest that keeps crashing: as these words mean for on_crash.",
+        set: |said, value| {
+            let choices = [
+                ("restart", OnCrashLoop::Restart),
+                ("destroy", OnCrashLoop::Destroy),
+                ("preserve", OnCrashLoop::Preserve),
+            ];
+            said.options.on_crash_loop = one_of(value, &choices)?;
+            Some(())
+        },
+    },
+    OptionSpec {
         key: "events",
         allowed: "the absolute path of a Unix datagram socket",
         default: "nowhere",
@@ -181,6 +216,14 @@ pub const TABLE: &[OptionSpec] = &[
 
 fn absolute(path: &str) -> Option<PathBuf> {
     Some(PathBuf::from(path)).filter(|path| path.is_absolute())
+}
+
+/// A limit, or none.
+fn at_most(value: &str) -> Option<Option<AtMost>> {
+    match value {
+        "0" => Some(None),
+        limit => AtMost::parse(limit).map(Some),
+    }
 }
 
 /// The value that a word stands for.

@@ -4,14 +4,16 @@
 
 use std::sync::Arc;
 
-use super::{live, recover, resume, standby};
+use super::{live, recover, repeated, resume, standby};
 use crate::drain::Target;
 use crate::error::Error;
 use crate::host::{CrashedDomain, Pausable, StandbyHost, Toolstack};
+use crate::job::back_off::Treatment;
 use crate::job::recrash::{self, Recoveries};
-use crate::job::{Job, JobState};
+use crate::job::{Count, Job, JobState};
 use crate::journal::{JournalFile, Notes, Past};
 use crate::options::{Recrash, Standby};
+use crate::os::clock::since_boot;
 use crate::told::event::JobEvent;
 use crate::told::log::JobLog;
 
@@ -64,7 +66,7 @@ fn write_down(
     notes: &Notes,
     job: &JobState,
 ) {
-    let begun = resume::begun(domain, toolstack, target, &notes.options);
+    let begun = resume::begun(domain, toolstack, target, &notes.options, job);
     let file = begun.map_err(|error| error.chain()).and_then(|begun| {
         JournalFile::begin(&notes.directory, begun)
             .map_err(|error| format!("{}: {error}", notes.directory.display()))
@@ -89,10 +91,14 @@ pub(crate) fn resumption<D: CrashedDomain + 'static>(
     log: JobLog,
 ) -> Result<Job, Error> {
     let guest = past.begun.uuid.clone();
+    // The crash itself was counted by who handled it first.
+    let count = Count::of(file.directory(), &guest, Box::new(since_boot));
     RECOVERIES.start(&guest, Recrash::Restart, |_| {
         let (domain, toolstack) = open()?;
         let started = Job::start(log, move |job| {
             job.journal.open(Box::new(file));
+            // A job begins once.
+            let _ = job.count.set(count);
             let domain = domain.as_ref().map(|domain| domain as &dyn CrashedDomain);
             resume::resume(domain, toolstack, &past, &target, job)
         })?;
@@ -103,7 +109,9 @@ pub(crate) fn resumption<D: CrashedDomain + 'static>(
 /// Begins to recover a crash of `guest`, with the standby that `keeper` keeps. `open`
 /// opens the crashed domain and its toolstack: at once, or, when an earlier crash of
 /// the guest is still being handled and the options say so, once that is over. While
-/// the earlier one runs, the domain lacks memory, and the host's is not what it was.
+/// the earlier one runs, the domain lacks memory, and the host's is not what it was. The
+/// crash is counted, also when it is refused; a guest that keeps crashing gets less done
+/// about it, down to nothing but an outcome.
 ///
 /// # Errors
 /// Those of `open` when it is called at once; [`Error::Busy`] when the options do not
@@ -116,16 +124,34 @@ pub(crate) fn recovery<D: CrashedDomain + 'static>(
     notes: Notes,
     log: JobLog,
 ) -> Result<Job, Error> {
-    RECOVERIES.start(guest, target.options.on_recrash, |earlier| {
+    let count = Count::of(&notes.directory, guest, Box::new(since_boot));
+    let counted = count.crash(&target.options);
+    let is_given_up = matches!(counted.treatment, Treatment::GiveUp { .. });
+    // What is done about such a crash takes no memory, and does not depend on an earlier one.
+    let policy = match is_given_up {
+        true => Recrash::Queue,
+        false => target.options.on_recrash,
+    };
+    RECOVERIES.start(guest, policy, |earlier| {
         let opened = match earlier {
-            None => Ok(open()?),
-            Some(earlier) => Err((earlier, open)),
+            None if !is_given_up => Ok(open()?),
+            earlier => Err((earlier, open)),
         };
         let started = Job::start(log, move |job| {
-            let (domain, mut toolstack) = opened.or_else(|(earlier, open)| {
-                recrash::wait_for(&earlier, job)?;
-                open()
-            })?;
+            if !repeated::begin(count, &counted, &target.options, job) {
+                return Ok(());
+            }
+            let (domain, mut toolstack) = match opened {
+                Ok(opened) => {
+                    repeated::set_dump(&counted.treatment, job);
+                    opened
+                }
+                Err((earlier, open)) => {
+                    earlier.map_or(Ok(()), |earlier| recrash::wait_for(&earlier, job))?;
+                    repeated::set_dump_after_wait(&target.options, job);
+                    open()?
+                }
+            };
             write_down(&domain, &mut *toolstack, &target, &notes, job);
             recover::recover(&domain, toolstack, keeper.as_deref(), &target, job)
         })?;

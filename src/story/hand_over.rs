@@ -176,10 +176,7 @@ impl Crash<'_> {
         let Some(drained) = drained.transpose() else {
             return Ok(());
         };
-        self.job.note(&Entry::DumpEnded {
-            is_complete: drained.is_ok(),
-        });
-        report_dump(drained, self.job)
+        end_dump(drained, self.job)
     }
 
     fn prepared(&self) -> Result<Prepared, Error> {
@@ -199,13 +196,29 @@ impl Crash<'_> {
     /// Gives the memory back when there cannot be a dump, for this reason.
     fn do_without_dump(&self, why: Error) -> Result<(), Error> {
         let _drained = self.handover.drained_at_end();
-        let mut understanding = self.prepared()?.understanding;
+        let prepared = self.prepared()?;
         let work = Work::HandOver(&self.handover);
+        if let Left::Nothing = prepared.left {
+            drain::release_all(self.domain, &prepared.understanding, work, self.job);
+            return Ok(());
+        }
+        let mut understanding = prepared.understanding;
         let start = |_: &mut Understanding| Err(why);
         let drained = drain::run(self.domain, &mut understanding, work, start, self.job);
-        self.job.note(&Entry::DumpEnded { is_complete: false });
-        report_dump(drained, self.job)
+        end_dump(drained, self.job)
     }
+}
+
+/// Says how a dump has ended: to the log, to those who handle the guest's next crash, and
+/// to whoever goes on with this one.
+pub(super) fn end_dump(drained: Result<Summary, Error>, job: &JobState) -> Result<(), Error> {
+    let is_complete = drained.is_ok();
+    if let Ok(summary) = &drained {
+        let path = summary.path.clone();
+        job.count(|count| count.dump(path));
+    }
+    job.note(&Entry::DumpEnded { is_complete });
+    report_dump(drained, job)
 }
 
 /// Drains all of a domain into the dump that `target` asks for.

@@ -3,7 +3,8 @@
 //!
 //! `begin` starts a job when its turn has come; `recover` is the whole story, of which
 //! `bring_up` brings up the successor and `hand_over` passes the memory on; `resume`
-//! goes on with a story whose process was killed; `live` dumps a domain that goes on
+//! goes on with a story whose process was killed; `repeated` does less about a guest that
+//! has crashed before; `live` dumps a domain that goes on
 //! running; `standby` keeps a recovery domain ready beforehand; `memory_guard` sees to
 //! it that a thinly backed one does not run out of memory meanwhile, and `noted` that
 //! its stops are written down.
@@ -19,6 +20,7 @@ pub mod live;
 mod memory_guard;
 mod noted;
 pub mod recover;
+pub mod repeated;
 pub mod resume;
 pub mod standby;
 

@@ -13,7 +13,9 @@ use crate::host::{BuiltStandby, CrashedDomain, HostError, Toolstack};
 use crate::job::{JobState, Outcome, Phase, Slot};
 use crate::journal::Entry;
 use crate::story::bring_up::{enter, say_not_used};
-use crate::story::hand_over::{drain_all, say_no_recovery, Crash, Left, Prepared, Successor};
+use crate::story::hand_over::{
+    drain_all, end_dump, say_no_recovery, Crash, Left, Prepared, Successor,
+};
 use crate::story::standby::say_if_kept;
 use crate::told::event::RecoveryEvent;
 use crate::told::report::report_dump;
@@ -52,7 +54,8 @@ pub fn dump_only(
 /// Dumps a crashed domain while its successor is built and runs on the memory
 /// that the dump gives back. `keeper` is the job that keeps a standby for it, if
 /// there is one. An error is the dump's: that there is no recovery shows in the
-/// outcome, and its reason in the log.
+/// outcome, and its reason in the log. Without a dump, where the job says so, memory is
+/// only given back.
 pub fn recover(
     domain: &dyn CrashedDomain,
     toolstack: Box<dyn Toolstack>,
@@ -98,7 +101,10 @@ pub fn recover(
         prepare: Mutex::new(Some(Box::new(move || {
             Ok(Prepared {
                 understanding,
-                left: Left::All,
+                left: match job.is_dump_wanted() {
+                    true => Left::All,
+                    false => Left::Nothing,
+                },
             })
         }))),
         handover: Handover::new(domain, &job.log, &job.cancel),
@@ -141,8 +147,13 @@ fn stay_down(
     let error = Error::host("detaching the crashed domain's devices")(error);
     say_no_recovery(&error, job);
     job.enter(Phase::Drain);
-    let drained = drain_all(domain, understanding, Work::DumpOnly(&|| ()), target, job);
-    let dumped = report_dump(drained, job);
+    let dumped = match job.is_dump_wanted() {
+        true => {
+            let work = Work::DumpOnly(&|| ());
+            end_dump(drain_all(domain, understanding, work, target, job), job)
+        }
+        false => Ok(()),
+    };
     job.decide(Outcome::Dirty, 0);
     dumped
 }

@@ -21,10 +21,10 @@ use crate::job::{JobState, Outcome, Phase};
 use crate::journal::{Begun, Past, PastDump, Untouched};
 use crate::os::process::boot_id;
 use crate::story::bring_up::enter;
-use crate::story::hand_over::{close, say_no_recovery, Crash, Left, Prepared, Successor};
+use crate::story::hand_over::{close, end_dump, say_no_recovery, Crash, Left, Prepared, Successor};
 use crate::story::recover;
 use crate::told::event::{ControlEvent, DumpEvent, JobEvent, RecoveryEvent};
-use crate::told::report::{report_dump, report_times};
+use crate::told::report::report_times;
 use crate::understand::{nothing_wanted, read_registers, remembered, understand, Awaited};
 
 /// What the journal of a crash begins with: all that [`resume`] needs.
@@ -36,6 +36,7 @@ pub fn begun(
     toolstack: &mut dyn Toolstack,
     target: &Target,
     options: &str,
+    job: &JobState,
 ) -> Result<Begun, Error> {
     let describing = "describing the crashed domain";
     let host = toolstack.describe().map_err(Error::host(describing))?;
@@ -52,6 +53,7 @@ pub fn begun(
         boot_id,
         options: options.into(),
         dump_dir: target.dump_dir.clone(),
+        without_dump: !job.is_dump_wanted(),
         memory_pages,
         host: host.text,
     })
@@ -71,6 +73,9 @@ pub fn resume(
 ) -> Result<(), Error> {
     let domid = past.begun.domid;
     job.log.tell(JobEvent::Resumed { domid });
+    if past.begun.without_dump {
+        job.do_without_dump();
+    }
     let mut toolstack = ContainedToolstack(toolstack);
     if let (false, Some(domain)) = (past.is_detaching, domain) {
         // Nothing was changed, but for a standby that was taken.
@@ -206,7 +211,7 @@ fn stay_down(
         prepared.and_then(|prepared| prepared.drain(domain, Work::DumpOnly(&|| ()), target, job));
     let dumped = drained
         .transpose()
-        .map_or(Ok(()), |drained| report_dump(drained, job));
+        .map_or(Ok(()), |drained| end_dump(drained, job));
     job.decide(Outcome::Dirty, 0);
     dumped
 }
@@ -281,13 +286,17 @@ fn prepare(
     let untouched = past.untouched.clone();
     match (&past.dump, untouched) {
         (PastDump::Ended, Some(untouched)) => nothing_left(domain, untouched),
+        (_, Some(untouched)) if !job.is_dump_wanted() => nothing_left(domain, untouched),
         (PastDump::Begun { path: Some(path) }, Some(untouched)) => match reopened(path) {
             Ok(Reopened::Unfinished(dump)) => Ok(Prepared {
                 understanding: remembered(domain, &dump, untouched)?,
                 left: Left::Rest(dump),
             }),
             Ok(Reopened::Empty) => look_again(domain, past, target, job),
-            Ok(Reopened::Complete) => nothing_left(domain, untouched),
+            Ok(Reopened::Complete) => {
+                job.count(|count| count.dump_of_earlier_process(path.with_extension("")));
+                nothing_left(domain, untouched)
+            }
             Err(error) => {
                 say_not_gone_on(Some(path.clone()), error.chain(), job);
                 look_again(domain, past, target, job)

@@ -126,10 +126,10 @@ impl Seen {
         for range in ram {
             present.set_range(range.start.as_pfn(), range.end.as_pfn());
         }
-        let mut wanted = present.clone();
-        for range in plan.excluded() {
-            wanted.clear_range(range.start.as_pfn(), range.end.as_pfn());
-        }
+        let wanted = match job.is_dump_wanted() {
+            true => wanted(&present, &plan),
+            false => Bitmap::new(end.as_pfn()).map_err(Error::DumpStart)?,
+        };
         let bitmaps = Bitmaps::new(present, wanted).map_err(Error::DumpStart)?;
         tell_plan(&plan, &bitmaps, job);
         Ok(Understanding {
@@ -140,6 +140,15 @@ impl Seen {
             before: None,
         })
     }
+}
+
+/// Of the pages that are there, those to be dumped.
+fn wanted(present: &Bitmap, plan: &Plan) -> Bitmap {
+    let mut wanted = present.clone();
+    for range in plan.excluded() {
+        wanted.clear_range(range.start.as_pfn(), range.end.as_pfn());
+    }
+    wanted
 }
 
 /// As [`understand`], in a thread of its own while `meanwhile` is done; where there

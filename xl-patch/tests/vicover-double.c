@@ -3,7 +3,9 @@
  * A libvicover.so.0 that decides what the test says, and reports on stdout
  * what it was asked. It dumps nothing.
  *
- *   DOUBLE_OUTCOME    "adopted", "untouched", "dirty" or "declined"
+ *   DOUBLE_OUTCOME    "adopted", "untouched", "dirty" or "declined"; "restart", "destroy"
+ *                     or "preserve" for a guest that keeps crashing
+ *   DOUBLE_LEAVES_OUT  set: there are to be no dumps of crashes
  *   DOUBLE_BUSY       how often a wait with a timeout finds a job running;
  *                     a wait without one always ends it. A second job meanwhile
  *                     is refused, unless the options say "on_recrash=queue"
@@ -128,7 +130,20 @@ static vicover_outcome wanted_outcome(const char *text)
 {
     return !strcmp(text, "adopted") ? VICOVER_OUTCOME_ADOPTED :
            !strcmp(text, "untouched") ? VICOVER_OUTCOME_UNTOUCHED :
-                                        VICOVER_OUTCOME_DIRTY;
+           !strcmp(text, "restart") ? VICOVER_OUTCOME_RESTART :
+           !strcmp(text, "destroy") ? VICOVER_OUTCOME_DESTROY :
+           !strcmp(text, "preserve") ? VICOVER_OUTCOME_PRESERVE :
+                                       VICOVER_OUTCOME_DIRTY;
+}
+
+static bool is_given_up(void)
+{
+    return outcome >= VICOVER_OUTCOME_RESTART;
+}
+
+static bool is_dumped(void)
+{
+    return !is_given_up() && !getenv("DOUBLE_LEAVES_OUT");
 }
 
 vicover_status vicover_recover(const struct vicover_options *options,
@@ -259,6 +274,8 @@ vicover_status vicover_poll(vicover_job job, struct vicover_progress *progress)
     progress->outcome = outcome;
     if (outcome == VICOVER_OUTCOME_ADOPTED)
         progress->recovery_domid = next_recovery++;
+    if (to_sink && is_dumped())
+        progress->dump_bytes = 5 << 20;
     if (dump_file) {
         progress->pages_total = 1000;
         progress->pages_planned = 400;
@@ -271,7 +288,8 @@ vicover_status vicover_poll(vicover_job job, struct vicover_progress *progress)
 
 vicover_status vicover_job_error(vicover_job job, char *buffer, size_t size)
 {
-    bool fine = dump_file ? !cancelled : outcome == VICOVER_OUTCOME_ADOPTED;
+    bool fine = dump_file ? !cancelled :
+                            outcome == VICOVER_OUTCOME_ADOPTED || is_given_up();
 
     snprintf(buffer, size, "%s", fine ? "" : "it is a double");
     return VICOVER_OK;
@@ -284,7 +302,8 @@ vicover_status vicover_dump_path(vicover_job job, char *buffer, size_t size)
                  cancelled ? ".incomplete" : "");
     else
         snprintf(buffer, size, "%s",
-                 outcome == VICOVER_OUTCOME_UNTOUCHED || to_sink ? "" : "/dump");
+                 outcome == VICOVER_OUTCOME_UNTOUCHED || to_sink || !is_dumped()
+                     ? "" : "/dump");
     return VICOVER_OK;
 }
 

@@ -85,7 +85,7 @@ pub(super) fn check_host(ended: &Ended, host: &MemoryHost, refused: &str, may_ke
             let untouched = at(HostEvent::Detached).is_none() && first.is_none();
             ended.check(untouched, "something was done");
         }
-        Outcome::Undecided => ended.check(false, "nothing was decided"),
+        Outcome::Undecided | Outcome::GivenUp(_) => ended.check(false, "nothing was decided"),
     }
 }
 

@@ -10,6 +10,7 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::broken::{Broken, Fault, Life, Wrong};
 use super::hooked_sink::HookedSink;
@@ -19,13 +20,18 @@ use crate::dump::{verify, Finding, Sink};
 use crate::host::images::SyntheticImage;
 use crate::host::memory::{Faults, HostEvent, MemoryHost};
 use crate::host::CrashedDomain;
-use crate::job::{Job, JobState, Outcome};
-use crate::journal::{Book, Entry, Past};
+use crate::job::{Count, Job, JobState, Outcome};
+use crate::journal::{Book, Entry, HistoryFile, Past};
 use crate::options::Options;
 use crate::story::{recover, resume};
 
 /// Frames of the guests here: few, since they die so often.
 const FRAMES: u64 = 4 * 512;
+/// The guest's uuid.
+const UUID: &str = "uuid";
+/// The time since the machine was started.
+const NOW: Duration = Duration::from_secs(1000);
+
 /// A journal in memory that is written to as long as its process lives. What was being
 /// written at its death is there by half.
 #[derive(Clone)]
@@ -55,8 +61,21 @@ impl Book for Paper {
     }
 }
 
+/// What crash it is.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    with_standby: bool,
+    is_dumped: bool,
+}
+
+const PLAIN: Kind = Kind {
+    with_standby: false,
+    is_dumped: true,
+};
+
 /// A guest, its dumps and its journal, which outlive processes.
 struct World {
+    kind: Kind,
     host: MemoryHost,
     directory: tempfile::TempDir,
     journal: Arc<Mutex<String>>,
@@ -85,9 +104,10 @@ fn copy(from: &Path, to: &Path) {
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(kind: Kind) -> Self {
         let image = Arc::new(SyntheticImage::new(FRAMES));
         Self {
+            kind,
             host: MemoryHost::new(image, 2, Faults::default()),
             directory: tempfile::tempdir().unwrap(),
             journal: Arc::default(),
@@ -111,6 +131,22 @@ impl World {
         }
     }
 
+    /// Where the guest's crashes are counted, which takes a call.
+    fn count(&self, life: &Arc<Life>) -> Count {
+        let life = life.clone();
+        let clock = move || {
+            life.step();
+            NOW
+        };
+        Count::of(self.directory.path(), UUID, Box::new(clock))
+    }
+
+    /// Dumps that were counted.
+    fn counted(&self) -> usize {
+        let file = HistoryFile::of(self.directory.path(), UUID);
+        file.change(NOW, |_| ()).unwrap().history.dumps_ms.len()
+    }
+
     fn paper(&self, life: &Arc<Life>) -> Box<dyn Book> {
         Box::new(Paper {
             text: self.journal.clone(),
@@ -119,17 +155,29 @@ impl World {
     }
 
     /// The first process: it handles the crash from its beginning.
-    fn handle(&self, kept: &Kept, life: &Arc<Life>, with_standby: bool) -> Job {
+    fn handle(&self, kept: &Kept, life: &Arc<Life>) -> Job {
         let broken = Broken::mortal(&self.host, life);
         let of_sink = life.clone();
         let dead = || Err(io::Error::other("the process is dead"));
-        let sink = HookedSink::create(&self.directory, move |_| match of_sink.step() {
-            true => Ok(()),
-            false => dead(),
+        let Kind {
+            with_standby,
+            is_dumped,
+        } = self.kind;
+        let sink = is_dumped.then(|| {
+            let hooked = HookedSink::create(&self.directory, move |_| match of_sink.step() {
+                true => Ok(()),
+                false => dead(),
+            });
+            Box::new(hooked) as Box<dyn Sink>
         });
-        let target = self.target(Some(Box::new(sink)));
+        let target = self.target(sink);
         let (paper, keeper) = (self.paper(life), with_standby.then(keeper));
+        let count = self.count(life);
         start(kept, move |job| {
+            assert!(job.count.set(count).is_ok());
+            if !is_dumped {
+                job.do_without_dump();
+            }
             let mut toolstack = Box::new(broken.clone());
             open_journal(&broken, &mut toolstack, &target, paper, job);
             recover::recover(&broken, toolstack, keeper.as_ref(), &target, job)
@@ -139,14 +187,16 @@ impl World {
     /// A process that goes on, and is killed.
     fn go_on(&self, kept: &Kept, life: &Arc<Life>, past: Past) -> Job {
         let broken = Broken::mortal(&self.host, life);
-        self.go_on_as(kept, &broken, self.paper(life), past)
+        self.go_on_as(kept, &broken, life, past)
     }
 
     /// A process that goes on, as which the host is `broken`.
-    fn go_on_as(&self, kept: &Kept, broken: &Broken, paper: Box<dyn Book>, past: Past) -> Job {
+    fn go_on_as(&self, kept: &Kept, broken: &Broken, life: &Arc<Life>, past: Past) -> Job {
         let is_there = !self.host.events().contains(&HostEvent::Destroyed);
         let (target, broken) = (self.target(None), broken.clone());
+        let (paper, count) = (self.paper(life), self.count(life));
         start(kept, move |job| {
+            assert!(job.count.set(count).is_ok());
             job.journal.open(paper);
             let domain = is_there.then_some(&broken as &dyn CrashedDomain);
             resume::resume(domain, Box::new(broken.clone()), &past, &target, job)
@@ -160,7 +210,13 @@ impl World {
         let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
         let path = |directory: &tempfile::TempDir| directory.path().to_str().unwrap().to_owned();
         let moved = whole.replace(&path(&self.directory), &path(&dumps));
+        let history = dumps.path().join(format!("{UUID}.crashes"));
+        if let Ok(text) = fs::read_to_string(&history) {
+            let moved = text.replace(&path(&self.directory), &path(&dumps));
+            fs::write(history, moved).unwrap();
+        }
         Self {
+            kind: self.kind,
             host: self.host.clone(),
             directory: dumps,
             journal: Arc::new(Mutex::new(moved)),
@@ -194,9 +250,18 @@ impl World {
         self.check_dumps(ended);
     }
 
-    /// There is one dump, it is complete, and it has every page as the guest had it.
+    /// There is one dump where there is to be one, it is complete, it has every page as the
+    /// guest had it, and it was counted once, whoever finished it.
     fn check_dumps(&self, ended: &Ended) {
-        let names = files(&self.directory);
+        let counted = self.counted();
+        let right = counted == usize::from(self.kind.is_dumped);
+        ended.check(right, &format!("{counted} dumps were counted"));
+        let mut names = files(&self.directory);
+        names.retain(|name| !name.contains(".crashes"));
+        if !self.kind.is_dumped {
+            ended.check(names.is_empty(), &format!("{names:?}"));
+            return;
+        }
         // A file that had just been made is not known to be a dump.
         let is_empty = |name: &str| {
             let length = fs::metadata(self.directory.path().join(name))
@@ -225,7 +290,7 @@ fn open_journal(
     job: &JobState,
 ) {
     let options = "threads=2,compress=none,dump_level=0";
-    let Ok(begun) = resume::begun(domain, toolstack, target, options) else {
+    let Ok(begun) = resume::begun(domain, toolstack, target, options, job) else {
         return;
     };
     let line = serde_json::to_string(&Entry::Begun(begun)).unwrap() + "\n";
@@ -236,11 +301,11 @@ fn open_journal(
 
 /// Handles a crash in a process that is killed at call `first`, goes on in one that is
 /// killed at call `second`, and in a third. Says whether each of the first two was killed.
-fn kill(first: u64, second: u64, with_standby: bool) -> (bool, bool) {
-    let what = format!("killed at {first}, then at {second}, standby {with_standby}");
-    let (world, kept) = (World::new(), Kept::default());
+fn kill(first: u64, second: u64, kind: Kind) -> (bool, bool) {
+    let what = format!("killed at {first}, then at {second}, {kind:?}");
+    let (world, kept) = (World::new(kind), Kept::default());
     let (life, dumps) = world.process(first);
-    let handled = ended(&what, world.handle(&kept, &life, with_standby), &kept);
+    let handled = ended(&what, world.handle(&kept, &life), &kept);
     if !life.is_over() {
         world.check(&handled);
         return (false, false);
@@ -275,10 +340,29 @@ const SECOND_KILLS: u64 = 23;
 #[test]
 fn whenever_the_process_is_killed_another_brings_the_crash_to_its_end() {
     for with_standby in [false, true] {
-        let killed = for_each_number(|call| kill(call, u64::MAX, with_standby).0);
+        let kind = Kind {
+            with_standby,
+            ..PLAIN
+        };
+        let killed = for_each_number(|call| kill(call, u64::MAX, kind).0);
         println!("faults: killed, standby {with_standby}: killed {killed}, resumed {killed}");
         assert!(killed > 50, "{killed} calls: most were not seen");
     }
+}
+
+#[test]
+fn a_crash_that_is_not_dumped_is_brought_to_its_end_without_a_dump() {
+    let kind = Kind {
+        is_dumped: false,
+        ..PLAIN
+    };
+    let killed = for_each_number(|call| {
+        // The one that goes on is killed soon as well, or not at all.
+        kill(call, 5, kind);
+        kill(call, u64::MAX, kind).0
+    });
+    println!("faults: killed, not dumped: killed {killed}, resumed {killed}");
+    assert!(killed > 20, "{killed} calls: most were not seen");
 }
 
 #[test]
@@ -291,7 +375,12 @@ fn whoever_goes_on_may_be_killed_as_well() {
     for_each_number(|first| {
         // Others for each: together the few of each meet all of them.
         for second in (first % step..MANY).step_by(step as usize) {
-            let (was_killed, again) = kill(first, second, first % 2 == 1);
+            let with_standby = first % 2 == 1;
+            let kind = Kind {
+                with_standby,
+                ..PLAIN
+            };
+            let (was_killed, again) = kill(first, second, kind);
             if !again {
                 return was_killed;
             }
@@ -308,9 +397,9 @@ fn whoever_goes_on_may_be_killed_as_well() {
 /// whether there was such a call.
 fn refuse_while_going_on(first: u64, number: u64) -> bool {
     let what = format!("killed at {first}, then call {number} is refused");
-    let (world, kept) = (World::new(), Kept::default());
+    let (world, kept) = (World::new(PLAIN), Kept::default());
     let (life, dumps) = world.process(first);
-    ended(&what, world.handle(&kept, &life, false), &kept);
+    ended(&what, world.handle(&kept, &life), &kept);
     let world = world.after(dumps);
     let Some(past) = world.past() else {
         // All was over before.
@@ -318,8 +407,7 @@ fn refuse_while_going_on(first: u64, number: u64) -> bool {
     };
     let broken = Broken::new(&world.host, Fault::At(number, Wrong::Refused));
     let kept = Kept::default();
-    let paper = world.paper(&Life::of(u64::MAX, || ()));
-    let job = world.go_on_as(&kept, &broken, paper, past);
+    let job = world.go_on_as(&kept, &broken, &Life::of(u64::MAX, || ()), past);
     let ended = ended(&what, job, &kept);
     let hit = broken.hit().unwrap_or("none");
     let violations = world.host.violations();

@@ -11,6 +11,8 @@ mod panics;
 mod refused_threads;
 // A crash has its turn where domains have crashes: on Xen.
 #[cfg(feature = "xen")]
+mod repeated;
+#[cfg(feature = "xen")]
 mod worlds;
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};

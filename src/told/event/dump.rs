@@ -11,6 +11,7 @@ use super::{as_maybe_path, as_path, as_text, Cause};
 use crate::addr::Gfn;
 use crate::error::ErrorKind;
 use crate::host::HostError;
+use crate::options::AtMost;
 use crate::units::Size;
 
 /// What could not be done with pages.
@@ -166,6 +167,17 @@ pub enum DumpEvent {
         /// Why.
         why: Cause,
     },
+    /// There is to be no dump of this crash: others were made of late.
+    NotWanted {
+        /// How many.
+        dumps: usize,
+        /// So many are made.
+        #[serde(serialize_with = "as_text")]
+        limit: AtMost,
+        /// Where the last one is, if it has a path.
+        #[serde(serialize_with = "as_maybe_path")]
+        last: Option<PathBuf>,
+    },
 }
 
 impl DumpEvent {
@@ -179,6 +191,7 @@ impl DumpEvent {
             Self::Stopped { .. } | Self::NotMade { .. } => Level::Error,
             Self::LeftOut { .. }
             | Self::NotGoneOn { .. }
+            | Self::NotWanted { .. }
             | Self::NotSynced { .. }
             | Self::NotLasting { .. }
             | Self::Missed { .. }
@@ -231,6 +244,15 @@ impl DumpEvent {
             ),
             Self::Incomplete { why, .. } => write!(f, "dump incomplete: {why}"),
             Self::NotMade { why } => write!(f, "no dump: {why}"),
+            Self::NotWanted { dumps, limit, last } => {
+                let place = last.as_ref().map(|path| path.display().to_string());
+                write!(
+                    f,
+                    "no dump of this crash: {dumps} of the guest were made of late \
+                     (max_dumps={limit}), the last one is {}",
+                    place.as_deref().unwrap_or("a stream")
+                )
+            }
             _ => Ok(()),
         }
     }

@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use log::Level;
 use serde::Serialize;
 
-use super::{as_path, Cause};
+use super::{as_path, as_text, Cause};
 use crate::error::Error;
 use crate::host::HostError;
+use crate::options::{AtMost, OnCrashLoop};
 use crate::units::Span;
 
 /// The job as a whole, and a domain that goes on running afterwards.
@@ -50,6 +51,34 @@ pub enum JobEvent {
         /// Why.
         error: String,
     },
+    /// The guest has crashed before, of late.
+    CrashedAgain {
+        /// How often, this crash among them.
+        crashes: usize,
+        /// So often it is recovered.
+        #[serde(serialize_with = "as_text")]
+        limit: AtMost,
+    },
+    /// The guest keeps crashing, and is not recovered any more.
+    GivenUp {
+        /// How often it has crashed of late.
+        crashes: usize,
+        /// So often it is recovered.
+        #[serde(serialize_with = "as_text")]
+        limit: AtMost,
+        /// What is done instead.
+        action: OnCrashLoop,
+    },
+    /// What was known of the guest's earlier crashes cannot be made use of.
+    HistoryLost {
+        /// Why.
+        error: String,
+    },
+    /// A crash, or a dump, of the guest is not known to those who handle its next crash.
+    NotCounted {
+        /// Why.
+        error: String,
+    },
     /// Nobody takes events where the option `events` says, or not fast enough.
     EventsNotTaken {
         /// The socket.
@@ -63,8 +92,13 @@ pub enum JobEvent {
 impl JobEvent {
     pub(super) fn level(&self) -> Level {
         match self {
-            Self::Cancelled | Self::EventsNotTaken { .. } | Self::NotNoted { .. } => Level::Warn,
-            Self::StaysPaused { .. } | Self::Failed { .. } => Level::Error,
+            Self::Cancelled
+            | Self::EventsNotTaken { .. }
+            | Self::NotNoted { .. }
+            | Self::CrashedAgain { .. }
+            | Self::HistoryLost { .. }
+            | Self::NotCounted { .. } => Level::Warn,
+            Self::StaysPaused { .. } | Self::Failed { .. } | Self::GivenUp { .. } => Level::Error,
             Self::Queued | Self::Paused | Self::RunsAgain { .. } | Self::Resumed { .. } => {
                 Level::Info
             }
@@ -93,6 +127,26 @@ impl fmt::Display for JobEvent {
             Self::NotNoted { error } => write!(
                 f,
                 "no journal, so nobody can go on should this process be killed: {error}"
+            ),
+            Self::CrashedAgain { crashes, limit } => write!(
+                f,
+                "crash {crashes} of the guest of late (max_crashes={limit})"
+            ),
+            Self::GivenUp {
+                crashes,
+                limit,
+                action,
+            } => write!(
+                f,
+                "the guest keeps crashing: crash {crashes} of late, max_crashes={limit}: \
+                 {action}"
+            ),
+            Self::HistoryLost { error } => {
+                write!(f, "earlier crashes of the guest are forgotten: {error}")
+            }
+            Self::NotCounted { error } => write!(
+                f,
+                "the next crash of the guest is handled as if this one had not been: {error}"
             ),
             Self::EventsNotTaken { path, error } => {
                 write!(f, "events are not sent to {}: {error}", path.display())

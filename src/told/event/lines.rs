@@ -10,6 +10,7 @@ use super::*;
 use crate::addr::Gfn;
 use crate::guest::locate::LocateError;
 use crate::host::HostError;
+use crate::options::{AtMost, OnCrashLoop};
 use crate::units::{Size, Span};
 
 fn lines_are<E: Into<Event>>(expected: Vec<(E, Level, &str)>) {
@@ -229,6 +230,63 @@ fn going_on_with_what_another_process_has_begun_is_told() {
             .into(),
             Warn,
             "the dump stays incomplete, another dump gets what it lacks: it was a stream",
+        ),
+    ]);
+}
+
+#[test]
+fn a_guest_that_keeps_crashing_is_told_with_what_is_done_about_it() {
+    let limit = |count, minutes: u64| AtMost {
+        count,
+        within: Duration::from_secs(60 * minutes),
+    };
+    lines_are(vec![
+        (
+            Event::from(JobEvent::CrashedAgain {
+                crashes: 4,
+                limit: limit(5, 10),
+            }),
+            Warn,
+            "crash 4 of the guest of late (max_crashes=5/10m)",
+        ),
+        (
+            DumpEvent::NotWanted {
+                dumps: 3,
+                limit: limit(3, 60),
+                last: Some("/d/web1.kdump".into()),
+            }
+            .into(),
+            Warn,
+            "no dump of this crash: 3 of the guest were made of late (max_dumps=3/1h), the last \
+             one is /d/web1.kdump",
+        ),
+        (
+            JobEvent::GivenUp {
+                crashes: 6,
+                limit: limit(5, 10),
+                action: OnCrashLoop::Preserve,
+            }
+            .into(),
+            Failed,
+            "the guest keeps crashing: crash 6 of late, max_crashes=5/10m: it is left as it \
+             crashed (on_crash_loop=preserve)",
+        ),
+        (
+            JobEvent::HistoryLost {
+                error: "its times are too many, or in disorder".into(),
+            }
+            .into(),
+            Warn,
+            "earlier crashes of the guest are forgotten: its times are too many, or in disorder",
+        ),
+        (
+            JobEvent::NotCounted {
+                error: "Permission denied".into(),
+            }
+            .into(),
+            Warn,
+            "the next crash of the guest is handled as if this one had not been: Permission \
+             denied",
         ),
     ]);
 }

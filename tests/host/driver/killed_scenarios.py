@@ -12,7 +12,7 @@ STORY_MS = 11_000
 BACK_S = 120
 
 
-@scenario('on_crash="vicover"', 'vicover="dump_level=1,io=fixed:24M"')
+@scenario('on_crash="vicover"', 'vicover="dump_level=1,io=fixed:24M,max_dumps=0,max_crashes=0"')
 def killed(host, run):
     """xl is killed as often as asked, each time at another moment of a crash, and the
     shipped service goes on: the guest is back without a person, every time."""
