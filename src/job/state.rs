@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::standby_slot::Slot;
 use crate::control::io_control::IoControl;
@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::journal::{Entry, Journal};
 use crate::limits::cancel::Cancel;
 use crate::limits::monitor::Monitor;
+use crate::os::sync::Instant;
 use crate::pacing::policy::Policy;
 use crate::told::event::{Event, JobEvent};
 use crate::told::log::JobLog;

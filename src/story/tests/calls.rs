@@ -12,6 +12,7 @@ use super::hooked_sink::HookedSink;
 use super::{ended, files, for_each_number, guest, keeper, start, target, Ended, Kept, FRAMES};
 use crate::dump::{verify, Finding};
 use crate::host::memory::{Faults, HostEvent, MemoryHost};
+use crate::host::CrashedDomain;
 use crate::job::Outcome;
 use crate::story::{live, recover};
 use crate::told::event::{DumpEvent, Event};
@@ -74,7 +75,7 @@ pub(super) fn check_host(ended: &Ended, host: &MemoryHost, refused: &str, may_ke
             ended.check(runs, "there is no recovery");
             let stopped = host.is_recovery_stopped() && refused != "unpause";
             ended.check(!stopped, "recovery is stopped");
-            let all = host.released() + CHUNK >= FRAMES;
+            let all = CrashedDomain::pages(host).unwrap() <= CHUNK;
             ended.check(all || may_keep_pages, "recovery lacks memory");
         }
         Outcome::Dirty => ended.check(!runs, "recovery runs and nobody knows"),

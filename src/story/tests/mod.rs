@@ -9,6 +9,8 @@ mod hooked_sink;
 mod killed;
 mod panics;
 mod refused_threads;
+#[cfg(shuttle)]
+mod schedules;
 mod worlds;
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
