@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::host::HostError;
 use crate::options::OptionError;
+use crate::os::sync::thread::ScopedJoinHandle;
 
 pub use text::{chain, panic_text};
 
@@ -104,7 +105,7 @@ impl Error {
 }
 
 /// What a thread came to, or that it panicked.
-pub(crate) fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> Result<T, Error> {
+pub(crate) fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> Result<T, Error> {
     let panicked = |panic: Box<dyn std::any::Any + Send>| Error::Internal(panic_text(&*panic));
     thread.join().map_err(panicked)
 }

@@ -2,13 +2,13 @@
 //! The controller at work: looks at dump and recovery, and sets the dump's pace.
 
 use std::sync::Arc;
-use std::thread::{Scope, ScopedJoinHandle};
 
 use crate::addr::PAGE_SIZE;
 use crate::control::write_pace::WritePace;
 use crate::host::{Backing, RecoveryDomain};
 use crate::limits::monitor::Monitor;
 use crate::os::processor;
+use crate::os::sync::thread::{Scope, ScopedJoinHandle};
 use crate::os::thread::{start_in, Signals};
 use crate::pacing::controller::{Controller, INTERVAL};
 use crate::pacing::guard::LOW_PAGES;
@@ -170,10 +170,10 @@ mod tests {
     use super::*;
     use crate::dump::Pacer;
     use crate::host::HostError;
+    use crate::os::sync::thread;
     use crate::pacing::sample::DiskTotals;
     use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
     use std::sync::mpsc;
-    use std::thread;
     use std::time::Duration;
 
     /// Longer than any of these tests may take.
@@ -241,7 +241,7 @@ mod tests {
         let since = pace.now();
         while !wanted(pace.limits()) {
             assert!(pace.now() - since < NEVER, "{:?}", pace.limits());
-            thread::yield_now();
+            std::thread::yield_now();
         }
     }
 

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //! Holding the dump back: the writer's pace while recovery uses the same disk.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::dump::Pacer;
 use crate::limits::monitor::Monitor;
 use crate::os::priority;
+use crate::os::sync::Instant;
 use crate::pacing::bucket::Bucket;
 use crate::pacing::sample::{WriteLimits, WriterTotals};
 

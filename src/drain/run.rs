@@ -10,9 +10,6 @@ use std::cell::Cell;
 use std::convert::Infallible;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::OnceLock;
-use std::thread;
 
 use crate::addr::{Gfn, GfnRange, Page};
 use crate::drain::handover::Handover;
@@ -22,6 +19,8 @@ use crate::error::{joined, panic_text, Error};
 use crate::host::contained::contained;
 use crate::host::{Access, CrashedDomain, HostError, Mapping};
 use crate::job::JobState;
+use crate::os::sync::mpsc::{self, Receiver, Sender};
+use crate::os::sync::{thread, OnceLock};
 use crate::os::thread::{start_in, Signals};
 use crate::told::event::{Cause, DumpEvent, Step};
 use crate::understand::Understanding;

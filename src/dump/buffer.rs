@@ -4,9 +4,10 @@
 use super::error::Error;
 use crate::addr::{Pfn, PAGE_SIZE};
 use crate::os::page_buffer::PageBuffer;
+use crate::os::sync::{Condvar, Mutex, MutexGuard};
 use crc32fast::Hasher;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 /// Pages that one filled buffer may tell of, however small they became.
 pub(super) const MAX_SLOTS: usize = 4096;

@@ -23,14 +23,15 @@ use super::unfinished::Unfinished;
 use super::worker::Worker;
 use super::writer::Writer;
 use crate::limits::cancel::Cancel;
+use crate::os::sync::atomic::{AtomicBool, Ordering};
+use crate::os::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use crate::os::sync::thread::JoinHandle;
+use crate::os::sync::{Instant, OnceLock};
 use crate::os::thread::{start, Signals};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::sync::{Arc, OnceLock};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 /// A dump being written. Dropping it without [`Engine::finish`] leaves the
 /// dump incomplete; either way its threads end first, but for one that

@@ -7,8 +7,9 @@ use super::codec::Codec;
 use super::error::Error;
 use super::progress::EngineCounters;
 use crate::limits::cancel::Cancel;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock};
+use crate::os::sync::atomic::AtomicBool;
+use crate::os::sync::OnceLock;
+use std::sync::Arc;
 
 /// What the threads of one engine share.
 pub(super) struct EngineState {

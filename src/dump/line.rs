@@ -8,9 +8,10 @@ use super::engine_state::EngineState;
 use super::error::Error;
 use super::message::Message;
 use super::queue::Queue;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use crate::os::sync::atomic::{AtomicUsize, Ordering};
+use crate::os::sync::mpsc::{self, Receiver, Sender};
+use crate::os::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, PoisonError};
 
 /// A chunk whose pages have all been taken, not all written.
 pub(super) struct Waiting<P> {

@@ -3,10 +3,10 @@
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use super::state::{JobState, Outcome, Phase};
 use crate::error::{panic_text, Error};
+use crate::os::sync::thread::JoinHandle;
 use crate::os::thread::{start, Signals};
 use crate::told::log::JobLog;
 

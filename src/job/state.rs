@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::count::Count;
 use super::standby_slot::Slot;
@@ -17,6 +17,7 @@ use crate::journal::{Entry, Journal};
 use crate::limits::cancel::Cancel;
 use crate::limits::monitor::Monitor;
 use crate::options::OnCrashLoop;
+use crate::os::sync::Instant;
 use crate::pacing::policy::Policy;
 use crate::told::event::{Event, JobEvent};
 use crate::told::log::JobLog;

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //! A request to stop, for everybody who might be waiting.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
+
+use crate::os::sync::atomic::{AtomicBool, Ordering};
+use crate::os::sync::{Mutex, MutexGuard};
 
 /// Called once, by the thread that asks.
 type Tell = Box<dyn FnOnce() + Send>;

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //! A value that threads share and wait for changes of.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::time::Duration;
+
+use crate::os::sync::{Condvar, Mutex, MutexGuard};
 
 /// A value under a lock, with those who wait until it changes. A thread that panicked
 /// while it held the lock left plain values behind, each valid by itself.

@@ -10,10 +10,13 @@ pub(crate) mod file;
 pub(crate) mod fork;
 pub(crate) mod map;
 mod mmap;
+#[cfg(all(test, shuttle))]
+pub(crate) mod modelled;
 pub(crate) mod page_buffer;
 pub(crate) mod priority;
 pub(crate) mod process;
 pub(crate) mod processor;
 mod signal;
+pub(crate) mod sync;
 pub(crate) mod thread;
 pub(crate) mod wait;

@@ -4,9 +4,9 @@
 //! other, never a panic.
 
 use std::io;
-use std::thread::{Builder, JoinHandle, Scope, ScopedJoinHandle};
 
 use super::signal::block_all_in_this_thread;
+use super::sync::thread::{Builder, JoinHandle, Scope, ScopedJoinHandle};
 
 /// Who gets the signals that could go to a thread.
 #[derive(Clone, Copy)]

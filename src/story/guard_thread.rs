@@ -3,11 +3,11 @@
 //! cannot be one, in the story's.
 
 use std::sync::Arc;
-use std::thread::{Scope, ScopedJoinHandle};
 
 use crate::control::write_pace::WritePace;
 use crate::drain::handover::Handover;
 use crate::host::RecoveryDomain;
+use crate::os::sync::thread::{Scope, ScopedJoinHandle};
 use crate::os::thread::{start_in, Signals};
 use crate::story::memory_guard::{Guarded, Watch};
 use crate::told::event::{ControlEvent, Instead};

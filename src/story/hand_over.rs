@@ -4,7 +4,6 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, Scope};
 
 use crate::drain::handover::Handover;
 use crate::drain::{self, go_on, start_dump, Target, Work};
@@ -14,6 +13,7 @@ use crate::host::contained::ContainedDomain;
 use crate::host::{BuiltStandby, CrashedDomain, RecoveryDomain, Requirement, Toolstack};
 use crate::job::{JobState, Outcome, Phase};
 use crate::journal::Entry;
+use crate::os::sync::thread::{self, Scope};
 use crate::os::thread::{start_in, Signals};
 use crate::story::bring_up::{bring_up, detach_interfaces, enter, released};
 use crate::story::guard_thread::Guarding;

@@ -3,14 +3,15 @@
 //! while its populate-on-demand cache would run out, and the head start makes the
 //! dump rest while it boots.
 
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::control::write_pace::WritePace;
 use crate::drain::handover::Handover;
 use crate::host::{Backing, HostError, RecoveryDomain};
 use crate::limits::monitor::Monitor;
+use crate::os::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use crate::os::sync::Instant;
 use crate::pacing::guard::{look_again, Guard};
 use crate::pacing::headstart::HeadStart;
 use crate::told::event::ControlEvent;

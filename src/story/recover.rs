@@ -3,7 +3,6 @@
 //! life, told in order: understand, detach, seed, recover, drain, close.
 
 use std::sync::Mutex;
-use std::thread;
 
 use crate::drain::handover::Handover;
 use crate::drain::{Target, Work};
@@ -12,6 +11,7 @@ use crate::host::contained::{ContainedDomain, ContainedToolstack};
 use crate::host::{BuiltStandby, CrashedDomain, HostError, Toolstack};
 use crate::job::{JobState, Outcome, Phase, Slot};
 use crate::journal::Entry;
+use crate::os::sync::thread;
 use crate::story::bring_up::{enter, say_not_used};
 use crate::story::hand_over::{
     drain_all, end_dump, say_no_recovery, Crash, Left, Prepared, Successor,

@@ -2,12 +2,13 @@
 //! Where a job's events go: the caller's callback or the `log` crate, and the socket
 //! that the option `events` names.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use super::event::Event;
 use super::record::Told;
 use super::socket::EventSocket;
+use crate::os::sync::Mutex;
 
 /// Takes one event.
 pub type Listener = Box<dyn FnMut(&Told<'_>) + Send>;

@@ -24,6 +24,7 @@ use crate::guest::vmcoreinfo::VmcoreInfo;
 use crate::host::{CrashedDomain, VcpuState};
 use crate::job::JobState;
 use crate::options::Options;
+use crate::os::sync::thread;
 use crate::os::thread::{start_in, Signals};
 use crate::told::event::{ControlEvent, GuestEvent, Instead};
 use crate::units::Size;
@@ -162,7 +163,7 @@ pub(crate) fn understand_beside<T>(
 ) -> (Result<Understanding, Error>, T) {
     let awaited = Awaited::default();
     let look = || understand(domain, vcpus, options, &awaited, job);
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         let looking = start_in(scope, "vicover-look", Signals::ToOthers, look);
         let waits = awaited.when_dropped();
         let done = meanwhile();

@@ -10,7 +10,7 @@ use crate::dump::{
     verify, Chunk, ChunkOutcome, Codec, EngineConfig, Error, Failure, FileSink, Finding, Pages,
     Unreadable, ZLIB,
 };
-use std::sync::mpsc::Receiver;
+use crate::os::sync::mpsc::Receiver;
 use std::time::Duration;
 
 /// Long enough for any of these on a busy machine.

@@ -7,7 +7,7 @@ use crate::dump::{
     Bitmap, Bitmaps, Chunk, Codec, Completed, Engine, EngineConfig, Facts, Format, Pages, Sink,
     Unreadable, ZLIB, ZSTD,
 };
-use std::sync::mpsc::Receiver;
+use crate::os::sync::mpsc::Receiver;
 use std::sync::Arc;
 
 /// Frames per chunk in tests that do not say otherwise.

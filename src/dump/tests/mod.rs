@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //! Tests of the engine as a whole, against sinks that record and fail.
 
+#[cfg(not(shuttle))]
 mod failures;
 pub(super) mod guest;
 mod integrity;
+#[cfg(not(shuttle))]
 mod order;
 mod power_cut;
 pub(super) mod recorder;
+#[cfg(shuttle)]
+mod schedules;

@@ -10,7 +10,6 @@ use std::sync::{Arc, OnceLock};
 use super::broken::{Broken, Fault, Running, Wrong, LATENESS};
 use super::hooked_sink::HookedSink;
 use super::{ended, files, for_each_number, guest, keeper, start, target, Ended, Kept, FRAMES};
-use crate::addr::GfnRange;
 use crate::dump::{verify, Finding};
 use crate::host::memory::{Faults, HostEvent, MemoryHost};
 use crate::host::CrashedDomain;
@@ -76,8 +75,7 @@ pub(super) fn check_host(ended: &Ended, host: &MemoryHost, refused: &str, may_ke
             ended.check(runs, "there is no recovery");
             let stopped = host.is_recovery_stopped() && refused != "unpause";
             ended.check(!stopped, "recovery is stopped");
-            let pages: u64 = host.ram().iter().map(GfnRange::len).sum();
-            let all = host.released() + CHUNK >= pages;
+            let all = CrashedDomain::pages(host).unwrap() <= CHUNK;
             ended.check(all || may_keep_pages, "recovery lacks memory");
         }
         Outcome::Dirty => ended.check(!runs, "recovery runs and nobody knows"),

@@ -5,6 +5,8 @@
 mod broken;
 mod calls;
 mod cancelled;
+#[cfg(any(feature = "xen", shuttle))]
+mod chance;
 mod hooked_sink;
 mod killed;
 mod panics;
@@ -12,6 +14,8 @@ mod refused_threads;
 // A crash has its turn where domains have crashes: on Xen.
 #[cfg(feature = "xen")]
 mod repeated;
+#[cfg(shuttle)]
+mod schedules;
 #[cfg(feature = "xen")]
 mod worlds;
 

@@ -12,6 +12,7 @@ use tempfile::{tempdir, TempDir};
 
 use super::broken::{Broken, Fault, Wrong};
 use super::calls::{check_dump, check_host};
+use super::chance::{number, Chance};
 use super::{ended, files, for_each_below, guest, guest_of, keeper, Kept, DEADLINE, FRAMES};
 use crate::drain::Target;
 use crate::error::Error;
@@ -24,33 +25,6 @@ use crate::story::begin;
 
 /// Worlds where nobody says how many: some seconds of them.
 const WORLDS: u64 = 60;
-
-/// SplitMix64.
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ mixed >> 31
-    }
-
-    /// A number below `end`.
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-
-    /// True once in so many times.
-    fn once_in(&mut self, times: u64) -> bool {
-        self.below(times) == 0
-    }
-
-    fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
-        all[self.below(all.len() as u64) as usize]
-    }
-}
 
 /// What a world is made of.
 #[derive(Debug)]
@@ -227,14 +201,6 @@ impl World {
 /// How a call goes wrong in a world.
 fn wrong(chance: &mut Chance) -> Wrong {
     chance.one_of(&[Wrong::Refused, Wrong::Panics, Wrong::Late])
-}
-
-fn number(variable: &str) -> Option<u64> {
-    let text = std::env::var(variable).ok()?;
-    Some(
-        text.parse()
-            .unwrap_or_else(|_| panic!("{variable}={text} is no number")),
-    )
 }
 
 #[test]

@@ -185,6 +185,30 @@ def queued_crash(host, run):
     full_memory(run, "the second recovery domain")
 
 
+@scenario('on_crash="vicover"', 'vicover="max_dumps=1/1h,max_crashes=2/1h"')
+def crash_loop(host, run):
+    """A guest keeps crashing: once it is dumped, once it is only recovered, and then it
+    is left as it crashed."""
+    start(host, run)
+    crashed = crash(host, run)
+    recovered(host, run, crashed, 300)
+    handed_over(host, crashed)
+    again = crash_again(host, run)
+    told(host, "dump not_wanted", 60, again)
+    recovered(host, run, again, 300)
+    told(host, "recovery settled", 60, again)
+    ends_well(host, run, crashed, again)
+    full_memory(run)
+
+    last = crash_again(host, run)
+    told(host, "job given_up", 60, last)
+    xl_said(host, "keeps crashing and is not replaced", 60, last)
+    host.step("list")
+    listed = host.wait("domains", 1, "no list of domains", after=last).data["list"]
+    if not any(line.startswith("guest ") for line in listed):
+        raise HostError(f"the crashed guest was not left: {listed}")
+
+
 def standby_takes_over(host, run, crashed):
     """The standby is used, and another one is built; the event that tells it."""
     told(host, "standby adopted", 60, crashed)

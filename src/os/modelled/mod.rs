@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//! Locks, channels, threads and time as the standard library has them, whose steps are
+//! taken in an order that a scheduler of shuttle's chooses.
+//!
+//! What differs from shuttle's own: a wait with a deadline can end by it; a thread that
+//! panics is what joining it says, and not the end of the test; and each step leaves a
+//! trace, by which `every_order` knows states again.
+
+pub(crate) mod atomic;
+pub(crate) mod every_order;
+mod lock;
+pub(crate) mod mpsc;
+mod once;
+pub(crate) mod scheduler;
+pub(crate) mod thread;
+mod time;
+mod trace;
+
+pub(crate) use lock::{Condvar, Mutex, MutexGuard};
+pub(crate) use once::OnceLock;
+pub(crate) use time::{never_time_out, Instant};
