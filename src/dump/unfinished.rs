@@ -63,6 +63,9 @@ impl Unfinished {
                 let pfn = pfns.next().ok_or(Flaw::Cut("the bitmaps"))?;
                 match found {
                     Stored::Lost => continue,
+                    // Its writer was killed in the middle of it: the checksum is what
+                    // comes last. The guest still has the page.
+                    Stored::At { sum: None, .. } => continue,
                     Stored::Zero => zero_pages += 1,
                     Stored::At { offset, size, .. } => {
                         data_end = data_end.max(offset + size as u64)
