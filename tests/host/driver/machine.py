@@ -175,7 +175,7 @@ class Machine:
         outdisk.create(self._directory / "out.ext4")
         shutil.copyfile(self._pieces.disk / "disk.ext4", self._directory / "guest.ext4")
         archive = cpio.Archive("overlay")
-        for script in ("init", "lib.sh", "steps.sh", "faults.sh", "block-at-once"):
+        for script in ("init", "lib.sh", "steps.sh", "faults.sh", "probe.sh", "block-at-once"):
             data = (HERE / "dom0" / script).read_bytes()
             archive.add_file(f"usr/lib/vhost/{script}", data, 0o755)
         for tool in sorted((self._pieces.tools / "bin").iterdir()):
