@@ -183,6 +183,11 @@ step_verify() {
     kill -TERM "$client_pid" && wait "$client_pid"
 }
 
+# check ACKED: whether what a client was told before dom0 began is there.
+step_check() {
+    client check "$GUEST_ADDRESS" "$GUEST_PORT" "$1" >&3
+}
+
 step_report() {
     kill -USR1 "$watch_pid"
 }

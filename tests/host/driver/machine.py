@@ -77,6 +77,7 @@ class Machine:
         self._patience = options.patience
         self._changed = threading.Condition()
         self._listeners, self._idle_listeners = [], []
+        self._earlier_faults = 0
         self.events = []
         self.qemu = None
         self.memory_mib = options.machine_memory or machine_mib(
@@ -155,6 +156,16 @@ class Machine:
         except subprocess.TimeoutExpired:
             self._end_qemu()
 
+    def power_cut(self) -> None:
+        """The machine loses its power, and gets it back with the disks as they were."""
+        self.qemu.kill()
+        self.qemu.wait()
+        self._earlier_faults = self.triple_faults()
+        (self._directory / "console.log").rename(self._directory / "console-power-cut.log")
+        for port in (self._port, self.monitor):
+            port.close()
+        self._start()
+
     def collect(self, into: pathlib.Path) -> None:
         """dom0's files; call after the machine ended."""
         self._end_qemu()
@@ -164,7 +175,7 @@ class Machine:
         outdisk.create(self._directory / "out.ext4")
         shutil.copyfile(self._pieces.disk / "disk.ext4", self._directory / "guest.ext4")
         archive = cpio.Archive("overlay")
-        for script in ("init", "lib.sh", "steps.sh", "block-at-once"):
+        for script in ("init", "lib.sh", "steps.sh", "faults.sh", "probe.sh", "block-at-once"):
             data = (HERE / "dom0" / script).read_bytes()
             archive.add_file(f"usr/lib/vhost/{script}", data, 0o755)
         for tool in sorted((self._pieces.tools / "bin").iterdir()):
@@ -279,7 +290,7 @@ class Machine:
     def triple_faults(self) -> int:
         """How many guests ended in one so far."""
         console = (self._directory / "console.log").read_text(errors="replace")
-        return len(TRIPLE_FAULT.findall(console))
+        return self._earlier_faults + len(TRIPLE_FAULT.findall(console))
 
     def _check_emulator(self) -> None:
         if self.qemu.poll() is not None:

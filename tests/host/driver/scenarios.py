@@ -131,8 +131,9 @@ def recovered(host, run, crashed, deadline_s: float) -> None:
 
 def verify(host, run, deadline_s: float = 60) -> dict:
     """The client ends, and tells what was acknowledged and what is there."""
+    last = host.events[-1]
     host.step("verify", deadline_s, check=False)
-    verified = host.wait("verified", 1, "the client did not report").data
+    verified = host.wait("verified", 1, "the client did not report", after=last).data
     run.result.update(durable_writes_acked=verified["acked"],
                       durable_writes_lost=verified["lost"])
     return verified
@@ -162,10 +163,11 @@ def settled(host, run, crashed, deadline_s: float) -> None:
     host.step("report")
     least = host.wait("free_min", 5, "no memory report", after=gone)
     verified = verify(host, run)
+    last = host.events[-1]
     host.step("leftovers")
-    left = host.wait("leftovers", 1, "no list of leftovers")
+    left = host.wait("leftovers", 1, "no list of leftovers", after=last)
     host.step("list")
-    listed = host.wait("domains", 1, "no list of domains")
+    listed = host.wait("domains", 1, "no list of domains", after=last)
     info = host.wait(
         "domain_info", 1, "no figures of the recovery domain", after=gone,
         where=lambda data: data["domid"] == run.result["recovery_domid"],

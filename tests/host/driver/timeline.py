@@ -49,6 +49,9 @@ class Timeline:
         """A listener for Machine.on_event."""
         if event.name not in TEXTS or event.data.get("domid") == 0:
             return
+        if event.name == "dom0_ready":
+            # Of another boot: its clock begins anew.
+            self._crash_s = None
         if event.name == "domain_crashed" and self._crash_s is None:
             self._crash_s = event.at_s
         data = dict(event.data)

@@ -7,7 +7,7 @@ dom0_sources=(private-apt lib/xen.sh lib/dom0.sh dom0/initrd-init)
 dom0_packages=("xen-utils-$XEN" xen-utils-common xenstore-utils "xen-hypervisor-$XEN-amd64"
     busybox-static bash dash coreutils sed grep mawk util-linux mount findutils tar
     gzip hostname libc-bin base-files debianutils kmod iproute2 procps strace
-    libxenstore4 libstdc++6)
+    libxenstore4 libstdc++6 dmsetup e2fsprogs)
 
 # Pulled in by dependencies that dom0's PVH path never uses.
 dom0_unwanted=('perl*' 'python3*' 'libpython3*' 'libperl*' usrmerge 'lib*-perl'
@@ -15,6 +15,7 @@ dom0_unwanted=('perl*' 'python3*' 'libpython3*' 'libperl*' usrmerge 'lib*-perl'
     'libdb5.3' 'libkrb5*' libsqlite3-0 'grub*')
 
 dom0_modules=(virtio_blk virtio_pci virtio_console ext4 crc32c_generic loop bridge
+    dm-mod dm-flakey
     xen-evtchn xen-gntdev xen-gntalloc xen-privcmd xenfs xen-blkback xen-netback)
 
 make_dom0() {

@@ -6,6 +6,8 @@
  *                                    ever; on SIGTERM lists what the service
  *                                    stores and says how many acknowledged
  *                                    writes are missing (exit 1 if any is)
+ *   client check ADDRESS PORT ACKED  says how many of the first ACKED writes are
+ *                                    missing, as a client that has gone would
  *   client request ADDRESS PORT SECONDS WORD...
  *                                    sends one request and prints the answer
  *
@@ -167,5 +169,7 @@ int main(int argc, char **argv)
     server.sin_port = htons(atoi(argv[3]));
     if (strcmp(argv[1], "request") == 0 && argc > 5)
         return request(atof(argv[4]), argv + 5);
+    if (strcmp(argv[1], "check") == 0 && argc == 5)
+        return verify(&service, strtoul(argv[4], NULL, 10)) ? 0 : 1;
     return commit_and_verify(&service);
 }
