@@ -5,6 +5,8 @@
 # make test-faults   every call refused, late, panicking; the process killed at each
 # make test-faults-host   and xl on the emulated host, KILLS=100 times
 # make test-worlds   crashes with faults by chance (WORLDS=30000)
+# make mutants   which faults in the code no test would see (FOLDERS="src/drain src/story")
+# make coverage   what tests run through; of code that gives memory away, all
 # make fuzz   a minute of each fuzz target (FUZZ_SECONDS=60)
 # make deny   licences, versions and sources of the crates, and flaws known of them
 # make test-emulator   whether the emulated host can be believed (BOOTS=200 guests)
@@ -36,7 +38,7 @@ version = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 
 .PHONY: all test-faults test-faults-host test-worlds demo test-emulator bench-dump bench-dump-host bench-plan bench-budget \
     bench-downtime bench-pacing bench-pacing-host compare-makedumpfile compare-drgn test \
-    check fuzz deny install clean
+    check fuzz deny mutants coverage install clean
 
 all:
 	cargo build --release --locked
@@ -118,6 +120,14 @@ fuzz:
 deny:
 	@tests/install-deps $(PIP)
 	@tests/deny
+
+mutants:
+	@tests/install-deps
+	@tests/mutants/run $(FOLDERS)
+
+coverage:
+	@tests/install-deps
+	@tests/coverage
 
 install: all
 	$(INSTALL) -D -m 755 $(built)/libvicover.so $(DESTDIR)$(libdir)/libvicover.so.0

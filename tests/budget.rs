@@ -210,6 +210,20 @@ fn a_dump_that_fits_is_what_was_asked_for() {
     assert!(length > (3 * EACH) << PAGE_SHIFT);
 }
 
+#[test]
+fn a_dump_that_fits_only_when_compressed_loses_nothing() {
+    let whole = found(dump("dump_level=0,compress=none").directory.path());
+    let small = found(dump("dump_level=0,compress=zlib").directory.path());
+    // Not all that is uncertain is there to be used.
+    let room = (small.length + small.length / 20).min(whole.length - 1);
+    let told = dump(&format!("dump_level=0,compress=zlib,max_dump_size={room}"));
+    told.result.unwrap();
+    assert!(!told.log.has(is_left_out), "{}", told.log);
+    let looked = |event: &Event| matches!(event, Event::Dump(DumpEvent::Expected { .. }));
+    assert!(told.log.has(looked), "{}", told.log);
+    assert_eq!(found(told.directory.path()).length, small.length);
+}
+
 /// What a kdump's bitmap of dumped pages says, of `frames` frames.
 fn dumped(path: &Path, frames: u64) -> Vec<bool> {
     let bytes = std::fs::read(path).unwrap();

@@ -237,3 +237,99 @@ fn chosen(index: u64, step: u64, reach: u64) -> u64 {
     mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
     first + (mixed ^ mixed >> 31) % step.min(reach - first)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dump::{Bitmap, Bitmaps, Codec, Facts};
+
+    /// A budget of so many bytes for pages of a dump whose tables are small.
+    fn room_for(data: u64) -> Budget {
+        let mut all = Bitmap::new(Pfn(1000)).unwrap();
+        all.set_range(Pfn(0), Pfn(1000));
+        let bitmaps = Bitmaps::new(all.clone(), all).unwrap();
+        let format = Format::Kdump(Codec::NONE);
+        let size = DumpSize::new(format, &Facts::default(), &bitmaps).unwrap();
+        let room = size.of(1000, data);
+        Budget { size, room }
+    }
+
+    #[test]
+    fn where_every_page_is_looked_at_nothing_is_uncertain() {
+        let sample = Sample::new(1, 4, vec![100, 0, 4096, 7]);
+        let bytes = [0, 1, 2, 3, 4].map(|pages| sample.bytes(pages));
+        assert_eq!(bytes, [0, 100, 100, 4196, 4203]);
+        assert_eq!([0, 2, 4].map(|pages| sample.error(pages)), [0; 3]);
+    }
+
+    #[test]
+    fn a_page_stands_for_those_beside_it() {
+        let sample = Sample::new(10, 25, vec![100, 200, 300]);
+        let bytes = [0, 5, 10, 15, 20, 25].map(|pages| sample.bytes(pages));
+        assert_eq!(bytes, [0, 500, 1000, 2000, 3000, 4500]);
+    }
+
+    #[test]
+    fn the_more_neighbours_differ_the_less_certain_their_sum_is() {
+        let alike = Sample::new(10, 30, vec![100; 3]);
+        assert_eq!(alike.error(30), 0);
+        // 10 pages of a piece, of which one is known: 10 * 9 times the variance, which
+        // is half of 100 squared. Three times the root of it, of one piece and of two.
+        let sample = Sample::new(10, 20, vec![100, 200]);
+        let errors = [0, 1, 10, 11, 20].map(|pages| sample.error(pages));
+        assert_eq!(errors, [0, 2012, 2012, 2846, 2846]);
+    }
+
+    #[test]
+    fn as_many_pages_fit_as_there_is_room_for() {
+        let whole = Sample::new(1, 1000, vec![4096; 1000]);
+        for pages in [0, 1, 2, 500, 999, 1000] {
+            let budget = room_for(pages * 4096);
+            let fitting = whole.fitting(&budget);
+            // Descriptors of pages that are left out make room, too.
+            assert!((pages..pages + 8).contains(&fitting), "{pages}: {fitting}");
+            assert!(budget.size.of(fitting, fitting * 4096) <= budget.room);
+            let next = budget.size.of(fitting + 1, (fitting + 1) * 4096);
+            assert!(fitting == 1000 || next > budget.room, "{pages}: {fitting}");
+        }
+    }
+
+    #[test]
+    fn what_is_uncertain_is_kept_free_but_no_more_than_a_part_of_the_room() {
+        let sizes = |odd: u32| (0..100).map(move |index| if index % 2 == 0 { 4000 } else { odd });
+        let sure = Sample::new(10, 1000, sizes(4000).collect());
+        let unsure = Sample::new(10, 1000, sizes(3990).collect());
+        let wild = Sample::new(10, 1000, sizes(1).collect());
+        let budget = room_for(500 * 4000);
+        let bytes = Sample::bytes;
+        let with = |pages, data| budget.size.of(pages, data);
+        let fitting = sure.fitting(&budget);
+        assert!(with(fitting + 1, bytes(&sure, fitting + 1)) > budget.room);
+        let fitting = unsure.fitting(&budget);
+        let error = unsure.error(fitting);
+        assert!(error > 0 && with(fitting, bytes(&unsure, fitting) + error) <= budget.room);
+        let next = bytes(&unsure, fitting + 1) + unsure.error(fitting + 1);
+        assert!(with(fitting + 1, next) > budget.room);
+        let fitting = wild.fitting(&budget);
+        let free = budget.room - with(fitting, bytes(&wild, fitting));
+        let most = budget.room / UNCERTAIN;
+        assert!(wild.error(fitting) > most);
+        assert!((most..most + 3 * 4096).contains(&free), "{free} of {most}");
+    }
+
+    #[test]
+    fn one_page_is_chosen_of_every_piece_and_not_always_the_same_one() {
+        let (step, reach) = (7, 7 * 100 + 3);
+        let chosen: Vec<u64> = (0..=100).map(|index| chosen(index, step, reach)).collect();
+        for (index, &page) in chosen.iter().enumerate() {
+            let first = index as u64 * step;
+            let end = reach.min(first + step);
+            assert!((first..end).contains(&page), "{index}: {page}");
+        }
+        for place in 0..step {
+            assert!(chosen.iter().any(|page| page % step == place), "{place}");
+        }
+        assert_eq!(super::chosen(101, step, reach), u64::MAX);
+        assert_eq!(super::chosen(1, 7, 7), u64::MAX);
+    }
+}

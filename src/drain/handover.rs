@@ -259,40 +259,4 @@ impl Drop for DrainedAtEnd<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::host::images::SyntheticImage;
-    use crate::host::memory::{Faults, MemoryHost};
-
-    #[test]
-    fn released_memory_is_claimed_until_the_account_is_closed() {
-        let image = Arc::new(SyntheticImage::new(64));
-        let host = MemoryHost::new(image, 1, Faults::default());
-        let log = JobLog::new("test", Some(Box::new(|_| {})));
-        let cancel = Cancel::default();
-        let handover = Handover::new(&host, &log, &cancel);
-        let frames: Vec<_> = (0..8).map(crate::addr::Gfn).collect();
-        handover.add_released(host.release(&frames).unwrap());
-        assert_eq!(host.claimed_pages(), 8);
-        drop(handover);
-        assert_eq!(host.claimed_pages(), 0);
-    }
-
-    #[test]
-    fn what_was_claimed_is_given_up_although_more_was_refused() {
-        let image = Arc::new(SyntheticImage::new(64));
-        let host = MemoryHost::new(image, 1, Faults::default());
-        let (log, cancel) = (
-            JobLog::new("test", Some(Box::new(|_| {}))),
-            Cancel::default(),
-        );
-        let handover = Handover::new(&host, &log, &cancel);
-        let frames: Vec<_> = (0..8).map(crate::addr::Gfn).collect();
-        handover.add_released(host.release(&frames).unwrap());
-        // Somebody else has these.
-        handover.add_released(8);
-        assert_eq!(host.claimed_pages(), 8);
-        drop(handover);
-        assert_eq!(host.claimed_pages(), 0);
-    }
-}
+mod tests;

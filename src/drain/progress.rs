@@ -51,3 +51,46 @@ impl<'a> ProgressLog<'a> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::told::event::Event;
+    use crate::told::kept::Kept;
+
+    #[test]
+    fn every_tenth_is_told_once_and_not_faster_than_people_read() {
+        let kept = Kept::default();
+        let job = JobState::new(kept.log("test"));
+        let counters = &job.counters;
+        counters.planned.store(1000, Relaxed);
+        counters.dump_bytes.store(77, Relaxed);
+        counters.released.store(2, Relaxed);
+        let mut progress = ProgressLog::new(&job);
+        let mut tell = |dumped: u64, told_at: Option<Instant>| {
+            counters.dumped.store(dumped, Relaxed);
+            progress.told_at = told_at;
+            progress.tell();
+            kept.events().len()
+        };
+        let long_ago = Instant::now().checked_sub(2 * AT_MOST_EVERY);
+        // No time goes by until then.
+        let just_now = Instant::now().checked_add(1000 * AT_MOST_EVERY);
+        assert!(long_ago.is_some() && just_now.is_some());
+        assert_eq!(tell(99, None), 0);
+        assert_eq!(tell(310, None), 1);
+        assert_eq!(tell(399, long_ago), 1);
+        assert_eq!(tell(400, just_now), 1);
+        assert_eq!(tell(400, long_ago), 2);
+        let told = |percent, dumped_pages| {
+            Event::Dump(DumpEvent::Progress {
+                percent,
+                dumped_pages,
+                planned_pages: 1000,
+                written: Size(77),
+                released: Size(8192),
+            })
+        };
+        assert_eq!(kept.events(), [told(30, 310), told(40, 400)]);
+    }
+}

@@ -67,3 +67,114 @@ impl RecoveryDomain for Noted {
         self.inner.disk_totals()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::Book;
+    use crate::told::kept::Kept;
+    use std::io;
+    use std::sync::Mutex;
+
+    /// Calls and entries, in their order.
+    type Done = Arc<Mutex<Vec<String>>>;
+
+    struct Lines(Done);
+
+    impl Book for Lines {
+        fn append(&mut self, line: &str) -> io::Result<()> {
+            self.0.lock().unwrap().push(line.trim_end().into());
+            Ok(())
+        }
+        fn remove(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A domain each of whose answers is one of its own.
+    struct Answering(Done);
+
+    const BACKING: Backing = Backing {
+        total: 3,
+        spare: 2,
+        unbacked: 5,
+    };
+
+    impl Answering {
+        fn call(&self, name: &str) {
+            self.0.lock().unwrap().push(name.into());
+        }
+    }
+
+    impl RecoveryDomain for Answering {
+        fn domid(&self) -> u32 {
+            7
+        }
+        fn exists(&self) -> bool {
+            self.0.lock().unwrap().is_empty()
+        }
+        fn processor_time(&self) -> Result<Duration, HostError> {
+            Ok(Duration::from_secs(9))
+        }
+        fn backing(&self) -> Result<Backing, HostError> {
+            Ok(BACKING)
+        }
+        fn grow(&self, pages: u64) -> Result<Backing, HostError> {
+            self.call(&format!("grow {pages}"));
+            self.backing()
+        }
+        fn pause(&self) -> Result<(), HostError> {
+            self.call("pause");
+            Ok(())
+        }
+        fn unpause(&self) -> Result<(), HostError> {
+            self.call("unpause");
+            let calls = self.0.lock().unwrap();
+            let asked = |call: &&String| call.as_str() == "unpause";
+            match calls.iter().filter(asked).count() {
+                1 => Err(HostError::new("unpause", "refused as asked for")),
+                _ => Ok(()),
+            }
+        }
+        fn disk_totals(&self) -> Option<DiskTotals> {
+            Some(DiskTotals {
+                sent: 4,
+                ..DiskTotals::default()
+            })
+        }
+    }
+
+    #[test]
+    fn a_stop_is_written_down_before_it_and_its_end_once_it_has_come() {
+        let done = Done::default();
+        let job = JobState::new(Kept::default().log("test"));
+        job.journal.open(Box::new(Lines(done.clone())));
+        let noted = Noted::of(Arc::new(Answering(done.clone())), &job);
+        noted.pause().unwrap();
+        noted.unpause().unwrap_err();
+        noted.unpause().unwrap();
+        let stopped = |is_stopped| format!(r#"{{"entry":"stopped","is_stopped":{is_stopped}}}"#);
+        let expected = [
+            &stopped(true),
+            "pause",
+            "unpause",
+            "unpause",
+            &stopped(false),
+        ];
+        assert_eq!(*done.lock().unwrap(), expected);
+    }
+
+    #[test]
+    fn all_else_is_what_the_domain_says() {
+        let done = Done::default();
+        let job = JobState::new(Kept::default().log("test"));
+        let noted = Noted::of(Arc::new(Answering(done.clone())), &job);
+        assert_eq!((noted.domid(), noted.exists()), (7, true));
+        assert_eq!(noted.processor_time(), Ok(Duration::from_secs(9)));
+        assert_eq!(noted.backing(), Ok(BACKING));
+        assert_eq!(noted.disk_totals().map(|totals| totals.sent), Some(4));
+        assert_eq!(noted.grow(11), Ok(BACKING));
+        assert_eq!(*done.lock().unwrap(), ["grow 11"]);
+        assert!(!noted.exists());
+    }
+}
