@@ -30,6 +30,9 @@ struct Mutant {
 /// The mutants of a file by their genre and the byte that they start at.
 type Found = HashMap<(String, usize), Vec<Mutant>>;
 
+/// Which bytes of a new file belong to which mutant.
+type Places = Vec<(Range<usize>, usize)>;
+
 /// Text to be put into a file.
 struct Insertion {
     at: usize,
@@ -182,7 +185,7 @@ fn byte_of(source: &str, place: &Value) -> usize {
 }
 
 /// Rewrites a file; returns where its mutants are in what was put in.
-fn rewrite(path: &Path, found: &Found) -> Result<Vec<(Range<usize>, usize)>, Box<dyn Error>> {
+fn rewrite(path: &Path, found: &Found) -> Result<Places, Box<dyn Error>> {
     let source = std::fs::read_to_string(path)?;
     let mut placing = Placing {
         source: &source,

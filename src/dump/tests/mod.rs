@@ -9,6 +9,6 @@ mod integrity;
 mod order;
 mod power_cut;
 pub(super) mod recorder;
-mod unfinished;
 #[cfg(shuttle)]
 mod schedules;
+mod unfinished;
