@@ -173,6 +173,20 @@ fn a_dump_that_cannot_be_written_does_not_stop_recovery() {
 }
 
 #[test]
+fn pages_that_a_dump_has_no_room_for_are_given_back_all_the_same() {
+    let room = FRAMES / 4 * 4096;
+    let options = format!("dump_level=0,compress=none,max_dump_size={room}");
+    let told = tell_with(&options, Faults::default(), false);
+    let left_out = |event: &told::Event| {
+        matches!(event, told::Event::Dump(DumpEvent::LeftOut { kept_pages, .. })
+            if *kept_pages < FRAMES)
+    };
+    assert!(told.log.has(left_out), "{}", told.log);
+    assert_eq!(told.host.released(), FRAMES);
+    assert_eq!(told.host.violations(), Vec::<String>::new());
+}
+
+#[test]
 fn disks_that_do_not_let_go_mean_a_dump_and_no_successor() {
     let faults = Faults {
         detach: true,

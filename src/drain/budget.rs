@@ -319,17 +319,22 @@ mod tests {
 
     #[test]
     fn one_page_is_chosen_of_every_piece_and_not_always_the_same_one() {
-        let (step, reach) = (7, 7 * 100 + 3);
-        let chosen: Vec<u64> = (0..=100).map(|index| chosen(index, step, reach)).collect();
-        for (index, &page) in chosen.iter().enumerate() {
-            let first = index as u64 * step;
-            let end = reach.min(first + step);
-            assert!((first..end).contains(&page), "{index}: {page}");
+        let step = 7;
+        // The last piece is one page to all of a piece.
+        for (whole, last) in (0..20).flat_map(|whole| (1..=step).map(move |last| (whole, last))) {
+            let reach = whole * step + last;
+            for index in 0..=whole {
+                let page = chosen(index, step, reach);
+                let first = index * step;
+                let end = reach.min(first + step);
+                assert!((first..end).contains(&page), "{index} of {reach}: {page}");
+            }
+            assert_eq!(chosen(whole + 1, step, reach), u64::MAX);
         }
+        let chosen = |index| chosen(index, step, 101 * step);
+        let places: Vec<u64> = (0..=100).map(|index| chosen(index) % step).collect();
         for place in 0..step {
-            assert!(chosen.iter().any(|page| page % step == place), "{place}");
+            assert!(places.contains(&place), "{place}");
         }
-        assert_eq!(super::chosen(101, step, reach), u64::MAX);
-        assert_eq!(super::chosen(1, 7, 7), u64::MAX);
     }
 }

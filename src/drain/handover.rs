@@ -193,9 +193,6 @@ impl<'a> Handover<'a> {
         let Some(recovery) = state.recovery.clone().filter(|_| surplus >= least) else {
             return self.claim(state, surplus);
         };
-        if surplus == 0 {
-            return;
-        }
         self.claim(state, 0);
         if recovery.grow(surplus).is_ok() {
             state.granted += surplus;

@@ -142,3 +142,30 @@ fn config(options: &Options, job: &JobState) -> EngineConfig {
     }
     config
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dump;
+    use crate::told::event::Event;
+    use crate::told::kept::Kept;
+
+    #[test]
+    fn the_engine_is_as_the_options_say_and_has_the_jobs_pace_cancel_and_log() {
+        let kept = Kept::default();
+        let job = JobState::new(kept.log("test"));
+        let options = Options::parse("format=elf,threads=3,buffer=128M").unwrap();
+        let config = config(&options, &job);
+        assert!(matches!(config.format, Format::Elf));
+        assert_eq!((config.threads, config.buffer_bytes), (3, 128 << 20));
+        assert!(config.pacer.is_some() && !config.cancel.is_asked());
+        job.cancel.ask();
+        assert!(config.cancel.is_asked());
+        let tell = config.notices.expect("somebody hears");
+        let why = dump::Error::Closed;
+        let said = why.chain();
+        tell(Notice::NotSynced(why));
+        let told = Event::Dump(DumpEvent::NotSynced { why: said });
+        assert_eq!(kept.events(), [told]);
+    }
+}
