@@ -21,6 +21,14 @@
 /// Linux, `drivers/block/xen-blkback/xenbus.c:290-331` and `:545`. Read.
 mod closed_is_not_idle {}
 
+/// A block device of device-mapper's that is suspended keeps requests back and does not
+/// count them as in flight: they are sent when it is resumed, after it has stopped to say
+/// `dm/suspended`.
+///
+/// Linux, `drivers/md/dm.c`, `dm_submit_bio`, `queue_io` and `__dm_resume`. Story
+/// `no-recovery`.
+mod suspended_keeps_requests {}
+
 /// A device's directory in sysfs goes after its driver has let go of the device, its
 /// link on the bus before.
 ///

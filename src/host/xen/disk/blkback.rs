@@ -3,7 +3,8 @@
 //!
 //! A backend's state in xenstore says nothing of its requests in flight
 //! (`relied_on::closed_is_not_idle`). So a disk counts as gone only when its device is
-//! gone from sysfs and the block device below has nothing in flight.
+//! gone from sysfs and the block device below has nothing in flight, and keeps nothing
+//! back that will be (`relied_on::suspended_keeps_requests`).
 //!
 //! A disk can be used as soon as blkback has its block device, whose numbers it waits
 //! for in xenstore. libxl's hotplug script finds them out, makes sure that nobody
@@ -13,9 +14,10 @@
 //! look at what other domains have. Its look at what dom0 has mounted is left out: the
 //! guest had the device until a moment ago.
 
+use std::cell::Cell;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::Value;
 
@@ -59,7 +61,7 @@ pub(super) fn serves(node: &str, domid: u32) -> bool {
 pub(super) fn trace(store: &Store, domid: u32, number: i32) -> Result<Trace, HostError> {
     let node = format!("{BACKENDS}/{domid}/{number}/{NUMBERS}");
     let numbers = store.read(&node)?.unwrap_or_default();
-    let inflight = inflight_path(&numbers).ok_or_else(|| {
+    let below = BlockDevice::of(&numbers).ok_or_else(|| {
         HostError::new(
             "detach",
             format!("{node} is {numbers:?}: not a disk of blkback"),
@@ -70,7 +72,7 @@ pub(super) fn trace(store: &Store, domid: u32, number: i32) -> Result<Trace, Hos
         label: device.label,
         left: Box::new(move || {
             let is_there = (device.left)();
-            in_flight(&inflight).or(is_there)
+            below.busy_with().or(is_there)
         }),
     })
 }
@@ -78,24 +80,51 @@ pub(super) fn trace(store: &Store, domid: u32, number: i32) -> Result<Trace, Hos
 /// What is under way to a disk's block device, whoever asked for it.
 pub(in crate::host::xen) fn busy(disk: &Disk) -> Option<Trace> {
     let (path, numbers) = block_device(disk)?;
-    let inflight = inflight_path(&numbers)?;
+    let device = BlockDevice::of(&numbers)?;
     Some(Trace {
         label: path,
-        left: Box::new(move || in_flight(&inflight)),
+        left: Box::new(move || device.busy_with()),
     })
 }
 
-/// Says what is on its way to a block device; one that is gone altogether has nothing.
-fn in_flight(inflight: &Path) -> Option<String> {
-    let text = read_text(inflight, 4096).ok();
-    let text = text.filter(|text| !is_idle(text));
-    text.map(|text| format!("requests in flight: {}", text.trim()))
+/// A block device of dom0's, as sysfs shows it.
+struct BlockDevice {
+    directory: PathBuf,
+    /// At the last look it kept requests back.
+    was_suspended: Cell<bool>,
 }
 
-/// From a backend's `physical-device`.
-fn inflight_path(numbers: &str) -> Option<PathBuf> {
-    let (major, minor) = block_numbers(numbers)?;
-    Some(format!("/sys/dev/block/{major}:{minor}/inflight").into())
+impl BlockDevice {
+    /// From a backend's `physical-device`.
+    fn of(numbers: &str) -> Option<Self> {
+        let (major, minor) = block_numbers(numbers)?;
+        Some(Self::at(format!("/sys/dev/block/{major}:{minor}")))
+    }
+
+    fn at(directory: impl Into<PathBuf>) -> Self {
+        Self {
+            directory: directory.into(),
+            was_suspended: Cell::new(false),
+        }
+    }
+
+    /// Says what is on its way to the device; one that is gone altogether has nothing.
+    /// What it kept back while it was suspended is in flight a moment after that, so the
+    /// first look that finds it resumed proves nothing.
+    fn busy_with(&self) -> Option<String> {
+        let is_suspended = self
+            .read("dm/suspended")
+            .is_some_and(|text| text.trim() == "1");
+        if self.was_suspended.replace(is_suspended) || is_suspended {
+            return Some("it is suspended, and may keep requests back".into());
+        }
+        let text = self.read("inflight").filter(|text| !is_idle(text));
+        text.map(|text| format!("requests in flight: {}", text.trim()))
+    }
+
+    fn read(&self, file: &str) -> Option<String> {
+        read_text(&self.directory.join(file), 4096).ok()
+    }
 }
 
 /// Whether a sysfs `inflight` text, reads and writes, says nothing is on its way.
@@ -235,11 +264,30 @@ mod tests {
 
     #[test]
     fn block_numbers_are_hexadecimal() {
+        let directory = |numbers: &str| BlockDevice::of(numbers).map(|device| device.directory);
+        assert_eq!(directory("fe:10"), Some("/sys/dev/block/254:16".into()));
+        assert_eq!(directory("nonsense"), None);
+    }
+
+    #[test]
+    fn a_device_that_keeps_requests_back_is_busy_until_they_would_show() {
+        let sysfs = tempfile::tempdir().unwrap();
+        let write = |file: &str, text: &str| fs::write(sysfs.path().join(file), text).unwrap();
+        let device = BlockDevice::at(sysfs.path());
+        write("inflight", "       0        0\n");
+        assert_eq!(device.busy_with(), None);
+        fs::create_dir(sysfs.path().join("dm")).unwrap();
+        write("dm/suspended", "1\n");
+        let suspended = device.busy_with().expect("suspended");
+        write("dm/suspended", "0\n");
+        assert_eq!(device.busy_with(), Some(suspended));
+        write("inflight", "       0        2\n");
         assert_eq!(
-            inflight_path("fe:10"),
-            Some("/sys/dev/block/254:16/inflight".into())
+            device.busy_with().as_deref(),
+            Some("requests in flight: 0        2")
         );
-        assert_eq!(inflight_path("nonsense"), None);
+        write("inflight", "       0        0\n");
+        assert_eq!(device.busy_with(), None);
     }
 
     #[test]
