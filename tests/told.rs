@@ -54,13 +54,16 @@ fn of_dump(events: &[Event]) -> Vec<&DumpEvent> {
 /// A disk that becomes full.
 struct Full {
     room: u64,
+    /// Something did not fit.
+    is_full: bool,
 }
 
 const FULL: &str = "/srv/dump/web1.kdump.incomplete";
 
 impl Sink for Full {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        match offset + bytes.len() as u64 > self.room {
+        self.is_full |= offset + bytes.len() as u64 > self.room;
+        match self.is_full {
             true => Err(io::ErrorKind::StorageFull.into()),
             false => Ok(()),
         }
@@ -72,7 +75,10 @@ impl Sink for Full {
         Ok(())
     }
     fn sync(&mut self) -> io::Result<()> {
-        Err(io::Error::from_raw_os_error(libc::EIO))
+        match self.is_full {
+            true => Err(io::Error::from_raw_os_error(libc::EIO)),
+            false => Ok(()),
+        }
     }
     fn publish(&mut self, _manifest: Option<&str>) -> io::Result<()> {
         unreachable!("it is not complete")
@@ -85,7 +91,10 @@ impl Sink for Full {
 #[test]
 fn the_first_disk_error_is_told_when_it_happens_and_once() {
     let dir = tempfile::tempdir().unwrap();
-    let full = Full { room: 9 << 20 };
+    let full = Full {
+        room: 9 << 20,
+        is_full: false,
+    };
     let (events, error) = crash(Faults::default(), dir.path(), Some(Box::new(full)));
     let cause = format!("{FULL}: cannot write pages: no storage space");
     let said = of_dump(&events);

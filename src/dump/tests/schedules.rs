@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-//! Saved before released, in every order of the steps of all threads; with
-//! `PREEMPTIONS=N`, in those where a thread that could go on is made to wait so often at
-//! most.
+//! Saved before released, in every order of the steps of all threads with one preemption at
+//! most; `PREEMPTIONS=N` says how many. A preemption is a thread that could go on and is
+//! made to wait. The first chunk is looked at when the last one has been handed in: one
+//! that comes back too early, and is written before that, is not seen here.
 
 use super::guest::{Guest, Memory, SMALL_BUFFERS};
 use super::recorder::Recorder;
@@ -23,7 +24,6 @@ use crate::os::modelled::scheduler::run;
 use crate::os::sync::atomic::AtomicBool;
 use crate::os::sync::OnceLock;
 use crate::os::thread::{start, Signals};
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 
 const GUEST: Guest = Guest { frames: 6, seed: 0 };
@@ -84,8 +84,9 @@ fn state(sizes: Sizes) -> Arc<EngineState> {
     })
 }
 
-/// Two threads that take chunks, one that writes, one that gets the chunks back, and this
-/// one, which hands the last chunk in when there is room.
+/// Two threads that take chunks, one that writes, and this one, which hands the last chunk
+/// in when there is room, and then gets the chunks back. One more thread to get them back
+/// has sixty times as many orders (17,564 for 280 without a preemption).
 fn dump() {
     never_time_out();
     let sink = Recorder::new(1);
@@ -108,38 +109,27 @@ fn dump() {
         let _writer = of_line.writer();
         Writer::new(Box::new(format), output, shared, of_line, None).run()
     };
-    let release = move || {
-        let released = completed.into_iter().map(|done| check_saved(&sink, &done));
-        assert_eq!(released.count(), CHUNKS.len());
-    };
     (0..2).for_each(|number| assert!(line.chunks.push(chunk(number)).is_ok()));
 
     let writing = start("write", Signals::ToOthers, write).unwrap();
-    let releasing = start("release", Signals::ToOthers, release).unwrap();
     let work = |worker: Worker<Memory>| start("pack", Signals::ToOthers, move || worker.run());
     let working: Vec<_> = workers.into_iter().map(work).collect();
     assert!(line.chunks.push(chunk(2)).is_ok());
     line.chunks.close();
+    let released = completed.into_iter().take(CHUNKS.len());
+    released.for_each(|done| check_saved(&sink, &done));
     for thread in working {
         thread.unwrap().join().unwrap();
     }
     line.messages.close();
     let summary = writing.join().unwrap().unwrap();
     assert_eq!(summary.progress.pages, CHUNKS.len() as u64);
-    drop(line);
-    if let Err(panic) = releasing.join() {
-        std::panic::resume_unwind(panic);
-    }
 }
 
 #[test]
-#[ignore = "nobody knows yet how long every order takes: more than minutes"]
 fn a_chunk_comes_back_saved_in_every_order_of_steps() {
-    let most = std::env::var("PREEMPTIONS").ok();
-    let all = EveryOrder::new(most.map(|most| most.parse().unwrap()));
-    let states = all.states.clone();
-    let schedules = run(all, dump);
-    let states = states.load(Relaxed);
-    assert!(states > 1000, "{states} states: most were not seen");
-    println!("faults: schedules {schedules}, every order: {states} states");
+    let most = std::env::var("PREEMPTIONS").map_or(1, |most| most.parse().unwrap());
+    let schedules = run(EveryOrder::new(most), dump);
+    assert!(schedules > 100, "{schedules} orders: most were not tried");
+    println!("faults: schedules {schedules}, dump: all with at most {most} preemptions");
 }

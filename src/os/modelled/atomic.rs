@@ -5,12 +5,10 @@ pub(crate) use std::sync::atomic::Ordering;
 use std::sync::atomic::Ordering::SeqCst;
 
 use super::thread::step;
-use super::trace::Met;
 
 /// A truth value; see [`std::sync::atomic::AtomicBool`].
 pub(crate) struct AtomicBool {
     inner: std::sync::atomic::AtomicBool,
-    met: Met,
 }
 
 impl AtomicBool {
@@ -18,21 +16,18 @@ impl AtomicBool {
     pub(crate) fn new(value: bool) -> Self {
         Self {
             inner: std::sync::atomic::AtomicBool::new(value),
-            met: Met::new(),
         }
     }
 
     /// The value.
     pub(crate) fn load(&self, _: Ordering) -> bool {
         step();
-        self.met.touch();
         self.inner.load(SeqCst)
     }
 
     /// Another value.
     pub(crate) fn store(&self, value: bool, _: Ordering) {
         step();
-        self.met.touch();
         self.inner.store(value, SeqCst);
     }
 }
@@ -46,7 +41,6 @@ impl Default for AtomicBool {
 /// A number; see [`std::sync::atomic::AtomicUsize`].
 pub(crate) struct AtomicUsize {
     inner: std::sync::atomic::AtomicUsize,
-    met: Met,
 }
 
 impl AtomicUsize {
@@ -54,14 +48,12 @@ impl AtomicUsize {
     pub(crate) fn new(value: usize) -> Self {
         Self {
             inner: std::sync::atomic::AtomicUsize::new(value),
-            met: Met::new(),
         }
     }
 
     /// Takes something off; returns what it was.
     pub(crate) fn fetch_sub(&self, less: usize, _: Ordering) -> usize {
         step();
-        self.met.touch();
         self.inner.fetch_sub(less, SeqCst)
     }
 }

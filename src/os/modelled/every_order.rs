@@ -1,48 +1,35 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-//! Every order of the steps of threads, one after the other. What differs only in steps
-//! that do not meet leads to a state that was seen before: it is left there.
-
-use std::collections::HashSet;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::Arc;
+//! Every order of the steps of threads with so many preemptions at most, one after the
+//! other. A preemption is a thread that is made to wait though it could go on; who takes
+//! the next step when one has to wait, or has ended, is free. Nothing is left out by any
+//! other rule: an execution repeats the choices of the one before up to the last that can
+//! be made differently, makes that one so, and then the first there is.
 
 use shuttle::scheduler::{Schedule, Scheduler, Task, TaskId};
 
-use super::trace;
-
-/// A state, those who can take a step there, and which of them does so now.
+/// Those who may take a step, first the one that was going if it can go on, and which does.
 struct Choice {
     threads: Vec<TaskId>,
     now: usize,
 }
 
-/// Preemptions so far, and who could go on.
-type Spent = (usize, Option<usize>);
-
 /// Tries every order.
 #[derive(Default)]
 pub(crate) struct EveryOrder {
+    /// Where more than one could take a step.
     choices: Vec<Choice>,
-    /// Choices made in this execution.
-    made: usize,
-    /// States, and what of the bound was left there, where there is one.
-    seen: HashSet<(u64, Option<Spent>)>,
-    /// Threads that could go on and were made to wait, in this execution.
-    preemptions: usize,
-    /// How many of these there may be, where that is bounded.
-    most: Option<usize>,
-    /// What follows in this execution was tried.
-    is_known: bool,
     began: bool,
-    /// States in which somebody had a choice.
-    pub(crate) states: Arc<AtomicUsize>,
+    /// How many of the choices are behind this execution.
+    made: usize,
+    preemptions: usize,
+    most_preemptions: usize,
 }
 
 impl EveryOrder {
-    /// With so many preemptions at most, where that is bounded.
-    pub(crate) fn new(most: Option<usize>) -> Self {
+    /// With so many preemptions at most.
+    pub(crate) fn new(most_preemptions: usize) -> Self {
         Self {
-            most,
+            most_preemptions,
             ..Self::default()
         }
     }
@@ -51,18 +38,13 @@ impl EveryOrder {
 impl Scheduler for EveryOrder {
     fn new_execution(&mut self) -> Option<Schedule> {
         if std::mem::replace(&mut self.began, true) {
-            while let Some(last) = self.choices.last_mut() {
-                last.now += 1;
-                if last.now < last.threads.len() {
-                    break;
-                }
-                self.choices.pop();
-            }
-            if self.choices.is_empty() {
-                return None;
-            }
+            assert_eq!(self.made, self.choices.len(), "it went another way");
+            let is_open = |choice: &Choice| choice.now + 1 < choice.threads.len();
+            let open = self.choices.iter().rposition(is_open)?;
+            self.choices.truncate(open + 1);
+            self.choices[open].now += 1;
         }
-        (self.made, self.is_known, self.preemptions) = (0, false, 0);
+        (self.made, self.preemptions) = (0, 0);
         Some(Schedule::new(0))
     }
 
@@ -72,33 +54,28 @@ impl Scheduler for EveryOrder {
         current: Option<TaskId>,
         _yields: bool,
     ) -> Option<TaskId> {
-        let first = runnable.first()?.id();
-        if runnable.len() == 1 || self.is_known {
-            return Some(first);
+        let mut threads: Vec<_> = runnable.iter().map(|task| task.id()).collect();
+        let going = threads.iter().position(|thread| Some(*thread) == current);
+        threads.swap(0, going.unwrap_or(0));
+        let goes_on = going.is_some();
+        if goes_on && self.preemptions == self.most_preemptions {
+            threads.truncate(1);
         }
-        let going = current.filter(|current| runnable.iter().any(|task| task.id() == *current));
+        if threads.len() == 1 {
+            return Some(threads[0]);
+        }
         if self.made == self.choices.len() {
-            let bound = self
-                .most
-                .map(|_| (self.preemptions, going.map(usize::from)));
-            if !self.seen.insert((trace::fingerprint(), bound)) {
-                self.is_known = true;
-                return Some(first);
-            }
-            self.states.fetch_add(1, Relaxed);
-            let threads = match going {
-                Some(going) if self.most.is_some_and(|most| self.preemptions >= most) => {
-                    vec![going]
-                }
-                _ => runnable.iter().map(|task| task.id()).collect(),
-            };
             self.choices.push(Choice { threads, now: 0 });
+        } else {
+            assert_eq!(
+                self.choices[self.made].threads, threads,
+                "it went another way"
+            );
         }
         let choice = &self.choices[self.made];
         self.made += 1;
-        let next = choice.threads[choice.now];
-        self.preemptions += usize::from(going.is_some_and(|going| going != next));
-        Some(next)
+        self.preemptions += usize::from(goes_on && choice.now > 0);
+        Some(choice.threads[choice.now])
     }
 
     /// Nothing here is left to chance.

@@ -5,13 +5,12 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{LockResult, PoisonError};
 use std::time::Duration;
 
+use super::thread::staying;
 use super::time::{passes, timers_run};
-use super::trace::{staying, Met};
 
 /// A lock; see [`std::sync::Mutex`].
 pub(crate) struct Mutex<T> {
     inner: shuttle::sync::Mutex<T>,
-    met: Met,
 }
 
 /// A lock that is held.
@@ -26,7 +25,6 @@ impl<T> Mutex<T> {
     pub(crate) fn new(value: T) -> Self {
         Self {
             inner: shuttle::sync::Mutex::new(value),
-            met: Met::new(),
         }
     }
 
@@ -39,7 +37,6 @@ impl<T> Mutex<T> {
         &'a self,
         inner: LockResult<shuttle::sync::MutexGuard<'a, T>>,
     ) -> LockResult<MutexGuard<'a, T>> {
-        self.met.touch();
         let guard = |inner| MutexGuard {
             inner: Some(inner),
             lock: self,
@@ -81,7 +78,6 @@ impl<T> Drop for MutexGuard<'_, T> {
 /// scheduler lets it: before the change, or after it.
 pub(crate) struct Condvar {
     inner: shuttle::sync::Condvar,
-    met: Met,
 }
 
 impl Default for Condvar {
@@ -95,7 +91,6 @@ impl Condvar {
     pub(crate) fn new() -> Self {
         Self {
             inner: shuttle::sync::Condvar::new(),
-            met: Met::new(),
         }
     }
 
@@ -106,10 +101,7 @@ impl Condvar {
     ) -> LockResult<MutexGuard<'a, T>> {
         let (lock, inner) = (guard.lock, guard.inner.take().expect("it is held"));
         drop(guard);
-        self.met.touch();
-        lock.met.touch();
         let inner = staying(|| self.inner.wait(inner));
-        self.met.touch();
         lock.held(inner)
     }
 
@@ -161,12 +153,10 @@ impl Condvar {
     /// Somebody who waits goes on.
     pub(crate) fn notify_one(&self) {
         self.inner.notify_one();
-        self.met.touch();
     }
 
     /// Everybody who waits goes on.
     pub(crate) fn notify_all(&self) {
         self.inner.notify_all();
-        self.met.touch();
     }
 }

@@ -2,9 +2,8 @@
 //! Locks, channels, threads and time as the standard library has them, whose steps are
 //! taken in an order that a scheduler of shuttle's chooses.
 //!
-//! What differs from shuttle's own: a wait with a deadline can end by it; a thread that
-//! panics is what joining it says, and not the end of the test; and each step leaves a
-//! trace, by which `every_order` knows states again.
+//! What differs from shuttle's own: a wait with a deadline can end by it, and a thread that
+//! panics is what joining it says, and not the end of the test.
 
 pub(crate) mod atomic;
 pub(crate) mod every_order;
@@ -14,7 +13,6 @@ mod once;
 pub(crate) mod scheduler;
 pub(crate) mod thread;
 mod time;
-mod trace;
 
 pub(crate) use lock::{Condvar, Mutex, MutexGuard};
 pub(crate) use once::OnceLock;

@@ -2,12 +2,10 @@
 //! A value that is set once.
 
 use super::thread::step;
-use super::trace::Met;
 
 /// A value that is set once; see [`std::sync::OnceLock`].
 pub(crate) struct OnceLock<T> {
     inner: std::sync::OnceLock<T>,
-    met: Met,
 }
 
 impl<T> OnceLock<T> {
@@ -15,21 +13,18 @@ impl<T> OnceLock<T> {
     pub(crate) fn new() -> Self {
         Self {
             inner: std::sync::OnceLock::new(),
-            met: Met::new(),
         }
     }
 
     /// The value, if it is set.
     pub(crate) fn get(&self) -> Option<&T> {
         step();
-        self.met.touch();
         self.inner.get()
     }
 
     /// Sets it, unless it is set.
     pub(crate) fn set(&self, value: T) -> Result<(), T> {
         step();
-        self.met.touch();
         self.inner.set(value)
     }
 }

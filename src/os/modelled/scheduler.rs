@@ -4,7 +4,7 @@
 use shuttle::scheduler::{Schedule, Scheduler, Task, TaskId};
 use shuttle::{Config, FailurePersistence, MaxSteps, Runner};
 
-use super::{time, trace};
+use super::{thread, time};
 
 /// Steps of one execution. More is a wait that does not end, however often it ends by its
 /// deadline.
@@ -15,7 +15,7 @@ struct Chooser<S>(S);
 
 impl<S: Scheduler> Scheduler for Chooser<S> {
     fn new_execution(&mut self) -> Option<Schedule> {
-        trace::reset();
+        thread::stays();
         time::reset();
         self.0.new_execution()
     }
@@ -28,13 +28,11 @@ impl<S: Scheduler> Scheduler for Chooser<S> {
     ) -> Option<TaskId> {
         // Who unwinds does so at once, as far as possible: the standard library takes
         // all that runs meanwhile for panicking.
-        let stays = trace::stays() || std::thread::panicking();
+        let stays = thread::stays() || std::thread::panicking();
         let goes_on = current.filter(|current| {
             stays && !yields && runnable.iter().any(|task| task.id() == *current)
         });
-        let next = goes_on.or_else(|| self.0.next_task(runnable, current, yields))?;
-        trace::chosen(next.into());
-        Some(next)
+        goes_on.or_else(|| self.0.next_task(runnable, current, yields))
     }
 
     fn next_u64(&mut self) -> u64 {

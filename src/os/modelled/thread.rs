@@ -2,19 +2,35 @@
 //! Threads whose steps the scheduler orders. One that panics has ended with that, as
 //! joining it says.
 
+use std::cell::Cell;
 use std::io;
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
-use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use shuttle::thread::Scope;
 use std::thread::Result;
 
-use super::trace::{self, Met};
+thread_local! {
+    /// All threads of an execution are one of the system's. Its next choice is none.
+    static STAYS: Cell<bool> = const { Cell::new(false) };
+}
 
 /// Others may take steps here.
 pub(crate) fn step() {
     shuttle::thread::sleep(Duration::ZERO);
+}
+
+/// Does something that the others see no sooner than the thread's next step.
+pub(super) fn staying<T>(work: impl FnOnce() -> T) -> T {
+    STAYS.set(true);
+    let done = work();
+    STAYS.set(false);
+    done
+}
+
+/// Whether the thread that runs goes on, this time.
+pub(super) fn stays() -> bool {
+    STAYS.take()
 }
 
 /// Runs `work`, and waits for the threads that it started in the scope.
@@ -26,30 +42,24 @@ pub(crate) fn scope<'env, T>(work: impl for<'scope> FnOnce(&'scope Scope<'scope,
 /// A thread that somebody can wait for.
 pub(crate) struct JoinHandle<T> {
     inner: shuttle::thread::JoinHandle<Result<T>>,
-    ended: Arc<Met>,
 }
 
 impl<T> JoinHandle<T> {
     /// Waits until it has ended; what it came to.
     pub(crate) fn join(self) -> Result<T> {
-        let result = self.inner.join();
-        self.ended.touch();
-        result?
+        self.inner.join()?
     }
 }
 
 /// A thread that ends within a scope.
 pub(crate) struct ScopedJoinHandle<'scope, T> {
     inner: shuttle::thread::ScopedJoinHandle<'scope, Result<T>>,
-    ended: Arc<Met>,
 }
 
 impl<T> ScopedJoinHandle<'_, T> {
     /// Waits until it has ended; what it came to.
     pub(crate) fn join(self) -> Result<T> {
-        let result = self.inner.join();
-        self.ended.touch();
-        result?
+        self.inner.join()?
     }
 }
 
@@ -72,9 +82,8 @@ impl Builder {
         self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> io::Result<JoinHandle<T>> {
-        let ended = Arc::new(Met::new());
-        let inner = shuttle::thread::spawn(traced(ended.clone(), work));
-        Ok(JoinHandle { inner, ended })
+        let inner = shuttle::thread::spawn(caught(work));
+        Ok(JoinHandle { inner })
     }
 
     /// Starts a thread that ends within `scope`.
@@ -83,21 +92,11 @@ impl Builder {
         scope: &'scope Scope<'scope, '_>,
         work: impl FnOnce() -> T + Send + 'scope,
     ) -> io::Result<ScopedJoinHandle<'scope, T>> {
-        let ended = Arc::new(Met::new());
-        let inner = scope.spawn(traced(ended.clone(), work));
-        Ok(ScopedJoinHandle { inner, ended })
+        let inner = scope.spawn(caught(work));
+        Ok(ScopedJoinHandle { inner })
     }
 }
 
-fn traced<T>(
-    ended: Arc<Met>,
-    work: impl FnOnce() -> T + Send,
-) -> impl FnOnce() -> Result<T> + Send {
-    let with = trace::start();
-    move || {
-        trace::started(with);
-        let done = catch_unwind(AssertUnwindSafe(work));
-        ended.touch();
-        done
-    }
+fn caught<T>(work: impl FnOnce() -> T + Send) -> impl FnOnce() -> Result<T> + Send {
+    move || catch_unwind(AssertUnwindSafe(work))
 }
