@@ -75,6 +75,19 @@ pub(super) fn make(directory: &Path) -> io::Result<()> {
     }
 }
 
+/// Opens a file of root's own that nobody reads before it gets its last name. What a
+/// process that was killed has left in it is dropped.
+pub(super) fn anew(path: &Path) -> io::Result<File> {
+    let options = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .to_owned();
+    let file = open(path, &options)?;
+    file.set_len(0)?;
+    Ok(file)
+}
+
 /// Where and how a crash is written down while it is handled.
 #[derive(Clone, Debug)]
 pub struct Notes {
@@ -98,14 +111,7 @@ impl JournalFile {
         let name = format!("{}-{}.{SUFFIX}", begun.uuid, begun.domid);
         let path = directory.join(name);
         let unfinished = path.with_extension("new");
-        let options = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .to_owned();
-        let mut file = open(&unfinished, &options)?;
-        // One that was killed here leaves what nobody reads.
-        file.set_len(0)?;
+        let mut file = anew(&unfinished)?;
         let by = Handler::this()?;
         let first = line(&Entry::Begun(begun))? + &line(&Entry::Handled { by })?;
         file.write_all(first.as_bytes())?;

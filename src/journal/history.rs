@@ -5,16 +5,15 @@
 //! A small file beside the journals, for each guest that has crashed. Every crash of a
 //! guest may be handled by another process, so none of them can keep it in memory.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::book::make;
-use crate::os::fd::{open, open_to_read, read_text};
+use super::book::{anew, make};
+use crate::os::fd::{open_to_read, read_text};
 use crate::os::file::lock;
 use crate::os::process::boot_id;
 
@@ -173,14 +172,7 @@ impl HistoryFile {
 
     fn write(&self, history: &History) -> io::Result<()> {
         let unfinished = self.path.with_extension("crashes.new");
-        let options = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .to_owned();
-        let mut file = open(&unfinished, &options)?;
-        // One that was killed here leaves what nobody reads.
-        file.set_len(0)?;
+        let mut file = anew(&unfinished)?;
         file.write_all(serde_json::to_string(history)?.as_bytes())?;
         fs::rename(&unfinished, &self.path)
     }
