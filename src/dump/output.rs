@@ -26,6 +26,8 @@ pub(super) struct Output {
     sink: Box<dyn Sink>,
     pacer: Option<Arc<dyn Pacer>>,
     shared: Arc<EngineState>,
+    /// A cancel is not heeded any more.
+    takes_back: bool,
 }
 
 impl Output {
@@ -38,7 +40,14 @@ impl Output {
             sink,
             pacer,
             shared,
+            takes_back: false,
         }
+    }
+
+    /// From now on what was said is taken back, also when the caller has cancelled: what
+    /// is not so must not stay in the dump.
+    pub(super) fn take_back(&mut self) {
+        self.takes_back = true;
     }
 
     /// Writes a part of a table or header, of any size at any place.
@@ -82,7 +91,7 @@ impl Output {
     /// Nothing is done to a sink once the caller has cancelled: nobody may be there
     /// any more to see what becomes of it.
     fn check(&self) -> io::Result<()> {
-        match self.shared.cancel.is_asked() {
+        match self.shared.cancel.is_asked() && !self.takes_back {
             true => Err(io::Error::other(Error::Cancelled)),
             false => Ok(()),
         }

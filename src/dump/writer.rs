@@ -186,6 +186,7 @@ impl<P> Writer<P> {
     /// complete; a stream's end is missing anyway.
     fn take_mark_back(&mut self) {
         if self.output.is_seekable() {
+            self.output.take_back();
             let _ = self.format.mark_incomplete(&mut self.output);
         }
     }
