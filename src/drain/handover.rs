@@ -33,6 +33,8 @@ struct State {
     /// hypervisor refused.
     unclaimable: bool,
     recovery: Option<Arc<dyn RecoveryDomain>>,
+    /// The account is closed.
+    ended: bool,
     /// The drain waits.
     paused: bool,
     /// The crashed domain has no device left.
@@ -183,7 +185,11 @@ impl<'a> Handover<'a> {
     /// Nothing is passed on any more: the claim is given up, while the crashed domain
     /// is there to give it up for.
     pub(crate) fn end(&self) {
-        self.let_go(&mut self.state.lock());
+        let mut state = self.state.lock();
+        // Once: what is refused ends with the crashed domain, which may be gone later.
+        if !std::mem::replace(&mut state.ended, true) {
+            self.let_go(&mut state);
+        }
     }
 
     /// Gives recovery what has been released since, once that is worth a call;
