@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //! A synthetic guest, and what a dump of it must hold.
 
+use super::recorder::Recorder;
 use crate::addr::{Page, Pfn, PAGE_SIZE};
 use crate::dump::reader::{Flaw, Reader, Source};
 use crate::dump::{
@@ -129,6 +130,26 @@ impl Guest {
         let kept = |&pfn: &u64| self.wanted(pfn) && !self.unreadable(pfn);
         (0..self.frames).filter(kept).count() as u64
     }
+}
+
+/// Dumps all of a guest and returns the sink.
+pub(in crate::dump) fn dump(
+    guest: Guest,
+    codec: Codec,
+    block: usize,
+    chunks: Vec<Chunk<Memory>>,
+) -> Recorder {
+    let sink = Recorder::new(block);
+    let (engine, completed) = guest.start(sink.clone(), config(codec));
+    let count = chunks.len();
+    for chunk in chunks {
+        engine.submit(chunk).unwrap();
+    }
+    let summary = engine.finish().unwrap();
+    assert_eq!(completed.iter().count(), count);
+    assert_eq!(summary.progress.pages, summary.wanted_pages);
+    assert_eq!(Some(summary.length), sink.length());
+    sink
 }
 
 pub(in crate::dump) fn config(codec: Codec) -> EngineConfig {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //! Saved before released; usable at every moment; complete last.
 
-use super::guest::{config, Guest, Memory, CHUNK, CODECS};
+use super::guest::{config, dump, Guest, CHUNK, CODECS};
 use super::recorder::{apply, Call, Image, Recorder};
 use crate::dump::reader::{Flaw, Reader};
-use crate::dump::{Chunk, ChunkOutcome, Codec, Pacer, Sink, ZLIB};
+use crate::dump::{ChunkOutcome, Codec, Pacer, Sink, ZLIB};
 use proptest::prelude::*;
 use std::io;
 use std::path::PathBuf;
@@ -15,21 +15,6 @@ use std::time::Duration;
 
 /// Long enough for any of these on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(60);
-
-/// Dumps all of a guest and returns the sink.
-fn dump(guest: Guest, codec: Codec, block: usize, chunks: Vec<Chunk<Memory>>) -> Recorder {
-    let sink = Recorder::new(block);
-    let (engine, completed) = guest.start(sink.clone(), config(codec));
-    let count = chunks.len();
-    for chunk in chunks {
-        engine.submit(chunk).unwrap();
-    }
-    let summary = engine.finish().unwrap();
-    assert_eq!(completed.iter().count(), count);
-    assert_eq!(summary.progress.pages, summary.wanted_pages);
-    assert_eq!(Some(summary.length), sink.length());
-    sink
-}
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]

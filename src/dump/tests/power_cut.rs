@@ -2,10 +2,10 @@
 //! The machine loses its power while a dump is written: of what was not synced some
 //! sectors are on the disk and some are not, in any order.
 
-use super::guest::{config, Guest, CHUNK, CODECS};
-use super::recorder::{apply, Call, Image, Recorder};
+use super::guest::{dump, Guest, CHUNK, CODECS};
+use super::recorder::{apply, Call, Image};
 use crate::dump::reader::{Flaw, Reader, Source, Stored};
-use crate::dump::{verify, Codec, Report};
+use crate::dump::{verify, Report};
 
 /// What a disk writes as a whole.
 const SECTOR: usize = 512;
@@ -16,17 +16,6 @@ const GUEST: Guest = Guest {
     frames: 400,
     seed: 9,
 };
-
-/// What the sink of a dump was asked for.
-fn calls(codec: Codec) -> Vec<Call> {
-    let sink = Recorder::new(4096);
-    let (engine, _completed) = GUEST.start(sink.clone(), config(codec));
-    for chunk in GUEST.chunks(CHUNK) {
-        engine.submit(chunk).unwrap();
-    }
-    engine.finish().unwrap();
-    sink.calls()
-}
 
 /// Which sectors survive, from a seed.
 struct Luck(u64);
@@ -108,7 +97,7 @@ fn check(what: &str, disk: Vec<u8>) -> u64 {
 fn after_a_power_cut_every_page_is_right_or_found_to_be_missing() {
     let mut partly = 0;
     for codec in CODECS {
-        let calls = calls(codec);
+        let calls = dump(GUEST, codec, 4096, GUEST.chunks(CHUNK)).calls();
         for cut in 0..=calls.len() {
             for seed in 0..CUTS {
                 let mut luck = Luck(seed << 32 | cut as u64);

@@ -3,6 +3,7 @@
 
 use crate::dump::reader::Source;
 use crate::dump::Sink;
+use crate::limits::cancel::Cancel;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -32,6 +33,8 @@ pub(in crate::dump) struct Recorder {
     pub(in crate::dump) panics: bool,
     /// Syncs that succeed, if not all.
     pub(in crate::dump) syncs: Option<u32>,
+    /// The sync of this number, from 1 on, during which the caller cancels.
+    pub(in crate::dump) cancelled_at: Option<(usize, Cancel)>,
 }
 
 impl Recorder {
@@ -42,6 +45,7 @@ impl Recorder {
             room: None,
             panics: false,
             syncs: None,
+            cancelled_at: None,
         }
     }
 
@@ -113,7 +117,14 @@ impl Sink for Recorder {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.state.lock().unwrap().calls.push(Call::Sync);
+        let mut state = self.state.lock().unwrap();
+        state.calls.push(Call::Sync);
+        let is_sync = |call: &&Call| matches!(call, Call::Sync);
+        let number = state.calls.iter().filter(is_sync).count();
+        drop(state);
+        if let Some((_, cancel)) = self.cancelled_at.as_ref().filter(|(at, _)| *at == number) {
+            cancel.ask();
+        }
         match self.syncs.as_mut() {
             Some(0) => return Err(io::Error::from_raw_os_error(libc::EIO)),
             Some(syncs) => *syncs -= 1,

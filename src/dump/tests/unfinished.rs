@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //! Going on with a dump whose writer was killed in the middle of a write.
 
-use super::guest::{config, Guest, CHUNK};
-use super::recorder::{apply, Call, Recorder};
+use super::guest::{dump, Guest, CHUNK};
+use super::recorder::{apply, Call};
 use crate::addr::Pfn;
 use crate::dump::reader::Reader;
 use crate::dump::{Codec, Unfinished};
@@ -14,12 +14,7 @@ fn a_page_whose_descriptor_was_cut_is_dumped_again() {
         frames: 400,
         seed: 3,
     };
-    let sink = Recorder::new(4096);
-    let (engine, _completed) = guest.start(sink.clone(), config(Codec::NONE));
-    for chunk in guest.chunks(CHUNK) {
-        engine.submit(chunk).unwrap();
-    }
-    engine.finish().unwrap();
+    let sink = dump(guest, Codec::NONE, 4096, guest.chunks(CHUNK));
     let reader = Reader::open(sink.image()).unwrap();
     let pfns = reader.wanted_pfns();
     // A killed writer leaves a write cut where a page of the file ends: within the first
