@@ -6,6 +6,7 @@ pub mod elf;
 pub mod image;
 pub mod kdump;
 pub mod kernels;
+pub mod lies;
 pub mod memory;
 pub mod overlay;
 pub mod synthetic;

@@ -16,6 +16,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use guests::lies;
 use guests::synthetic::{self as made, Guest};
 use vicover::addr::{GuestPhys, Page, PAGE_SIZE};
 use vicover::guest::memory::GuestMemory;
@@ -31,7 +32,7 @@ fn main() -> io::Result<()> {
     let directory = std::env::args().nth(1).expect("a directory");
     for (name, guest) in [
         ("forged", forged()),
-        ("circular", circular()),
+        ("circular", lies::circular(FRAMES)),
         ("all-free", all_free()),
         ("too-many", too_many()),
         ("over-budget", over_budget()),
@@ -58,20 +59,6 @@ fn forged() -> Guest {
         guest.line(key, value);
     }
     guest.write_description();
-    guest
-}
-
-/// A page table all of whose entries lead back to it.
-fn circular() -> Guest {
-    let mut guest = Guest::new(FRAMES);
-    guest.set_free(0x4000, ORDER);
-    guest.write_description();
-    let table = guest.new_frame();
-    for entry in 0..512 {
-        guest.write_u64(table + entry * 8, table | 0x63);
-    }
-    let root = guest.root();
-    guest.write_u64(root + 300 * 8, table | 0x63);
     guest
 }
 
