@@ -151,6 +151,7 @@ impl<P: Pages + 'static> Engine<P> {
             dead: OnceLock::new(),
             fault: OnceLock::new(),
             abandoned: AtomicBool::new(false),
+            unwatched: AtomicBool::new(false),
             cancel: config.cancel.clone(),
         });
         let (line, completed) = Line::new(Arc::clone(&shared), threads, sizes.count);
@@ -221,6 +222,7 @@ impl<P: Pages + 'static> Engine<P> {
             Ok(begun) => begun,
             Err(NoAnswer::Ended) => Err(Error::Closed),
             Err(NoAnswer::Cancelled) => {
+                self.shared.unwatched.store(true, Ordering::SeqCst);
                 self.writer = None;
                 Err(Error::Cancelled)
             }
@@ -274,6 +276,7 @@ impl<P: Pages + 'static> Engine<P> {
                 Err(self.unwritten(why))
             }
             Err(NoAnswer::Cancelled) => {
+                self.shared.unwatched.store(true, Ordering::SeqCst);
                 self.line.abandon();
                 Err(self.unwritten(Error::Cancelled))
             }

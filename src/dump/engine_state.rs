@@ -29,5 +29,7 @@ pub(super) struct EngineState {
     pub(super) fault: OnceLock<Arc<Error>>,
     /// The engine was dropped, not finished.
     pub(super) abandoned: AtomicBool,
+    /// Nobody waits any more for what becomes of the sink.
+    pub(super) unwatched: AtomicBool,
     pub(super) cancel: Cancel,
 }

@@ -44,8 +44,8 @@ impl Output {
         }
     }
 
-    /// From now on what was said is taken back, also when the caller has cancelled: what
-    /// is not so must not stay in the dump.
+    /// From now on what was said is taken back, also when the caller has cancelled, as
+    /// long as somebody waits for it: what is not so must not stay in the dump.
     pub(super) fn take_back(&mut self) {
         self.takes_back = true;
     }
@@ -91,7 +91,8 @@ impl Output {
     /// Nothing is done to a sink once the caller has cancelled: nobody may be there
     /// any more to see what becomes of it.
     fn check(&self) -> io::Result<()> {
-        match self.shared.cancel.is_asked() && !self.takes_back {
+        let heeds_cancel = !self.takes_back || self.shared.unwatched.load(Ordering::SeqCst);
+        match heeds_cancel && self.shared.cancel.is_asked() {
             true => Err(io::Error::other(Error::Cancelled)),
             false => Ok(()),
         }

@@ -80,6 +80,7 @@ fn state(sizes: Sizes) -> Arc<EngineState> {
         dead: OnceLock::new(),
         fault: OnceLock::new(),
         abandoned: AtomicBool::new(false),
+        unwatched: AtomicBool::new(false),
         cancel: Cancel::default(),
     })
 }
