@@ -27,7 +27,8 @@ use crate::understand::Understanding;
 
 /// A mapped chunk on its way through the dump engine.
 pub(crate) struct MappedChunk {
-    mapping: Box<dyn Mapping>,
+    /// None where it could not be mapped.
+    mapping: Option<Box<dyn Mapping>>,
     /// Why pages that are to be dumped are missing from the mapping.
     failure: Option<HostError>,
     /// Gone when the chunk has been copied, or will not be.
@@ -39,8 +40,8 @@ type Reading = Sender<Infallible>;
 
 impl Pages for MappedChunk {
     fn copy(&self, index: usize, into: &mut Page) -> Result<(), Unreadable> {
-        let copied = self.mapping.copy(index, into);
-        copied.then_some(()).ok_or(Unreadable)
+        let mapping = self.mapping.as_ref().ok_or(Unreadable)?;
+        mapping.copy(index, into).then_some(()).ok_or(Unreadable)
     }
 
     fn failure(&self) -> Option<Reason> {
@@ -50,7 +51,9 @@ impl Pages for MappedChunk {
 
     fn finished(&self) {
         self.reading.set(None);
-        self.mapping.forget();
+        if let Some(mapping) = &self.mapping {
+            mapping.forget();
+        }
     }
 }
 
@@ -196,7 +199,11 @@ impl<'a> Drain<'a> {
             // Finishing ends the engine's threads and with them the releaser.
             let result = engine.finish();
             let released = joined(releaser);
-            self.without_dump(unsaved);
+            // What came back to a releaser that is no more was not given back, either.
+            self.without_dump(match released {
+                Ok(()) => unsaved,
+                Err(_) => &self.understanding.chunks,
+            });
             released?;
             result.map_err(|failure| {
                 self.job
@@ -255,20 +262,21 @@ impl<'a> Drain<'a> {
 
     /// Maps a chunk, and says why pages to be dumped are missing, unless it is only
     /// that the guest does not have them.
-    fn map_to_dump(&self, range: GfnRange) -> (Box<dyn Mapping>, Option<HostError>) {
+    fn map_to_dump(&self, range: GfnRange) -> (Option<Box<dyn Mapping>>, Option<HostError>) {
         let (mapping, failure) = match self.domain.map(range, self.access()) {
             Ok(mapping) => {
                 let failure = mapping.failure();
-                (mapping, failure)
+                (Some(mapping), failure)
             }
-            Err(error) => {
-                let unmapped = Unmapped(range.len() as usize);
-                (Box::new(unmapped) as Box<dyn Mapping>, Some(error))
-            }
+            Err(error) => (None, Some(error)),
         };
         let wanted = self.understanding.bitmaps.wanted();
+        let is_present = |index| {
+            let mapping = mapping.as_ref();
+            mapping.is_some_and(|mapping| mapping.is_present(index))
+        };
         let is_missing =
-            |(index, gfn): (usize, Gfn)| wanted.get(gfn.as_pfn()) && !mapping.is_present(index);
+            |(index, gfn): (usize, Gfn)| wanted.get(gfn.as_pfn()) && !is_present(index);
         if !range.iter().enumerate().any(is_missing) {
             return (mapping, None);
         }
@@ -333,7 +341,7 @@ impl<'a> Drain<'a> {
 
     fn map_and_give_back(&self, range: GfnRange, which: impl Fn(Gfn) -> bool) {
         match self.domain.map(range, Access::Scrub) {
-            Ok(mapping) => self.give_back(range, mapping, which),
+            Ok(mapping) => self.give_back(range, Some(mapping), which),
             Err(error) => self.warn(range, Step::Release, &error),
         }
     }
@@ -351,11 +359,16 @@ impl<'a> Drain<'a> {
         }
     }
 
-    /// Scrubs the pages of a mapping that `which` names, unmaps it, and releases
-    /// them: in this order, because Xen frees a page when its last mapping goes
-    /// and does not clear it.
-    fn give_back(&self, range: GfnRange, mapping: Box<dyn Mapping>, which: impl Fn(Gfn) -> bool) {
-        let Work::HandOver(handover) = self.work else {
+    /// Scrubs the pages of a mapping, if there is one, that `which` names, unmaps it,
+    /// and releases them: in this order, because Xen frees a page when its last mapping
+    /// goes and does not clear it.
+    fn give_back(
+        &self,
+        range: GfnRange,
+        mapping: Option<Box<dyn Mapping>>,
+        which: impl Fn(Gfn) -> bool,
+    ) {
+        let (Work::HandOver(handover), Some(mapping)) = (self.work, mapping) else {
             return;
         };
         let released = contained("scrub", || {
@@ -394,18 +407,5 @@ impl Drop for Drain<'_> {
     }
 }
 
-/// Stands for a chunk that could not be mapped.
-struct Unmapped(usize);
-
-impl Mapping for Unmapped {
-    fn len(&self) -> usize {
-        self.0
-    }
-    fn is_present(&self, _index: usize) -> bool {
-        false
-    }
-    fn read(&self, _index: usize, _offset: usize, _into: &mut [u8]) -> bool {
-        false
-    }
-    fn scrub(&self, _index: usize) {}
-}
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//! Whatever becomes of the dump, memory is given back, and none of it too early.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::*;
+use crate::drain::{start_dump, Target};
+use crate::dump::Bitmaps;
+use crate::host::images::SyntheticImage;
+use crate::host::memory::{Faults, MemoryHost};
+use crate::host::{Backing, RecoveryDomain};
+use crate::journal::Untouched;
+use crate::options::Options;
+use crate::told::event::Event;
+use crate::told::kept::Kept;
+use crate::understand::{nothing_wanted, understand, Awaited};
+
+const FRAMES: u64 = 8 * 512;
+
+fn guest() -> MemoryHost {
+    MemoryHost::new(Arc::new(SyntheticImage::new(FRAMES)), 1, Faults::default())
+}
+
+/// What is known about `host` when all of it is to be dumped.
+fn all_of(host: &MemoryHost, job: &JobState) -> Understanding {
+    let options = Options::parse("dump_level=0").unwrap();
+    understand(host, &[], &options, &Awaited::default(), job).unwrap()
+}
+
+fn target(directory: &Path) -> Target {
+    Target {
+        options: Options::parse("dump_level=0,compress=none").unwrap(),
+        name: "guest".into(),
+        dump_dir: directory.into(),
+        sink: Mutex::new(None),
+    }
+}
+
+/// Every page was given back, once, and none with the guest's bytes.
+fn all_is_given_back(host: &MemoryHost, kept: &Kept) {
+    assert_eq!(host.released(), FRAMES, "{kept}");
+    let violations = host.violations();
+    assert!(violations.is_empty(), "{violations:?}");
+}
+
+#[test]
+fn a_dump_that_panics_when_it_is_started_costs_the_dump_alone() {
+    let (host, kept) = (guest(), Kept::default());
+    let job = JobState::new(kept.log("guest"));
+    let handover = Handover::new(&host, &job.log, &job.cancel);
+    handover.detached();
+    let mut known = all_of(&host, &job);
+    let start = |_: &mut Understanding| panic!("nothing starts here");
+    let failed = run(&host, &mut known, Work::HandOver(&handover), start, &job);
+    let Err(Error::Internal(why)) = failed else {
+        panic!("it did not fail as it should: {kept}");
+    };
+    assert!(why.contains("nothing starts here"), "{why}");
+    let told = |event: &Event| matches!(event, Event::Dump(DumpEvent::NotMade { .. }));
+    assert!(kept.has(told), "{kept}");
+    all_is_given_back(&host, &kept);
+    assert!(handover.is_drained());
+}
+
+/// A recovery domain that panics when it is given memory for the first time.
+#[derive(Default)]
+struct PanicsOnce(AtomicBool);
+
+impl RecoveryDomain for PanicsOnce {
+    fn domid(&self) -> u32 {
+        7
+    }
+    fn exists(&self) -> bool {
+        true
+    }
+    fn processor_time(&self) -> Result<Duration, HostError> {
+        Ok(Duration::ZERO)
+    }
+    fn backing(&self) -> Result<Backing, HostError> {
+        Ok(Backing::default())
+    }
+    fn grow(&self, _pages: u64) -> Result<Backing, HostError> {
+        assert!(self.0.swap(true, SeqCst), "no memory wanted");
+        self.backing()
+    }
+    fn pause(&self) -> Result<(), HostError> {
+        Ok(())
+    }
+    fn unpause(&self) -> Result<(), HostError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_the_thread_that_gives_back_has_left_is_given_back_after_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (host, kept) = (guest(), Kept::default());
+    let job = JobState::new(kept.log("guest"));
+    let handover = Handover::new(&host, &job.log, &job.cancel);
+    handover.detached();
+    handover.adopt(Arc::new(PanicsOnce::default()));
+    let (mut known, target) = (all_of(&host, &job), target(directory.path()));
+    let start = |known: &mut Understanding| start_dump(&host, &target, known, &job);
+    let failed = run(&host, &mut known, Work::HandOver(&handover), start, &job);
+    let Err(Error::Internal(why)) = failed else {
+        panic!("the panic is not told: {kept}");
+    };
+    assert!(why.contains("no memory wanted"), "{why}");
+    all_is_given_back(&host, &kept);
+}
+
+/// Checks that `work` leaves the domain alone until it is let go.
+fn waits(work: impl FnOnce(&MemoryHost, &Handover<'_>, &JobState) + Send, is_paused: bool) {
+    let (host, kept) = (guest(), Kept::default());
+    let job = JobState::new(kept.log("guest"));
+    let handover = Handover::new(&host, &job.log, &job.cancel);
+    if is_paused {
+        handover.detached();
+        handover.pause_drain();
+    }
+    std::thread::scope(|scope| {
+        let (is_there, there) = std::sync::mpsc::channel();
+        let (host, handover, job) = (&host, &handover, &job);
+        let working = scope.spawn(move || {
+            is_there.send(()).unwrap();
+            work(host, handover, job);
+        });
+        there.recv().unwrap();
+        // Time enough to begin in, for one that does not wait.
+        (0..1000).for_each(|_| std::thread::yield_now());
+        assert_eq!((host.released(), host.mappings()), (0, 0));
+        match is_paused {
+            true => handover.resume_drain(),
+            false => handover.detached(),
+        }
+        working.join().unwrap();
+    });
+    all_is_given_back(&host, &kept);
+}
+
+#[test]
+fn nothing_is_given_back_before_the_last_device_is_gone() {
+    waits(
+        |host, handover, job| {
+            let known = nothing_wanted(host, Untouched::Frames(vec![])).unwrap();
+            release_all(host, &known, Work::HandOver(handover), job);
+        },
+        false,
+    );
+}
+
+#[test]
+fn a_paused_drain_neither_reads_nor_gives_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = target(directory.path());
+    // Pages that nobody wants, and those of a dump.
+    for is_wanted in [false, true] {
+        waits(
+            |host, handover, job| {
+                let mut known = nothing_wanted(host, Untouched::Frames(vec![])).unwrap();
+                if is_wanted {
+                    let present = known.bitmaps.present().clone();
+                    known.bitmaps = Arc::new(Bitmaps::new(present.clone(), present).unwrap());
+                }
+                let start = |known: &mut Understanding| start_dump(host, &target, known, job);
+                run(host, &mut known, Work::HandOver(handover), start, job).unwrap();
+            },
+            true,
+        );
+    }
+}
+
+#[test]
+fn of_a_domain_that_goes_on_running_nothing_is_given_back() {
+    let (host, kept) = (guest(), Kept::default());
+    let job = JobState::new(kept.log("guest"));
+    let known = all_of(&host, &job);
+    let mappings = host.mappings();
+    release_all(&host, &known, Work::DumpOnly(&|| ()), &job);
+    assert_eq!((host.released(), host.mappings()), (0, mappings));
+}
