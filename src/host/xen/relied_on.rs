@@ -22,11 +22,12 @@
 mod closed_is_not_idle {}
 
 /// A block device of device-mapper's that is suspended keeps requests back and does not
-/// count them as in flight: they are sent when it is resumed, after it has stopped to say
-/// `dm/suspended`.
+/// count them as in flight. When it is resumed, they are left to a work queue (`kdmflush`)
+/// and may be sent after it has stopped to say `dm/suspended`; a request that comes
+/// meanwhile does not wait for them, so that its end proves nothing.
 ///
-/// Linux, `drivers/md/dm.c`, `dm_submit_bio`, `queue_io` and `__dm_resume`. Story
-/// `no-recovery`.
+/// Linux, `drivers/md/dm.c`, `dm_submit_bio`, `queue_io`, `dm_queue_flush` and
+/// `dm_wq_work`. Story `no-recovery`.
 mod suspended_keeps_requests {}
 
 /// A device's directory in sysfs goes after its driver has let go of the device, its

@@ -90,9 +90,15 @@ pub(in crate::host::xen) fn busy(disk: &Disk) -> Option<Trace> {
 /// A block device of dom0's, as sysfs shows it.
 struct BlockDevice {
     directory: PathBuf,
-    /// At the last look it kept requests back.
-    was_suspended: Cell<bool>,
+    /// Looks that are still to come until nothing can be kept back any more.
+    unsure: Cell<u32>,
 }
+
+/// Looks at a device after it was resumed, before what it kept back has surely been sent.
+/// It is sent by a thread of the kernel's, which waits for nothing but a processor, and
+/// neither sysfs nor a request of one's own tells when that was
+/// (`relied_on::suspended_keeps_requests`). At 5 ms each they are half a second.
+const UNSURE: u32 = 100;
 
 impl BlockDevice {
     /// From a backend's `physical-device`.
@@ -104,19 +110,22 @@ impl BlockDevice {
     fn at(directory: impl Into<PathBuf>) -> Self {
         Self {
             directory: directory.into(),
-            was_suspended: Cell::new(false),
+            unsure: Cell::new(0),
         }
     }
 
     /// Says what is on its way to the device; one that is gone altogether has nothing.
     /// What it kept back while it was suspended is in flight a moment after that, so the
-    /// first look that finds it resumed proves nothing.
+    /// first looks that find it resumed prove nothing.
     fn busy_with(&self) -> Option<String> {
-        let is_suspended = self
-            .read("dm/suspended")
-            .is_some_and(|text| text.trim() == "1");
-        if self.was_suspended.replace(is_suspended) || is_suspended {
+        let suspended = self.read("dm/suspended");
+        if suspended.is_some_and(|text| text.trim() == "1") {
+            self.unsure.set(UNSURE);
             return Some("it is suspended, and may keep requests back".into());
+        }
+        if let Some(left) = self.unsure.get().checked_sub(1) {
+            self.unsure.set(left);
+            return Some("it was suspended, and what it kept back may not be sent yet".into());
         }
         let text = self.read("inflight").filter(|text| !is_idle(text));
         text.map(|text| format!("requests in flight: {}", text.trim()))
@@ -278,9 +287,11 @@ mod tests {
         assert_eq!(device.busy_with(), None);
         fs::create_dir(sysfs.path().join("dm")).unwrap();
         write("dm/suspended", "1\n");
-        let suspended = device.busy_with().expect("suspended");
+        assert!(device.busy_with().is_some());
         write("dm/suspended", "0\n");
-        assert_eq!(device.busy_with(), Some(suspended));
+        for look in 0..UNSURE {
+            assert!(device.busy_with().is_some(), "look {look}");
+        }
         write("inflight", "       0        2\n");
         assert_eq!(
             device.busy_with().as_deref(),
