@@ -9,7 +9,9 @@ use std::sync::{Arc, OnceLock};
 
 use super::broken::{Broken, Fault, Running, Wrong, LATENESS};
 use super::hooked_sink::HookedSink;
-use super::{ended, files, for_each_number, guest, keeper, start, target, Ended, Kept, FRAMES};
+use super::{
+    ended, files, for_each_number, guest, keeper, scratch, start, target, Ended, Kept, FRAMES,
+};
 use crate::dump::{verify, Finding};
 use crate::host::memory::{Faults, HostEvent, MemoryHost};
 use crate::host::CrashedDomain;
@@ -106,7 +108,7 @@ fn for_each_call(what: &str, trial: impl Fn(u64) -> bool + Sync) -> u64 {
 
 /// Recovers a guest of which one call goes wrong; whether there was a call of this number.
 fn recover_with(trial: Trial, number: u64) -> bool {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let (host, kept) = (guest(Faults::default()), Kept::default());
     let broken = Broken::new(&host, Fault::At(number, trial.wrong));
     let (inside, target) = (broken.clone(), target(&directory, None));
@@ -145,7 +147,7 @@ fn a_recovery_ends_as_it_should_whichever_call_goes_wrong() {
 fn a_running_domain_stays_as_it_is_whichever_call_goes_wrong() {
     for wrong in WRONGS {
         let calls = for_each_call(&format!("running domain, {wrong:?}"), |number| {
-            let directory = tempfile::tempdir().unwrap();
+            let directory = scratch();
             let (host, kept) = (guest(Faults::default()), Kept::default());
             let broken = Broken::new(&host, Fault::At(number, wrong));
             let running = Running(broken.clone());
@@ -189,7 +191,7 @@ impl Disk {
 /// Recovers a guest while one call to the dump's file goes wrong, and, when the disk is
 /// full, all that follow; whether there was a call of this number.
 fn recover_onto(disk: Disk, number: u64) -> bool {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let (host, kept) = (guest(Faults::default()), Kept::default());
     let (calls, hit) = (AtomicU64::new(0), Arc::new(OnceLock::new()));
     let seen = Arc::clone(&hit);

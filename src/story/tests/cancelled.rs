@@ -7,7 +7,7 @@ use std::sync::mpsc::{channel, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::{ended, files, guest, start, target, Kept, DEADLINE, FRAMES};
+use super::{ended, files, guest, scratch, start, target, Kept, DEADLINE, FRAMES};
 use crate::drain::Target;
 use crate::dump::{OpenSink, Sink};
 use crate::host::memory::{Faults, MemoryHost};
@@ -123,7 +123,7 @@ fn hangs(
     kept: &Kept,
     work: fn(&MemoryHost, &Target, &JobState) -> Result<(), crate::error::Error>,
 ) -> (Job, Disk) {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let (sink, disk) = hanging(at);
     let target = target(&directory, Some(Box::new(sink)));
     let inside = host.clone();
@@ -189,7 +189,7 @@ fn a_dump_into_a_pipe_that_nobody_empties_ends_and_leaves_no_thread() {
     let file = std::fs::File::from(std::os::fd::OwnedFd::from(writer));
     let probe = file.try_clone().unwrap();
     let sink = OpenSink::from_file(file, None).unwrap();
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let (host, kept) = (guest(Faults::default()), Kept::default());
     let target = target(&directory, Some(sink));
     let inside = host.clone();
@@ -210,7 +210,7 @@ fn a_dump_into_a_pipe_that_nobody_empties_ends_and_leaves_no_thread() {
 
 #[test]
 fn a_drain_that_rests_for_a_booting_recovery_ends() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let (host, kept) = (guest(Faults::default()), Kept::default());
     let target = target(&directory, None);
     let inside = host.clone();
@@ -231,7 +231,7 @@ fn a_drain_that_rests_for_a_booting_recovery_ends() {
 
 #[test]
 fn cancelled_before_it_begins_a_dump_leaves_no_file() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let (host, kept) = (guest(Faults::default()), Kept::default());
     let target = target(&directory, None);
     let inside = host.clone();

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::broken::{Broken, Fault, Life, Wrong};
 use super::hooked_sink::HookedSink;
-use super::{ended, files, for_each_number, keeper, start, Ended, Kept, MANY};
+use super::{ended, files, for_each_number, keeper, scratch, start, Ended, Kept, MANY};
 use crate::drain::Target;
 use crate::dump::{verify, Finding, Sink};
 use crate::host::images::SyntheticImage;
@@ -109,7 +109,7 @@ impl World {
         Self {
             kind,
             host: MemoryHost::new(image, 2, Faults::default()),
-            directory: tempfile::tempdir().unwrap(),
+            directory: scratch(),
             journal: Arc::default(),
         }
     }
@@ -117,7 +117,7 @@ impl World {
     /// A process that is killed before its call of this number; and where the dumps are
     /// then as they were at that moment.
     fn process(&self, most: u64) -> (Arc<Life>, tempfile::TempDir) {
-        let after = tempfile::tempdir().unwrap();
+        let after = scratch();
         let (from, to) = (self.directory.path().to_owned(), after.path().to_owned());
         (Life::of(most, move || copy(&from, &to)), after)
     }

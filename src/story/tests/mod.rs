@@ -7,6 +7,7 @@ mod calls;
 mod cancelled;
 #[cfg(any(feature = "xen", shuttle))]
 mod chance;
+mod figures;
 mod hooked_sink;
 mod killed;
 mod panics;
@@ -19,9 +20,12 @@ mod schedules;
 #[cfg(feature = "xen")]
 mod worlds;
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use tempfile::TempDir;
 
 use crate::drain::Target;
 use crate::dump::Sink;
@@ -83,8 +87,15 @@ fn ended(what: &str, job: Job, kept: &Kept) -> Ended {
     ended
 }
 
+/// A directory for one story, in memory where there is one: thousands of stories sync their
+/// dumps and journals, and a disk would take most of the time for what no test here sees.
+fn scratch() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    TempDir::new_in(memory).or_else(|_| TempDir::new()).unwrap()
+}
+
 /// Where dumps go here, with two threads to make them.
-fn target(directory: &tempfile::TempDir, sink: Option<Box<dyn Sink>>) -> Target {
+fn target(directory: &TempDir, sink: Option<Box<dyn Sink>>) -> Target {
     Target {
         options: Options::parse("threads=2,compress=none,dump_level=0").unwrap(),
         name: "guest".into(),
@@ -94,7 +105,7 @@ fn target(directory: &tempfile::TempDir, sink: Option<Box<dyn Sink>>) -> Target 
 }
 
 /// Names of the files in a directory.
-fn files(directory: &tempfile::TempDir) -> Vec<String> {
+fn files(directory: &TempDir) -> Vec<String> {
     let entries = directory.path().read_dir().unwrap();
     let name = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name();
     let mut names: Vec<String> = entries

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::broken::{Broken, Fault, Running};
-use super::{ended, guest, keeper, start, target, Kept, FRAMES};
+use super::{ended, guest, keeper, scratch, start, target, Kept, FRAMES};
 use crate::host::memory::{Faults, HostEvent};
 use crate::job::Outcome;
 use crate::story::{live, recover, standby};
@@ -44,7 +44,7 @@ const NOTHING: Right = Right {
 
 /// Recovers a guest of a broken host, with a standby on request.
 fn recover_with(method: &'static str, faults: Faults, with_standby: bool, right: Right) {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let (host, kept) = (guest(faults), Kept::default());
     let broken = Broken::new(&host, Fault::PanicIn(method));
     let target = target(&directory, None);
@@ -148,7 +148,7 @@ fn a_dump_of_a_running_domain_ends_whatever_panics() {
         ("forget", true),
         ("len", true),
     ] {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = scratch();
         let kept = Kept::default();
         let host = guest(Faults::default());
         let running = Running(Broken::new(&host, Fault::PanicIn(method)));

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::Ordering::SeqCst;
 
-use super::{ended, files, guest, target, Kept, FRAMES};
+use super::{ended, files, guest, scratch, target, Kept, FRAMES};
 use crate::drain::Target;
 use crate::error::Error;
 use crate::host::memory::{Faults, HostEvent, MemoryHost};
@@ -23,7 +23,7 @@ fn refuse_each(
     check: impl Fn(&super::Ended, &MemoryHost, u64),
 ) {
     for number in 1..MANY {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = scratch();
         let (host, kept) = (guest(Faults::default()), Kept::default());
         let (inside, target) = (host.clone(), target(&directory, None));
         let left = refusal::of_number(number);

@@ -5,7 +5,7 @@ use std::sync::mpsc::{channel, Sender};
 use std::sync::{Arc, Mutex};
 
 use super::hooked_sink::HookedSink;
-use super::{ended, files, Ended, Kept, DEADLINE};
+use super::{ended, files, scratch, Ended, Kept, DEADLINE};
 use crate::drain::Target;
 use crate::dump::Sink;
 use crate::error::{Error, ErrorKind};
@@ -37,8 +37,8 @@ impl Guest {
         Self {
             name,
             options,
-            directory: tempfile::tempdir().unwrap(),
-            dumps: tempfile::tempdir().unwrap(),
+            directory: scratch(),
+            dumps: scratch(),
         }
     }
 

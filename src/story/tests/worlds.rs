@@ -8,12 +8,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tempfile::{tempdir, TempDir};
+use tempfile::TempDir;
 
 use super::broken::{Broken, Fault, Wrong};
 use super::calls::{check_dump, check_host};
 use super::chance::{number, Chance};
-use super::{ended, files, for_each_below, guest, guest_of, keeper, Kept, DEADLINE, FRAMES};
+use super::{
+    ended, files, for_each_below, guest, guest_of, keeper, scratch, Kept, DEADLINE, FRAMES,
+};
 use crate::drain::Target;
 use crate::error::Error;
 use crate::host::memory::{Faults, HostEvent};
@@ -141,7 +143,7 @@ impl World {
 
     /// What comes of a crash of the recovered guest, while `first` may still be at work.
     fn crash_again(&self, what: &str, policy: Recrash, journals: &TempDir, first: &Job) {
-        let dumps = tempdir().unwrap();
+        let dumps = scratch();
         let (host, kept) = (guest(Faults::default()), Kept::default());
         let broken = Broken::new(&host, Fault::At(u64::MAX, Wrong::Refused));
         let was_over = first.shared.snapshot().phase == Phase::Done;
@@ -161,7 +163,7 @@ impl World {
     }
 
     fn run(&self, seed: u64) {
-        let (journals, dumps) = (tempdir().unwrap(), tempdir().unwrap());
+        let (journals, dumps) = (scratch(), scratch());
         let (host, kept) = (guest_of(self.frames, self.faults), Kept::default());
         let (number, wrong) = self.wrong.unwrap_or((u64::MAX, Wrong::Refused));
         let broken = Broken::new(&host, Fault::At(number, wrong));
