@@ -149,29 +149,48 @@ def crash_again(host, run):
                      after=last, where=lambda data: data["domid"] == domid)
 
 
-@scenario('on_crash="vicover"', SLOW)
-def second_crash(host, run):
-    """Recovery crashes while the first dump is still being written."""
+@scenario('on_crash="vicover"', SLOW[:-1] + ',max_dumps=1/1h,max_crashes=3/1h"')
+def crash_loop(host, run):
+    """A guest keeps crashing: it is dumped; restarted, as that dump is still being
+    written; recovered without another dump; and at last left as it crashed."""
     crashed, again = crash_twice(host, run)
+    restarted_without_dump(host, run, crashed, again)
+    third = crash_again(host, run)
+    told(host, "dump not_wanted", 60, third)
+    recovered(host, run, third, 300)
+    told(host, "recovery settled", 60, third)
+    run.result["host_free_pages_before"] = crashed.data["free_pages_before"]
+    ends_well(host, run, crashed, third)
+    full_memory(run)
+
+    last = crash_again(host, run)
+    told(host, "job given_up", 60, last)
+    xl_said(host, "keeps crashing and is not replaced", 60, last)
+    host.step("list")
+    listed = host.wait("domains", 1, "no list of domains", after=last).data["list"]
+    if not any(line.startswith("guest ") for line in listed):
+        raise HostError(f"the crashed guest was not left: {listed}")
+
+
+def restarted_without_dump(host, run, crashed, again) -> None:
+    """Recovery crashes `again` while the dump of the first crash is still being written:
+    xl restarts it, and the dump is written to its end."""
     first, domid = crashed.data["domid"], again.data["domid"]
     without = xl_said(host, "is restarted without a dump", 60, again)
     run.result["second_handled_s"] = without.at_s - again.at_s
     gone = host.wait("domain_gone", 300, f"domain {domid} was not destroyed",
                      after=again, where=lambda data: data["domid"] == domid)
+    run.result["second_gone_s"] = gone.at_s - again.at_s
     host.wait("domain_gone", 900, f"the crashed domain {first} did not go away",
               after=crashed, where=lambda data: data["domid"] == first)
     told(host, "dump complete", 60, crashed)
-    keep_told(host, run, crashed)
     recovered(host, run, again, 300)
-    run.result["second_gone_s"] = gone.at_s - again.at_s
-    run.result["host_free_pages_before"] = crashed.data["free_pages_before"]
-    ends_well(host, run, crashed, crashed)
-    full_memory(run, "the restarted domain")
 
 
 @scenario('on_crash="vicover"', SLOW[:-1] + ',on_recrash=queue"')
 def queued_crash(host, run):
-    """The same, but recovery is dumped and recovered, too, in its turn."""
+    """Recovery crashes while the first dump is still being written, and is dumped and
+    recovered in its turn."""
     crashed, again = crash_twice(host, run)
     told(host, "job queued", 60, again)
     first_done = told(host, "dump complete", 900, again)
@@ -183,30 +202,6 @@ def queued_crash(host, run):
     run.result["host_free_pages_before"] = crashed.data["free_pages_before"]
     ends_well(host, run, crashed, again, dumps=2)
     full_memory(run, "the second recovery domain")
-
-
-@scenario('on_crash="vicover"', 'vicover="max_dumps=1/1h,max_crashes=2/1h"')
-def crash_loop(host, run):
-    """A guest keeps crashing: once it is dumped, once it is only recovered, and then it
-    is left as it crashed."""
-    start(host, run)
-    crashed = crash(host, run)
-    recovered(host, run, crashed, 300)
-    handed_over(host, crashed)
-    again = crash_again(host, run)
-    told(host, "dump not_wanted", 60, again)
-    recovered(host, run, again, 300)
-    told(host, "recovery settled", 60, again)
-    ends_well(host, run, crashed, again)
-    full_memory(run)
-
-    last = crash_again(host, run)
-    told(host, "job given_up", 60, last)
-    xl_said(host, "keeps crashing and is not replaced", 60, last)
-    host.step("list")
-    listed = host.wait("domains", 1, "no list of domains", after=last).data["list"]
-    if not any(line.startswith("guest ") for line in listed):
-        raise HostError(f"the crashed guest was not left: {listed}")
 
 
 def standby_takes_over(host, run, crashed):
