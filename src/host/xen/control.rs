@@ -198,22 +198,34 @@ impl Control {
     /// Has Xen save a state of the domain's first processor, which every domain with
     /// hardware virtualisation has.
     pub(super) fn save_mtrr(&self, domid: u32) -> Result<(), HostError> {
-        /// `DECLARE_HVM_SAVE_TYPE(MTRR, ...)`, public/arch-x86/hvm/save.h.
-        const MTRR: u16 = 14;
+        self.save::<xc::hvm_hw_mtrr>(domid, 0).map(|_| ())
+    }
+
+    /// The registers of a virtual processor of a domain with hardware virtualisation;
+    /// none when it was never brought up, or was taken down. `xc_vcpu_getcontext` would
+    /// have Xen take two pages for the time of the call
+    /// (`relied_on::getcontext_takes_pages`).
+    pub(super) fn registers(&self, domid: u32, vcpu: u32) -> Option<xc::hvm_hw_cpu> {
+        self.save(domid, u16::try_from(vcpu).ok()?).ok()
+    }
+
+    /// The state of a kind that Xen saves of one of the domain's processors.
+    fn save<T: Saved>(&self, domid: u32, vcpu: u16) -> Result<T, HostError> {
         let handle = self.handle();
-        let mut state = xc::hvm_hw_mtrr::default();
-        // SAFETY: as much room as is said, of ours; any bytes are valid in it.
+        let mut state = T::default();
+        // SAFETY: as much room as is said, of ours; `Saved` has only types in which any
+        // bytes are valid.
         let rc = unsafe {
             xc::xc_domain_hvm_getcontext_partial(
                 handle.raw(),
                 domid,
-                MTRR,
-                0,
+                T::CODE,
+                vcpu,
                 std::ptr::from_mut(&mut state).cast(),
                 size_of_val(&state) as u32,
             )
         };
-        answer(rc, "xc_domain_hvm_getcontext_partial")
+        answer(rc, "xc_domain_hvm_getcontext_partial").map(|()| state)
     }
 
     /// The frame through which the domain talks to xenstore.
@@ -282,17 +294,18 @@ impl Control {
         let rc = unsafe { xc::xc_domain_unpause(handle.raw(), domid) };
         answer(rc, "xc_domain_unpause")
     }
+}
 
-    /// The registers of a virtual processor; none when it was never brought up.
-    pub(super) fn vcpu_context(
-        &self,
-        domid: u32,
-        vcpu: u32,
-    ) -> Option<xc::vcpu_guest_context_any_t> {
-        let handle = self.handle();
-        let mut any = xc::vcpu_guest_context_any_t::default();
-        // SAFETY: the union has room for every kind of context.
-        let rc = unsafe { xc::xc_vcpu_getcontext(handle.raw(), domid, vcpu, &mut any) };
-        (rc == 0).then_some(any)
-    }
+/// A state that Xen saves of a processor, in which any bytes are valid: numbers only.
+trait Saved: Default {
+    /// Its number in `DECLARE_HVM_SAVE_TYPE`, public/arch-x86/hvm/save.h.
+    const CODE: u16;
+}
+
+impl Saved for xc::hvm_hw_cpu {
+    const CODE: u16 = 2;
+}
+
+impl Saved for xc::hvm_hw_mtrr {
+    const CODE: u16 = 14;
 }

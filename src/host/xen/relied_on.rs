@@ -125,6 +125,15 @@ mod paging_pool_is_large {}
 /// Xen, `xen/common/memory.c`, `decrease_reservation`. Read.
 mod extents_are_taken_apart {}
 
+/// `xc_vcpu_getcontext` has Xen allocate a `struct vcpu_guest_context`, 5168 bytes and so
+/// two pages, for the time of the call; one of the states that Xen saves of a processor
+/// takes less than one.
+///
+/// Xen, `xen/common/domctl.c`, `XEN_DOMCTL_getvcpucontext`, and
+/// `xen/arch/x86/hvm/save.c`, `hvm_save_one`. Story `vicover`, which looks at how much
+/// memory is free all the time.
+mod getcontext_takes_pages {}
+
 /// Of frames that cannot be mapped, EINVAL says that there is no such frame, ENOENT
 /// that it is paged out.
 ///
