@@ -9,8 +9,8 @@ from .scenarios import (crash, full_memory, is_told, keep_told, recovered, scena
 # Everything is dumped, and slowly once recovery runs: memory stays short.
 SLOW = 'vicover="dump_level=0,io=fixed:256K"'
 PAGES_PER_MIB = 256
-# libxl's, for a hotplug script (Xen 4.17, LIBXL_HOTPLUG_TIMEOUT).
-SCRIPT_DEADLINE_S = 40
+# What libxl says when it ends a hotplug script that takes 40 s (libxl_aoutils.c).
+SCRIPT_ENDED = "vif-bridge online because of timeout"
 # After a crash's first note, and long before the end of its dump.
 KILLED_AFTER_MS = 3000
 # What the host has free beside the guest, so that a standby has room.
@@ -91,11 +91,17 @@ def memory_guard(host, run):
     full_memory(run)
 
 
-def runs_without_interface(host, crashed):
-    """Recovery of this crash runs although its interface's script does not end; the
-    event that tells it."""
-    return host.wait("domain_unpaused", SCRIPT_DEADLINE_S - 10,
-                     "recovery waits for its interface", after=crashed)
+def script_was_ended(host, after) -> bool:
+    """Whether libxl has ended an interface's hotplug script since."""
+    later = list(host.events)[host.events.index(after):]
+    return any(event.name == "xl" and SCRIPT_ENDED in event.data["line"] for event in later)
+
+
+def runs_without_interface(host, crashed) -> None:
+    """Recovery of this crash runs although its interface's script does not end."""
+    host.wait("domain_unpaused", 300, "recovery does not run", after=crashed)
+    if script_was_ended(host, crashed):
+        raise HostError("recovery waited until libxl ended the script of its interface")
 
 
 @scenario('on_crash="vicover"')
@@ -109,16 +115,17 @@ def interface_scripts(host, run):
     runs_without_interface(host, crashed)
     told(host, "dump started", 60, crashed)
     host.step("release_interface")
-    recovered(host, run, crashed, 60)
-    handed_over(host, crashed, 60)
+    recovered(host, run, crashed, 300)
+    handed_over(host, crashed)
 
     host.step("hold_interface")
     again = crash_again(host, run)
-    unpaused = runs_without_interface(host, again)
-    handed_over(host, again, SCRIPT_DEADLINE_S + 60)
-    if host.events[-1].at_s - unpaused.at_s < SCRIPT_DEADLINE_S:
+    runs_without_interface(host, again)
+    handed_over(host, again)
+    if not script_was_ended(host, again):
         raise HostError("libxl did not have to end the script")
-    domid = unpaused.data["domid"]
+    # The guest has no program that would set up the interface: its service is not asked.
+    domid = host.wait("domain_unpaused", 1, "recovery does not run", after=again).data["domid"]
     host.step(f"hotplugged vif/{domid}/0", 5)
     run.result["recovery"] = figures_of(host, domid)
     host.step("list")
