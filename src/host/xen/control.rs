@@ -202,11 +202,24 @@ impl Control {
     }
 
     /// The registers of a virtual processor of a domain with hardware virtualisation;
-    /// none when it was never brought up, or was taken down. `xc_vcpu_getcontext` would
-    /// have Xen take two pages for the time of the call
-    /// (`relied_on::getcontext_takes_pages`).
-    pub(super) fn registers(&self, domid: u32, vcpu: u32) -> Option<xc::hvm_hw_cpu> {
+    /// none when it was never brought up, or has stopped
+    /// (`relied_on::stopped_has_no_state`).
+    pub(super) fn saved_registers(&self, domid: u32, vcpu: u32) -> Option<xc::hvm_hw_cpu> {
         self.save(domid, u16::try_from(vcpu).ok()?).ok()
+    }
+
+    /// The registers of a virtual processor, for which Xen takes two pages as long as the
+    /// call lasts (`relied_on::getcontext_takes_pages`); none when it was never brought up.
+    pub(super) fn vcpu_context(
+        &self,
+        domid: u32,
+        vcpu: u32,
+    ) -> Option<xc::vcpu_guest_context_any_t> {
+        let handle = self.handle();
+        let mut any = xc::vcpu_guest_context_any_t::default();
+        // SAFETY: the union has room for every kind of context.
+        let rc = unsafe { xc::xc_vcpu_getcontext(handle.raw(), domid, vcpu, &mut any) };
+        (rc == 0).then_some(any)
     }
 
     /// The state of a kind that Xen saves of one of the domain's processors.

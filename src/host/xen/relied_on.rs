@@ -134,6 +134,13 @@ mod extents_are_taken_apart {}
 /// memory is free all the time.
 mod getcontext_takes_pages {}
 
+/// A processor that halts with its interrupts off is down for Xen, which then saves no
+/// state of it. So Linux stops the other processors when it panics.
+///
+/// Xen, `xen/arch/x86/hvm/hvm.c`, `hvm_hlt`, `hvm_vcpu_down` and `hvm_save_cpu_ctxt`.
+/// Story `two-of-each`.
+mod stopped_has_no_state {}
+
 /// Of frames that cannot be mapped, EINVAL says that there is no such frame, ENOENT
 /// that it is paged out.
 ///

@@ -28,7 +28,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::drain::Target;
-use crate::dump::Sink;
+use crate::dump::{room_in, Sink};
 use crate::error::Error;
 use crate::host::images::SyntheticImage;
 use crate::host::memory::{Faults, MemoryHost, RECIPE};
@@ -87,11 +87,18 @@ fn ended(what: &str, job: Job, kept: &Kept) -> Ended {
     ended
 }
 
-/// A directory for one story, in memory where there is one: thousands of stories sync their
-/// dumps and journals, and a disk would take most of the time for what no test here sees.
+/// More than all stories together that are told at once leave behind.
+const PLENTY: u64 = 4 << 30;
+
+/// A directory for one story, in memory where there is plenty: thousands of stories sync
+/// their dumps and journals, and a disk would take most of the time for what no test here
+/// sees.
 fn scratch() -> TempDir {
     let memory = Path::new("/dev/shm");
-    TempDir::new_in(memory).or_else(|_| TempDir::new()).unwrap()
+    match room_in(memory, PLENTY) {
+        Ok(Some(1..)) => TempDir::new_in(memory).unwrap(),
+        _ => TempDir::new().unwrap(),
+    }
 }
 
 /// Where dumps go here, with two threads to make them.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //! Registers of virtual processors, as Xen tells those of a guest on hardware
 //! virtualisation.
+#![allow(unsafe_code)]
 
 use xenctrl_sys as xc;
 
@@ -12,20 +13,29 @@ use crate::limits::bounded::MOST_VCPUS;
 pub(super) fn read_all(control: &Control, domid: u32) -> Result<Vec<VcpuState>, HostError> {
     let highest = control.domain_info(domid)?.max_vcpu_id.min(MOST_VCPUS - 1);
     let states: Vec<VcpuState> = (0..=highest)
-        .filter_map(|vcpu| control.registers(domid, vcpu))
-        .map(|cpu| convert(&cpu))
+        .filter_map(|vcpu| read(control, domid, vcpu))
         .collect();
     if states.is_empty() {
         return Err(HostError::new(
-            "xc_domain_hvm_getcontext_partial",
+            "xc_vcpu_getcontext",
             format!("no virtual processor of domain {domid} can be read"),
         ));
     }
     Ok(states)
 }
 
-/// A processor's registers, in the order of `NT_PRSTATUS`.
-fn convert(cpu: &xc::hvm_hw_cpu) -> VcpuState {
+/// Registers of one processor; none when the processor was never brought up.
+fn read(control: &Control, domid: u32, vcpu: u32) -> Option<VcpuState> {
+    if let Some(cpu) = control.saved_registers(domid, vcpu) {
+        return Some(of_saved(&cpu));
+    }
+    let any = control.vcpu_context(domid, vcpu)?;
+    // SAFETY: the library is built for x86-64 only, where the native context `c`
+    // is the one that Xen fills for PVH and HVM guests; any bytes are valid in it.
+    Some(of_context(unsafe { &any.c }))
+}
+
+fn of_saved(cpu: &xc::hvm_hw_cpu) -> VcpuState {
     // The lowest bits of a code selector are the privilege that it runs with. A processor
     // that runs a program has the kernel's base put by.
     let is_in_kernel = cpu.cs_sel & 3 == 0;
@@ -51,6 +61,41 @@ fn convert(cpu: &xc::hvm_hw_cpu) -> VcpuState {
     }
 }
 
+fn of_context(context: &xc::vcpu_guest_context_t) -> VcpuState {
+    let user = &context.user_regs;
+    // SAFETY: each union is one 64-bit register under several names and Xen
+    // fills all 64 bits (public/arch-x86/xen-x86_64.h).
+    unsafe {
+        VcpuState {
+            general: [
+                user.__bindgen_anon_1.r15,
+                user.__bindgen_anon_2.r14,
+                user.__bindgen_anon_3.r13,
+                user.__bindgen_anon_4.r12,
+                user.__bindgen_anon_5.rbp,
+                user.__bindgen_anon_6.rbx,
+                user.__bindgen_anon_7.r11,
+                user.__bindgen_anon_8.r10,
+                user.__bindgen_anon_9.r9,
+                user.__bindgen_anon_10.r8,
+                user.__bindgen_anon_11.rax,
+                user.__bindgen_anon_12.rcx,
+                user.__bindgen_anon_13.rdx,
+                user.__bindgen_anon_14.rsi,
+                user.__bindgen_anon_15.rdi,
+            ],
+            rip: user.__bindgen_anon_16.rip,
+            rflags: user.__bindgen_anon_17.rflags,
+            rsp: user.__bindgen_anon_18.rsp,
+            selectors: [user.cs, user.ss, user.ds, user.es, user.fs, user.gs].map(u64::from),
+            fs_base: context.fs_base,
+            gs_base: context.gs_base_kernel,
+            cr3: context.ctrlreg[3],
+            cr4: context.ctrlreg[4],
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,8 +108,8 @@ mod tests {
             cs_sel: 0x10,
             ..xc::hvm_hw_cpu::default()
         };
-        assert_eq!(convert(&cpu).gs_base, 1);
+        assert_eq!(of_saved(&cpu).gs_base, 1);
         let cs_sel = 0x33;
-        assert_eq!(convert(&xc::hvm_hw_cpu { cs_sel, ..cpu }).gs_base, 2);
+        assert_eq!(of_saved(&xc::hvm_hw_cpu { cs_sel, ..cpu }).gs_base, 2);
     }
 }
