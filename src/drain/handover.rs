@@ -262,4 +262,4 @@ impl Drop for DrainedAtEnd<'_> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -13,10 +13,12 @@ use std::sync::Mutex;
 
 /// A recovery domain that takes note of what it gets.
 #[derive(Default)]
-struct Grown {
+pub(in crate::drain) struct Grown {
     pages: Mutex<Vec<u64>>,
     refuses: AtomicBool,
     is_gone: AtomicBool,
+    /// The next time that it gets any, it panics.
+    pub(in crate::drain) panics_once: AtomicBool,
 }
 
 impl Grown {
@@ -39,6 +41,7 @@ impl RecoveryDomain for Grown {
         Ok(Backing::default())
     }
     fn grow(&self, pages: u64) -> Result<Backing, HostError> {
+        assert!(!self.panics_once.swap(false, SeqCst), "no memory wanted");
         if self.refuses.load(SeqCst) {
             return Err(HostError::new("grow", "refused as asked for"));
         }
@@ -211,7 +214,7 @@ fn whoever_waits_for_memory_learns_that_there_is_enough_or_no_more() {
 }
 
 /// Checks that a thread waits in `wait` until `let_go` is called.
-fn waits(wait: impl FnOnce() + Send, let_go: impl FnOnce()) {
+pub(in crate::drain) fn waits(wait: impl FnOnce() + Send, let_go: impl FnOnce()) {
     let is_let_go = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let (is_there, there) = std::sync::mpsc::channel();

@@ -2,16 +2,15 @@
 //! Whatever becomes of the dump, memory is given back, and none of it too early.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use super::*;
+use crate::drain::handover::tests::{waits, Grown};
 use crate::drain::{start_dump, Target};
 use crate::dump::Bitmaps;
 use crate::host::images::SyntheticImage;
 use crate::host::memory::{Faults, MemoryHost};
-use crate::host::{Backing, RecoveryDomain};
 use crate::journal::Untouched;
 use crate::options::Options;
 use crate::told::event::Event;
@@ -65,35 +64,6 @@ fn a_dump_that_panics_when_it_is_started_costs_the_dump_alone() {
     assert!(handover.is_drained());
 }
 
-/// A recovery domain that panics when it is given memory for the first time.
-#[derive(Default)]
-struct PanicsOnce(AtomicBool);
-
-impl RecoveryDomain for PanicsOnce {
-    fn domid(&self) -> u32 {
-        7
-    }
-    fn exists(&self) -> bool {
-        true
-    }
-    fn processor_time(&self) -> Result<Duration, HostError> {
-        Ok(Duration::ZERO)
-    }
-    fn backing(&self) -> Result<Backing, HostError> {
-        Ok(Backing::default())
-    }
-    fn grow(&self, _pages: u64) -> Result<Backing, HostError> {
-        assert!(self.0.swap(true, SeqCst), "no memory wanted");
-        self.backing()
-    }
-    fn pause(&self) -> Result<(), HostError> {
-        Ok(())
-    }
-    fn unpause(&self) -> Result<(), HostError> {
-        Ok(())
-    }
-}
-
 #[test]
 fn what_the_thread_that_gives_back_has_left_is_given_back_after_it() {
     let directory = tempfile::tempdir().unwrap();
@@ -101,7 +71,9 @@ fn what_the_thread_that_gives_back_has_left_is_given_back_after_it() {
     let job = JobState::new(kept.log("guest"));
     let handover = Handover::new(&host, &job.log, &job.cancel);
     handover.detached();
-    handover.adopt(Arc::new(PanicsOnce::default()));
+    let recovery = Arc::new(Grown::default());
+    recovery.panics_once.store(true, SeqCst);
+    handover.adopt(recovery);
     let (mut known, target) = (all_of(&host, &job), target(directory.path()));
     let start = |known: &mut Understanding| start_dump(&host, &target, known, &job);
     let failed = run(&host, &mut known, Work::HandOver(&handover), start, &job);
@@ -113,7 +85,7 @@ fn what_the_thread_that_gives_back_has_left_is_given_back_after_it() {
 }
 
 /// Checks that `work` leaves the domain alone until it is let go.
-fn waits(work: impl FnOnce(&MemoryHost, &Handover<'_>, &JobState) + Send, is_paused: bool) {
+fn leaves_alone(work: impl FnOnce(&MemoryHost, &Handover<'_>, &JobState) + Send, is_paused: bool) {
     let (host, kept) = (guest(), Kept::default());
     let job = JobState::new(kept.log("guest"));
     let handover = Handover::new(&host, &job.log, &job.cancel);
@@ -121,29 +93,21 @@ fn waits(work: impl FnOnce(&MemoryHost, &Handover<'_>, &JobState) + Send, is_pau
         handover.detached();
         handover.pause_drain();
     }
-    std::thread::scope(|scope| {
-        let (is_there, there) = std::sync::mpsc::channel();
-        let (host, handover, job) = (&host, &handover, &job);
-        let working = scope.spawn(move || {
-            is_there.send(()).unwrap();
-            work(host, handover, job);
-        });
-        there.recv().unwrap();
-        // Time enough to begin in, for one that does not wait.
-        (0..1000).for_each(|_| std::thread::yield_now());
-        assert_eq!((host.released(), host.mappings()), (0, 0));
+    let let_go = || {
+        let touched = (host.released(), host.mappings());
         match is_paused {
             true => handover.resume_drain(),
             false => handover.detached(),
         }
-        working.join().unwrap();
-    });
+        assert_eq!(touched, (0, 0));
+    };
+    waits(|| work(&host, &handover, &job), let_go);
     all_is_given_back(&host, &kept);
 }
 
 #[test]
 fn nothing_is_given_back_before_the_last_device_is_gone() {
-    waits(
+    leaves_alone(
         |host, handover, job| {
             let known = nothing_wanted(host, Untouched::Frames(vec![])).unwrap();
             release_all(host, &known, Work::HandOver(handover), job);
@@ -158,7 +122,7 @@ fn a_paused_drain_neither_reads_nor_gives_back() {
     let target = target(directory.path());
     // Pages that nobody wants, and those of a dump.
     for is_wanted in [false, true] {
-        waits(
+        leaves_alone(
             |host, handover, job| {
                 let mut known = nothing_wanted(host, Untouched::Frames(vec![])).unwrap();
                 if is_wanted {
