@@ -94,6 +94,15 @@ class Run:
             host.collect(self.directory)
         except pieces.HostError as error:
             self._failed(error)
+        if not self.result["ok"]:
+            self._show_words_of_xl()
+
+    def _show_words_of_xl(self) -> None:
+        """How the logs of xl's commands end: why one failed stands only there."""
+        for log in sorted(self.directory.glob("xl-*.log")):
+            last = log.read_text(errors="replace").splitlines()[-6:]
+            if last:
+                print(f"{log} ends:", *last, sep="\n    ", flush=True)
 
     def _failed(self, error) -> None:
         self.result["ok"] = False
