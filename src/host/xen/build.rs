@@ -29,16 +29,27 @@ pub(super) fn thin_config(
     Ok(thin)
 }
 
-/// Pages that must be free for a thinly backed domain, paging pool included.
-pub(super) fn pages_needed(ctx: LibxlContext, config: &CrashConfig) -> Result<u64, HostError> {
+/// The configuration of a thinly backed domain with all that libxl chooses where nothing
+/// was asked for, and the memory that it needs, in KiB.
+fn chosen(ctx: LibxlContext, config: &CrashConfig) -> Result<(CrashConfig, u64), HostError> {
     let mut thin = thin_config(ctx, config)?;
     let mut kib = 0;
     // SAFETY: libxl fills defaults into our copy and the number.
     let rc = unsafe {
         sys::libxl_domain_need_memory(ctx.raw(), thin.get_mut(), INVALID_DOMID, &mut kib)
     };
-    libxl_answer("libxl_domain_need_memory", rc)
-        .map(|()| (kib + DOMAIN_STRUCTURES_KIB).div_ceil(KIB_PER_PAGE))
+    libxl_answer("libxl_domain_need_memory", rc).map(|()| (thin, kib))
+}
+
+/// Pages that must be free for a thinly backed domain, paging pool included.
+pub(super) fn pages_needed(ctx: LibxlContext, config: &CrashConfig) -> Result<u64, HostError> {
+    chosen(ctx, config).map(|(_, kib)| (kib + DOMAIN_STRUCTURES_KIB).div_ceil(KIB_PER_PAGE))
+}
+
+/// What the guest's domains are built with for paging, in KiB. A configuration seldom
+/// says, also that of a domain that is there (`relied_on::choices_are_not_kept`).
+pub(super) fn pool_kib(ctx: LibxlContext, config: &CrashConfig) -> Result<u64, HostError> {
+    chosen(ctx, config).map(|(thin, _)| thin.pool_kib())
 }
 
 /// Builds the domain, paused, and returns its number.

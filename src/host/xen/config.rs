@@ -207,8 +207,7 @@ impl CrashConfig {
         self.config.b_info.max_memkb
     }
 
-    /// What the guest's domains are built with for paging, in KiB; zero when libxl has not
-    /// said.
+    /// What is asked for paging, in KiB; zero when nothing is.
     pub(super) fn pool_kib(&self) -> u64 {
         // libxl's `~0` in C, which bindgen reads as a signed number.
         let unsaid = i64::from(sys::LIBXL_MEMKB_DEFAULT) as u64;

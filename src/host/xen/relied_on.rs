@@ -82,6 +82,14 @@ mod interface_needs_no_script {}
 
 // Memory.
 
+/// What libxl chooses for a domain where nothing was asked for, such as the size of the
+/// paging pool, is not in the configuration that it keeps and tells of the domain.
+/// `libxl_domain_need_memory` puts it into the one that it is given.
+///
+/// Xen, `tools/libs/light/libxl_create.c`, `libxl__domain_config_setdefault`, and
+/// `libxl_internal.c`, `libxl__update_domain_configuration`. Story `killed`.
+mod choices_are_not_kept {}
+
 /// RAM of a PVH guest ends below 4 GiB at 0xfc000000 (`ACPI_INFO_PHYSICAL_ADDRESS`)
 /// and goes on at 4 GiB. The local APIC and the special pages are between.
 ///

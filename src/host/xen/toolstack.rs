@@ -58,7 +58,7 @@ impl XenToolstack {
     /// Acts with the caller's context on the crashed domain `domid`.
     pub fn new(ctx: LibxlContext, domid: u32, config: CrashConfig) -> Result<Self, HostError> {
         let control = Control::open()?;
-        let free_before = free_of_others(&control, domid, &config)?;
+        let free_before = free_of_others(ctx, &control, domid, &config)?;
         Ok(Self {
             ctx,
             crashed: domid,
@@ -158,10 +158,15 @@ impl XenToolstack {
 
 /// Free pages that are not the guest's. What a recovery gave up of its surplus is free,
 /// and its successor is built with: else each crash of a guest would leave less for it.
-fn free_of_others(control: &Control, domid: u32, config: &CrashConfig) -> Result<u64, HostError> {
+fn free_of_others(
+    ctx: LibxlContext,
+    control: &Control,
+    domid: u32,
+    config: &CrashConfig,
+) -> Result<u64, HostError> {
     let taken = config.kind().and_then(|kind| {
         // One that is gone has no surplus, and one of another kind never comes so far.
-        kind.surplus_taken(control, domid, config.pool_kib())
+        kind.surplus_taken(control, domid, build::pool_kib(ctx, config)?)
     });
     let free = control.free_pages()?;
     Ok(free.saturating_sub(taken.unwrap_or(0)))
