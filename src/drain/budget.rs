@@ -43,7 +43,7 @@ pub(crate) fn fit(
     }
     let budget = Budget { size, room };
     let mut look = Look::new(domain, understanding, format, job)?;
-    let sample = look.until_certain(&budget)?;
+    let sample = until_certain(wanted, &budget, |reach, step| look.sample(reach, step))?;
     let kept = sample.fitting(&budget);
     if kept == 0 {
         let least = budget
@@ -138,6 +138,30 @@ impl Sample {
     }
 }
 
+/// Takes larger samples (of one page of every so many of the most useful ones), of no more
+/// pages than may fit, until it is certain enough how many of the `wanted` pages do.
+fn until_certain(
+    wanted: u64,
+    budget: &Budget,
+    mut sample: impl FnMut(u64, u64) -> Result<Sample, Error>,
+) -> Result<Sample, Error> {
+    let (mut reach, mut pages) = (wanted, FIRST_LOOK);
+    let mut looks = 0;
+    loop {
+        let sample = sample(reach, reach.div_ceil(pages).max(1))?;
+        looks += 1;
+        let kept = sample.fitting(budget);
+        let within = kept < reach || reach == wanted;
+        let certain =
+            kept >= LEAST_LOOK * sample.step && sample.error(kept) <= budget.room / UNCERTAIN;
+        if within && (certain || sample.step == 1) || looks == MOST_LOOKS {
+            return Ok(sample);
+        }
+        reach = wanted.min(2 * (kept + sample.step));
+        pages = LONGEST_LOOK.min(pages * MORE);
+    }
+}
+
 /// Looks at pages that are to be dumped.
 struct Look<'a> {
     domain: &'a dyn CrashedDomain,
@@ -159,27 +183,6 @@ impl<'a> Look<'a> {
             job,
             sizer: Sizer::new(format).map_err(Error::DumpStart)?,
         })
-    }
-
-    /// Takes larger samples, of no more pages than may fit, until it is certain enough
-    /// how many do.
-    fn until_certain(&mut self, budget: &Budget) -> Result<Sample, Error> {
-        let wanted = self.understanding.bitmaps.wanted_total();
-        let (mut reach, mut pages) = (wanted, FIRST_LOOK);
-        let mut looks = 0;
-        loop {
-            let sample = self.sample(reach, reach.div_ceil(pages).max(1))?;
-            looks += 1;
-            let kept = sample.fitting(budget);
-            let within = kept < reach || reach == wanted;
-            let certain =
-                kept >= LEAST_LOOK * sample.step && sample.error(kept) <= budget.room / UNCERTAIN;
-            if within && (certain || sample.step == 1) || looks == MOST_LOOKS {
-                return Ok(sample);
-            }
-            reach = wanted.min(2 * (kept + sample.step));
-            pages = LONGEST_LOOK.min(pages * MORE);
-        }
     }
 
     /// The sizes of one page of every `step` of the `reach` most useful ones. Which
@@ -245,13 +248,70 @@ mod tests {
 
     /// A budget of so many bytes for pages of a dump whose tables are small.
     fn room_for(data: u64) -> Budget {
+        room_of(1000, data)
+    }
+
+    /// A budget of so many pages that take so many bytes.
+    fn room_of(pages: u64, data: u64) -> Budget {
         let mut all = Bitmap::new(Pfn(1000)).unwrap();
         all.set_range(Pfn(0), Pfn(1000));
         let bitmaps = Bitmaps::new(all.clone(), all).unwrap();
         let format = Format::Kdump(Codec::NONE);
         let size = DumpSize::new(format, &Facts::default(), &bitmaps).unwrap();
-        let room = size.of(1000, data);
+        let room = size.of(pages, data);
         Budget { size, room }
+    }
+
+    /// What is looked at, reach and step of each look, of pages whose sizes depend on the
+    /// look's number and on which sample of it they are.
+    fn looks(wanted: u64, budget: &Budget, sizes: fn(usize, u64) -> u32) -> Vec<(u64, u64)> {
+        let mut looks = Vec::new();
+        until_certain(wanted, budget, |reach, step| {
+            let number = looks.len();
+            looks.push((reach, step));
+            let all = (0..reach.div_ceil(step)).map(|index| sizes(number, index));
+            Ok(Sample::new(step, reach, all.collect()))
+        })
+        .unwrap();
+        looks
+    }
+
+    #[test]
+    fn one_look_is_enough_where_it_is_certain() {
+        let wanted = 10 * FIRST_LOOK;
+        let all = room_of(wanted, wanted * 100);
+        assert_eq!(looks(wanted, &all, |_, _| 100), [(wanted, 10)]);
+        // Hardly uncertain: by far less than what may stay empty.
+        let half = room_of(wanted / 2, wanted / 2 * 4001);
+        let nearly = |_, index| 4000 + (index % 2) as u32;
+        assert_eq!(looks(wanted, &half, nearly), [(wanted, 10)]);
+    }
+
+    #[test]
+    fn where_few_fit_those_are_looked_at_once_more_and_each_of_them() {
+        let wanted = 100 * FIRST_LOOK;
+        let few = room_of(700, 700 * 4000);
+        let kept = Sample::new(1, 1000, vec![4000; 1000]).fitting(&few);
+        assert!(kept < LEAST_LOOK * 100);
+        let again = (2 * (kept + 100), 1);
+        assert_eq!(looks(wanted, &few, |_, _| 4000), [(wanted, 100), again]);
+    }
+
+    #[test]
+    fn looks_go_further_while_all_they_see_fits_but_not_for_ever() {
+        let wanted = 100 * FIRST_LOOK;
+        let budget = room_of(wanted, 1 << 20);
+        // The first look sees pages that are large, all others none such.
+        let seen = looks(
+            wanted,
+            &budget,
+            |look, _| if look == 0 { 1 << 30 } else { 0 },
+        );
+        let reaches = seen.iter().map(|(reach, _)| *reach);
+        assert_eq!(seen.len(), MOST_LOOKS, "{seen:?}");
+        assert!(reaches.clone().skip(1).is_sorted(), "{seen:?}");
+        assert!(reaches.skip(1).all(|reach| reach < wanted), "{seen:?}");
+        assert_eq!((seen[0], seen[1]), ((wanted, 100), (200, 1)));
     }
 
     #[test]
