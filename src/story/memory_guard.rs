@@ -414,6 +414,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_spare_of_a_domain_that_lacks_nothing_is_no_measure_of_need() {
+        let mut guarded = Guarded::default();
+        let whole = Backing {
+            spare: 5,
+            unbacked: 5,
+            ..Backing::default()
+        };
+        guarded.note(&whole);
+        assert_eq!(guarded.lowest_cache, None);
+        guarded.note(&Backing {
+            unbacked: 6,
+            ..whole
+        });
+        assert_eq!(guarded.lowest_cache, Some(5));
+    }
+
+    #[test]
     fn a_guard_that_is_stopped_lets_its_domain_run() {
         let story = start(&[Some(MIB)]);
         while story.domain.calls.lock().unwrap().is_empty() {

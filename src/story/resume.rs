@@ -367,3 +367,6 @@ fn look_again(
         left,
     })
 }
+
+#[cfg(all(test, not(shuttle)))]
+mod tests;

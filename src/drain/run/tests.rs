@@ -146,3 +146,18 @@ fn of_a_domain_that_goes_on_running_nothing_is_given_back() {
     release_all(&host, &known, Work::DumpOnly(&|| ()), &job);
     assert_eq!((host.released(), host.mappings()), (0, mappings));
 }
+
+#[test]
+fn what_gives_nothing_back_is_not_the_first_release() {
+    for (untouched, is_released) in [(vec![(0, FRAMES)], false), (vec![(1, FRAMES)], true)] {
+        let (host, kept) = (guest(), Kept::default());
+        let job = JobState::new(kept.log("guest"));
+        let handover = Handover::new(&host, &job.log, &job.cancel);
+        handover.detached();
+        let known = nothing_wanted(&host, Untouched::Frames(untouched)).unwrap();
+        release_all(&host, &known, Work::HandOver(&handover), &job);
+        assert_eq!(host.released(), u64::from(is_released));
+        let first = job.milestones.first_release.get();
+        assert_eq!(first.is_some(), is_released);
+    }
+}
