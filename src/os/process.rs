@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::fd::{duplicate, read_text, Making};
 use super::wait::wait_readable;
 
+/// More than libxl gives any process.
+const MOST_ARGUMENTS: u64 = 1 << 20;
+
 /// A process that no later one with its number can be taken for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Process {
@@ -38,9 +41,28 @@ impl Process {
 
     /// The process, when it has not ended: all of its threads count.
     pub(crate) fn living(self) -> io::Result<Option<Living>> {
+        let Some(living) = Living::numbered(self.pid)? else {
+            return Ok(None);
+        };
+        // Looked at while the descriptor keeps the number from being given to others.
+        let is_same = started_ticks(self.pid).is_ok_and(|ticks| ticks == self.started_ticks);
+        Ok(is_same.then_some(living))
+    }
+}
+
+/// A process that had not ended when it was looked at.
+pub(crate) struct Living {
+    pid: i32,
+    /// Keeps the number from being given to others.
+    fd: OwnedFd,
+}
+
+impl Living {
+    /// The process that has this number now, if one has and it has not ended.
+    pub(crate) fn numbered(pid: i32) -> io::Result<Option<Self>> {
         let _making = Making::begin()?;
         // SAFETY: numbers only.
-        let raw = unsafe { libc::syscall(libc::SYS_pidfd_open, self.pid, 0) };
+        let raw = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
         if raw < 0 {
             let error = io::Error::last_os_error();
             return match error.raw_os_error() {
@@ -50,26 +72,51 @@ impl Process {
         }
         // SAFETY: a new descriptor that nobody else has; descriptors fit an int.
         let fd = unsafe { OwnedFd::from_raw_fd(raw as libc::c_int) };
-        let living = Living(OwnedFd::from(duplicate(fd.as_raw_fd())?));
-        // Looked at while the descriptor keeps the number from being given to others.
-        let is_same = started_ticks(self.pid).is_ok_and(|ticks| ticks == self.started_ticks);
-        Ok((is_same && !living.has_ended()?).then_some(living))
+        let living = Self {
+            pid,
+            fd: OwnedFd::from(duplicate(fd.as_raw_fd())?),
+        };
+        Ok((!living.has_ended()?).then_some(living))
     }
-}
 
-/// A process that had not ended when it was looked at.
-pub(crate) struct Living(OwnedFd);
-
-impl Living {
-    fn has_ended(&self) -> io::Result<bool> {
+    /// Whether the process has ended by now, all of its threads included.
+    pub(crate) fn has_ended(&self) -> io::Result<bool> {
         wait_readable(&[self.as_fd()], Some(0))
+    }
+
+    /// The words that the process was started with, as far as it has not written others
+    /// over them; none when it has ended.
+    pub(crate) fn arguments(&self) -> io::Result<Vec<String>> {
+        let path = format!("/proc/{}/cmdline", self.pid);
+        let text = read_text(path.as_ref(), MOST_ARGUMENTS)?;
+        Ok(text.split_terminator('\0').map(String::from).collect())
+    }
+
+    /// Asks the process to end, as kill(1) does. One that has ended is not asked.
+    pub(crate) fn ask_to_end(&self) -> io::Result<()> {
+        let no_info = std::ptr::null::<libc::siginfo_t>();
+        // SAFETY: numbers, and no structure: the kernel makes the one that kill(2) sends.
+        let sent = unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.fd.as_raw_fd(),
+                libc::SIGTERM,
+                no_info,
+                0,
+            )
+        };
+        match io::Error::last_os_error() {
+            _ if sent == 0 => Ok(()),
+            error if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            error => Err(error),
+        }
     }
 }
 
 /// Readable once the process has ended (pidfd_open(2)).
 impl AsFd for Living {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }
 

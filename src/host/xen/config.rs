@@ -189,9 +189,15 @@ impl CrashConfig {
         self.nics().iter().all(devices::can_be_twice)
     }
 
-    /// Whether the guest's boot loader looks for the kernel on its disk.
-    pub(super) fn boots_from_disk(&self) -> bool {
-        !self.config.b_info.bootloader.is_null()
+    /// Why a domain of the guest has to be built with its disks, if it has to: to any
+    /// other they can be given later.
+    pub(super) fn why_built_with_disks(&self) -> Option<&'static str> {
+        if !self.config.b_info.bootloader.is_null() {
+            return Some("the guest's boot loader reads its disk");
+        }
+        // (`relied_on::qemu_starts_with_its_domain`)
+        let qemus = self.disks().iter().any(devices::is_qemus);
+        qemus.then_some("QEMU serves a disk of the guest's, and is only started with its domain")
     }
 
     pub(super) fn get(&self) -> &sys::libxl_domain_config {

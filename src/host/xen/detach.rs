@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::background::{Background, Call};
 use super::bus::{self, Trace};
 use super::config::CrashConfig;
+use super::device_model::DeviceModel;
 use super::devices::{Disk, Nic};
 use super::disk;
 use super::libxl::LibxlContext;
@@ -84,10 +85,13 @@ pub(super) fn detach_again(
     config: &CrashConfig,
 ) -> Result<Background, HostError> {
     let known: Vec<Trace> = config.disks_of(ctx).iter().filter_map(disk::busy).collect();
+    let model = DeviceModel::of(store, domid)?;
+    let model = model.map(DeviceModel::end).transpose()?;
     let calls = detach(ctx, store, domid, config, true)?;
     bus::all_of(domid)
         .iter()
         .chain(&known)
+        .chain(&model)
         .try_for_each(wait_gone)?;
     Ok(calls)
 }
@@ -112,11 +116,17 @@ fn remove_disks(
     leaving: &mut Leaving,
 ) -> Result<(), HostError> {
     let known = config.disks_of(ctx);
-    for mut disk in Disk::all_of(ctx, domid) {
-        let trace = disk::trace(store, domid, disk.number(ctx, domid)?)?;
-        let is_handed_on = known
-            .iter()
-            .any(|known| known.name() == disk.name() && disk::is_handed_on(known));
+    // All are looked up before the first is taken: with QEMU its disks go from xenstore.
+    let numbered = |disk: Disk| Ok((disk.number(ctx, domid)?, disk));
+    let all: Result<Vec<_>, HostError> =
+        Disk::all_of(ctx, domid).into_iter().map(numbered).collect();
+    for (number, mut disk) in all? {
+        let trace = disk::trace(store, domid, number)?;
+        // QEMU's disks have no script.
+        let is_handed_on = disk.is_qemus()
+            || known
+                .iter()
+                .any(|known| known.name() == disk.name() && disk::is_handed_on(known));
         leaving.remove(trace, !is_handed_on, move || disk.destroy(ctx, domid))?;
     }
     Ok(())

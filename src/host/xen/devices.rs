@@ -14,6 +14,14 @@ use crate::host::HostError;
 /// way of; others set routes to the guest's address.
 const BRIDGE_SCRIPT: &str = "vif-bridge";
 
+/// Formats of disks that QEMU alone knows.
+const QEMUS_FORMATS: [sys::libxl_disk_format; 4] = [
+    sys::LIBXL_DISK_FORMAT_QCOW,
+    sys::LIBXL_DISK_FORMAT_QCOW2,
+    sys::LIBXL_DISK_FORMAT_VHD,
+    sys::LIBXL_DISK_FORMAT_QED,
+];
+
 /// A copy of a disk's description.
 pub(super) struct Disk(Box<sys::libxl_device_disk>);
 
@@ -62,6 +70,11 @@ impl Disk {
         self.0.readwrite != 0
     }
 
+    /// Whether QEMU serves the disk, or will.
+    pub(super) fn is_qemus(&self) -> bool {
+        is_qemus(&self.0)
+    }
+
     /// Whether the disk has a hotplug script of the operator's.
     pub(super) fn has_script(&self) -> bool {
         !self.0.script.is_null()
@@ -103,6 +116,17 @@ impl Drop for Disk {
     fn drop(&mut self) {
         // SAFETY: initialised in `copy`, disposed of once.
         unsafe { sys::libxl_device_disk_dispose(&mut *self.0) };
+    }
+}
+
+/// Whether QEMU serves a disk of this description, or will. A configuration says so only
+/// where it was asked for (`relied_on::choices_are_not_kept`), and else the format does
+/// (`relied_on::raw_disks_are_blkbacks`).
+pub(super) fn is_qemus(disk: &sys::libxl_device_disk) -> bool {
+    match disk.backend {
+        sys::LIBXL_DISK_BACKEND_QDISK => true,
+        sys::LIBXL_DISK_BACKEND_UNKNOWN => QEMUS_FORMATS.contains(&disk.format),
+        _ => false,
     }
 }
 

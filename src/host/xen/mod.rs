@@ -20,6 +20,7 @@ mod config;
 mod control;
 mod destroy;
 mod detach;
+mod device_model;
 mod devices;
 mod disk;
 mod domain;

@@ -357,7 +357,11 @@ mod tests {
             ("/b_info/nested_hvm", "True", "nested_hvm=True"),
             ("/b_info/type.pvh/pvshim", "True", "pvshim=True"),
             ("/disks/0/specification", "virtio", "specification=virtio"),
-            ("/disks/0/backend", "qdisk", "will not be served by blkback"),
+            (
+                "/disks/0/backend",
+                "tap",
+                "will not be served by blkback or QEMU",
+            ),
         ];
         for (path, value, why) in cases {
             let said = with(path, value.into()).unwrap_or_default();

@@ -46,11 +46,30 @@ mod link_goes_first {}
 mod blkback_counts {}
 
 /// For a raw disk on a block device or in a file, libxl tries blkback first, unless
-/// the configuration names another backend.
+/// the configuration names another backend. Disks of other formats are QEMU's.
 ///
 /// Xen, `tools/libs/light/libxl_device.c`, `disk_try_backend` and its callers.
-/// Story `two-of-each`.
+/// Stories `two-of-each` and `qemu-disks`.
 mod raw_disks_are_blkbacks {}
+
+/// Of a domain that has shut down, libxl takes a disk of QEMU's without asking QEMU: it
+/// waits two seconds, writes that the backend is closed, and removes it from xenstore.
+///
+/// Xen, `tools/libs/light/libxl_device.c`, `libxl__initiate_device_generic_remove` and
+/// `device_qemu_timeout`. Story `qemu-disks`.
+mod qemu_is_not_asked {}
+
+/// For disks that QEMU serves, libxl starts it when it builds the domain, and refuses to
+/// give such a disk to a domain beside which there is none.
+///
+/// Xen, `tools/libs/light/libxl_dm.c`, `libxl__dm_check_start`. Story `qemu-disks`.
+mod qemu_starts_with_its_domain {}
+
+/// QEMU opens the images of a guest's paravirtual disks without locks, so that a second
+/// QEMU can have one at the same time.
+///
+/// QEMU, `hw/block/xen-block.c`, `xen_block_drive_create`. Read.
+mod qemu_locks_nothing {}
 
 /// libxl's hotplug script for disks does nothing when it finds the block device's
 /// numbers in xenstore (`physical-device`). Otherwise it finds them out, makes sure

@@ -77,10 +77,8 @@ impl XenStandbyHost {
         if let Some(why) = config.refusal(self.ctx, Some(self.running)) {
             return Err(refused(why));
         }
-        if config.boots_from_disk() {
-            return Err(refused(
-                "the guest's boot loader reads its disk, which a standby does not have",
-            ));
+        if let Some(why) = config.why_built_with_disks() {
+            return Err(refused(format!("{why}, and a standby has no disk")));
         }
         let needed = build::pages_needed(self.ctx, config)?;
         let room = self.control.unclaimed_pages()?;

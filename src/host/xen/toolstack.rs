@@ -241,7 +241,7 @@ impl Toolstack for XenToolstack {
 
     fn create(&mut self) -> Result<Arc<dyn RecoveryDomain>, HostError> {
         let mut thin = build::thin_config(self.ctx, &self.config)?;
-        let has_devices = self.config.boots_from_disk();
+        let has_devices = self.config.why_built_with_disks().is_some();
         if has_devices {
             // Its hotplug scripts come after those of the crashed domain.
             self.leaving.finish()?;

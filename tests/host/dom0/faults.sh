@@ -45,6 +45,18 @@ step_map_guest_disk() {
     ln -sfn /dev/mapper/guest /dev/vhost-guest
 }
 
+# The guest's disk and a second one as files, the first in the format that is QEMU's own,
+# on a disk that can be made bad.
+step_qemu_disks() {
+    mkdir /out/disks &&
+    truncate -s 1G /out/images.img &&
+    mapped images "$(losetup --find --show /out/images.img)" &&
+    mke2fs -q -t ext4 -m 0 -E lazy_itable_init=0 /dev/mapper/images &&
+    mount /dev/mapper/images /out/disks &&
+    qemu-img convert -f raw -O qcow2 /dev/vhost-guest /out/disks/guest.qcow2 3>&- &&
+    cp --sparse=always "$(disk files)" /out/disks/second.img
+}
+
 # fill_dump_disk KIB: somebody else takes the room for dumps, up to so much. The dump
 # may take some meanwhile, and then there is none left either.
 step_fill_dump_disk() {

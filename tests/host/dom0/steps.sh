@@ -172,9 +172,11 @@ step_file_disks() {
 }
 
 step_disk_modes() {
-    for backend in $(xenstore-list /local/domain/0/backend/vbd/"$1"); do
-        path=/local/domain/0/backend/vbd/$1/$backend
-        echo "$(xenstore-read "$path/dev") $(xenstore-read "$path/mode")"
+    for kind in vbd qdisk; do
+        for backend in $(xenstore-list "/local/domain/0/backend/$kind/$1" 2> /dev/null); do
+            path=/local/domain/0/backend/$kind/$1/$backend
+            echo "$(xenstore-read "$path/dev") $(xenstore-read "$path/mode")"
+        done
     done > /tmp/disk-modes
     event disk_modes "{\"list\":$(json_lines < /tmp/disk-modes)}"
 }
@@ -324,7 +326,8 @@ step_finish() {
     xl info > /out/xen/xl-info.log 3>&-
     umount /var/lib/xen
     [ ! -d /out/lib/dump ] || mv /out/lib/dump /out/dump
-    rm -rf /out/disks
+    umount /out/disks 2> /dev/null
+    rm -rf /out/disks /out/images.img
     sync -f /out
     event finished
     busybox poweroff -f

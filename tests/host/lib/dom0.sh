@@ -7,12 +7,12 @@ dom0_sources=(private-apt lib/xen.sh lib/dom0.sh dom0/initrd-init)
 dom0_packages=("xen-utils-$XEN" xen-utils-common xenstore-utils "xen-hypervisor-$XEN-amd64"
     busybox-static bash dash coreutils sed grep mawk util-linux mount findutils tar
     gzip hostname libc-bin base-files debianutils kmod iproute2 procps strace
-    libxenstore4 libstdc++6 dmsetup e2fsprogs)
+    libxenstore4 libstdc++6 dmsetup e2fsprogs qemu-system-xen qemu-utils)
 
 # Pulled in by dependencies that dom0's PVH path never uses.
 dom0_unwanted=('perl*' 'python3*' 'libpython3*' 'libperl*' usrmerge 'lib*-perl'
     udev debconf dpkg adduser ucf passwd sensible-utils media-types
-    'libdb5.3' 'libkrb5*' libsqlite3-0 'grub*')
+    'libdb5.3' 'libkrb5*' libsqlite3-0 'grub*' ipxe-qemu)
 
 dom0_modules=(virtio_blk virtio_pci virtio_console ext4 crc32c_generic loop bridge
     dm-mod dm-flakey

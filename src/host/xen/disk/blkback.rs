@@ -150,10 +150,10 @@ pub(in crate::host::xen) fn is_handed_on(disk: &Disk) -> bool {
 /// The block device that is the domain's alone, path and numbers as the hotplug
 /// script writes them into xenstore (hexadecimal `MAJOR:MINOR`). None where
 /// there is more to do, which has to be waited for: a file gets a loop device, a
-/// disk that is only read may have several readers, and a script of the
-/// operator's does what it does.
+/// disk that is only read may have several readers, a script of the operator's does
+/// what it does, and so does QEMU.
 fn block_device(disk: &Disk) -> Option<(String, String)> {
-    if disk.has_script() || !disk.is_writable() {
+    if disk.has_script() || !disk.is_writable() || disk.is_qemus() {
         return None;
     }
     let path = fs::canonicalize(disk.path()?).ok()?;

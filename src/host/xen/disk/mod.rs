@@ -5,7 +5,8 @@
 //! - which disks it serves, and which it will serve of a guest that is not there yet;
 //! - what shows of a disk that is being taken from a domain. When nothing is left of
 //!   it, no write is under way any more, and none can follow: the successor's first
-//!   access comes next, so a state in xenstore is not enough;
+//!   access comes next, so a state in xenstore is not enough. Whoever would not let go by
+//!   itself is asked to;
 //! - whether the successor's disk takes over what the crashed domain's had, whatever
 //!   that one's hotplug script still does ([`is_handed_on`]);
 //! - how a domain gets a disk, so that it can be used as soon as possible
@@ -20,6 +21,7 @@ use super::store::Store;
 use crate::host::HostError;
 
 mod blkback;
+mod qdisk;
 
 pub(super) use blkback::{attach, busy, is_handed_on};
 
@@ -28,25 +30,35 @@ pub(super) use blkback::{attach, busy, is_handed_on};
 enum Backend {
     /// That of dom0's kernel.
     Blkback,
+    /// QEMU, in dom0.
+    Qdisk,
 }
 
 impl Backend {
     /// Who will serve a disk, as libxl writes it, of a guest that is not there yet.
     fn planned(disk: &Value) -> Option<Self> {
-        blkback::will_serve(disk).then_some(Self::Blkback)
+        match () {
+            () if blkback::will_serve(disk) => Some(Self::Blkback),
+            () if qdisk::will_serve(disk) => Some(Self::Qdisk),
+            () => None,
+        }
     }
 
     /// Who serves a domain's disk. xenstore says so, whatever the configuration says or
     /// leaves to libxl.
     fn serving(store: &Store, domid: u32, device: &str) -> Result<Option<Self>, HostError> {
         let node = store.read(&format!("{}/{device}/backend", frontends(domid)))?;
-        let served = node.is_some_and(|node| blkback::serves(&node, domid));
-        Ok(served.then_some(Self::Blkback))
+        let node = node.unwrap_or_default();
+        if blkback::serves(&node, domid) {
+            return Ok(Some(Self::Blkback));
+        }
+        Ok(qdisk::serves(store, &node, domid)?.then_some(Self::Qdisk))
     }
 
     fn trace(self, store: &Store, domid: u32, number: i32) -> Result<Trace, HostError> {
         match self {
             Self::Blkback => blkback::trace(store, domid, number),
+            Self::Qdisk => qdisk::trace(store, domid),
         }
     }
 }
@@ -56,15 +68,16 @@ fn frontends(domid: u32) -> String {
     format!("/libxl/{domid}/device/vbd")
 }
 
-/// Said of disks of any other backend: one in user space, or in another domain.
+/// Said of disks of any other backend, or in another domain.
 fn not_served(disk: &str, what: &str) -> String {
     format!(
-        "disk {disk} {what} served by blkback in this domain, so nobody can tell when its \
-         last write is done"
+        "disk {disk} {what} served by blkback or QEMU in this domain, so nobody can tell \
+         when its last write is done"
     )
 }
 
-/// Notes what shows of a domain's disk, before it is taken.
+/// Notes what shows of a domain's disk, before it is taken, and asks whoever serves it
+/// to let go where libxl does not.
 pub(super) fn trace(store: &Store, domid: u32, number: i32) -> Result<Trace, HostError> {
     let device = number.to_string();
     match Backend::serving(store, domid, &device)? {
@@ -106,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_planned_disk_must_be_one_for_blkback() {
+    fn a_planned_disk_must_be_one_for_blkback_or_qemu() {
         let disk = |key: &str, value: Value| {
             let mut disk = serde_json::json!({ "vdev": "xvda", "format": "raw" });
             disk[key] = value;
@@ -114,16 +127,17 @@ mod tests {
         };
         assert_eq!(disk("backend", "phy".into()), Ok(()));
         assert_eq!(disk("backend", "unknown".into()), Ok(()));
+        assert_eq!(disk("backend", "qdisk".into()), Ok(()));
+        assert_eq!(disk("format", "qcow2".into()), Ok(()));
         let cases = [
-            ("format", Value::from("qcow2")),
-            ("backend", "qdisk".into()),
+            ("backend", Value::from("tap")),
             ("backend_domid", 3.into()),
             ("backend_domname", "storage".into()),
         ];
         for (key, value) in cases {
             let said = disk(key, value).expect_err(key);
             assert!(said.starts_with("disk xvda (format "), "{key}: {said}");
-            let why = "will not be served by blkback";
+            let why = "will not be served by blkback or QEMU";
             assert!(said.contains(why), "{key}: {said}");
         }
     }
