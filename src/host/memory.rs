@@ -438,6 +438,13 @@ impl RecoveryDomain for MemoryHost {
             return Err(HostError::new("grow", "refused as asked for"));
         }
         let wanted = pages.min(self.pages - world.backing.total);
+        if wanted > world.free_pages && !world.events.contains(&HostEvent::Destroyed) {
+            let what = format!(
+                "grown by {wanted} pages: {} are the guest's",
+                world.free_pages
+            );
+            world.violations.push(what);
+        }
         let granted = wanted.min(world.free_pages);
         world.free_pages -= granted;
         world.backing.total += granted;

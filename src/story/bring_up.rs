@@ -31,8 +31,9 @@ pub(super) fn bring_up(
             build(toolstack, handover, requirement, job)?
         }
     };
-    handover.adopt(recovery.clone());
+    // Before it gets any more.
     note_built(&*recovery, spent, job);
+    handover.adopt(recovery.clone());
     if let Err(error) = toolstack.start(&*recovery) {
         handover.resume_drain();
         handover.abandon();

@@ -16,7 +16,7 @@ use crate::drain::{Target, Work};
 use crate::dump::{self, Unfinished};
 use crate::error::Error;
 use crate::host::contained::{ContainedDomain, ContainedToolstack};
-use crate::host::{BuiltStandby, CrashedDomain, FoundRecovery, Requirement, Toolstack};
+use crate::host::{BuiltStandby, CrashedDomain, FoundRecovery, HostError, Requirement, Toolstack};
 use crate::job::{JobState, Outcome, Phase};
 use crate::journal::{Begun, Past, PastDump, Untouched};
 use crate::os::process::boot_id;
@@ -59,8 +59,17 @@ pub fn begun(
     })
 }
 
-/// How often a recovery domain is looked for before nobody is believed to know.
+/// How often something is looked for before nobody is believed to know.
 const LOOKS: u32 = 3;
+
+/// Asks until there is an answer, but not for ever.
+fn look<T>(mut ask: impl FnMut() -> Result<T, HostError>) -> Result<T, HostError> {
+    let mut answer = ask();
+    for _ in 1..LOOKS {
+        answer = answer.or_else(|_| ask());
+    }
+    answer
+}
 
 /// Goes on with the crash that `past` tells of, whose domain is none when it is gone.
 /// An error is the dump's, as of [`recover::recover`].
@@ -114,10 +123,7 @@ fn running_recovery(
 ) -> Result<Option<FoundRecovery>, Error> {
     let find = |toolstack: &mut dyn Toolstack| {
         // A second domain beside one that runs would be worse than anything.
-        let mut found = toolstack.find_recovery();
-        for _ in 1..LOOKS {
-            found = found.or_else(|_| toolstack.find_recovery());
-        }
+        let found = look(|| toolstack.find_recovery());
         found.map_err(Error::host("looking for the recovery domain"))
     };
     match find(toolstack)? {
@@ -170,10 +176,10 @@ fn go_on(
         target,
         job,
     };
-    let released = past
-        .begun
-        .memory_pages
-        .saturating_sub(domain.pages().unwrap_or(0));
+    // Where nobody tells what the domain still has, nothing counts as given back:
+    // recovery must not get others' memory.
+    let had = past.begun.memory_pages;
+    let released = had.saturating_sub(look(|| domain.pages()).unwrap_or(had));
     job.counters.released.store(released, Relaxed);
     crash.handover.resume(released);
     if let Some(recovery) = &running {

@@ -34,6 +34,7 @@ def killed(host, run):
             raise HostError(f"stories end before they should be killed: {rows}")
     no_page_is_lost(host)
     settled(host, run, crashed, 60)
+    no_page_is_others(run)
     keep_told(host, run, first)
     no_error(host)
     full_memory(run)
@@ -46,6 +47,13 @@ def no_page_is_lost(host) -> None:
     free = [event.data["free_pages"] for event in host.events if event.name == "domain_crashed"]
     if max(free) > free[0] + A_FEW_PAGES:
         raise HostError(f"free pages when the guest crashed, crash by crash: {free}")
+
+
+def no_page_is_others(run) -> None:
+    """No recovery domain has had memory of the host's beside what was given back."""
+    before, least = run.result["host_free_pages_before"], run.result["host_free_pages_min"]
+    if least < before - A_FEW_PAGES:
+        raise HostError(f"{least} pages were free at the least, {before} before")
 
 
 def kill_once(host, run, moment_ms: int, first):
