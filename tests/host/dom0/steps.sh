@@ -268,8 +268,10 @@ step_wait_memory() {
     return 1
 }
 
+# What is still to be written of so large a file would be written while the guest is
+# restored, and its hotplug scripts wait for the disk; libxl ends them after 40 s.
 step_save() {
-    xl save guest /out/guest.save > /out/xl-save.log 2>&1 3>&-
+    xl save guest /out/guest.save > /out/xl-save.log 2>&1 3>&- && sync -f /out
 }
 
 # The restored guest is watched by a daemon of its own, with the same log.
