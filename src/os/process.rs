@@ -52,11 +52,14 @@ impl Process {
 
 /// A process that had not ended when it was looked at.
 pub(crate) struct Living {
+    #[cfg_attr(not(feature = "xen"), allow(dead_code))]
     pid: i32,
     /// Keeps the number from being given to others.
     fd: OwnedFd,
 }
 
+// Processes that are looked at and ended are Xen's.
+#[cfg_attr(not(feature = "xen"), allow(dead_code))]
 impl Living {
     /// The process that has this number now, if one has and it has not ended.
     pub(crate) fn numbered(pid: i32) -> io::Result<Option<Self>> {

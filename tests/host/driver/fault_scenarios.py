@@ -203,12 +203,11 @@ def no_memory(host, run):
     return crashed, {}
 
 
-def backend_stalls(host, run):
-    """Requests of the dead guest do not end, so nobody may have its disk: the dump, then
-    xl's restart."""
-    fill_memory(host, run)
+def crash_stalled(host, run, disk: str):
+    """The guest crashes while what it has asked of a disk does not end: there is no
+    recovery domain. The event that tells the crash, and why recovery failed."""
     domid, last = run.result["recovery_domid"], host.events[-1]
-    host.step("stall guest")
+    host.step(f"stall {disk}")
     # Its service waits for the disk, so it cannot be asked to crash.
     host.wait("down", 60, "the service does not wait for its disk", after=last)
     host.step("sysrq c", 10)
@@ -217,8 +216,16 @@ def backend_stalls(host, run):
     failed = told(host, "recovery failed", DETACH_S, crashed)
     if domain_created(host, crashed):
         raise HostError("another domain has the disk, to which the dead one may still write")
-    host.step("go_on guest")
-    return crashed, {"why": failed.data["why"]["text"]}
+    host.step(f"go_on {disk}")
+    return crashed, failed.data["why"]["text"]
+
+
+def backend_stalls(host, run):
+    """Requests of the dead guest do not end, so nobody may have its disk: the dump, then
+    xl's restart."""
+    fill_memory(host, run)
+    crashed, why = crash_stalled(host, run, "guest")
+    return crashed, {"why": why}
 
 
 # Little is in use, so that much is given back, and claimed, before there is a recovery

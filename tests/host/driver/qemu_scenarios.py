@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Guests beside which libxl starts a QEMU."""
 
-from .fault_scenarios import BACK_S, DETACH_S, domain_created, dump_ended, over
+from .fault_scenarios import BACK_S, crash_stalled, dump_ended, over
 from .pieces import HostError
 from .recovery_scenarios import complete_dumps, handed_over
-from .scenarios import (crash, full_memory, keep_told, recovered, scenario, settled, start,
-                        told)
+from .scenarios import crash, full_memory, keep_told, recovered, scenario, settled, start
 from .shape_scenarios import disk_modes
 
 # Files that dom0's step qemu_disks makes. QEMU 7.2 gives no guest a disk that can only be
@@ -29,22 +28,10 @@ def qemu_disks(host, run):
     recovered(host, run, first, BACK_S)
     handed_over(host, first)
     over(host, first)
-    domid = run.result["recovery_domid"]
-    if disk_modes(host, domid) != modes:
-        raise HostError(f"recovery's disks are not the guest's: {disk_modes(host, domid)}")
-
-    last = host.events[-1]
-    host.step("stall images")
-    # Its service waits for the disk, so it cannot be asked to crash.
-    host.wait("down", 60, "the service does not wait for its disk", after=last)
-    host.step("sysrq c", 10)
-    crashed = host.wait("domain_crashed", 60, "the guest did not crash", after=last,
-                        where=lambda data: data["domid"] == domid)
-    failed = told(host, "recovery failed", DETACH_S, crashed)
-    run.result["why"] = failed.data["why"]["text"]
-    if domain_created(host, crashed):
-        raise HostError("another domain has the disk, to which QEMU may still write")
-    host.step("go_on images")
+    again = disk_modes(host, run.result["recovery_domid"])
+    if again != modes:
+        raise HostError(f"recovery's disks are not the guest's: {again}")
+    crashed, run.result["why"] = crash_stalled(host, run, "images")
     recovered(host, run, crashed, BACK_S)
     dump_ended(host, crashed)
     over(host, crashed)

@@ -19,8 +19,6 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::PathBuf;
 
-use serde_json::Value;
-
 use super::super::background::{Background, Call};
 use super::super::bus::{self, Trace};
 use super::super::devices::Disk;
@@ -38,17 +36,15 @@ const NUMBERS: &str = "physical-device";
 /// XenbusStateInitWait: the backend's driver is there and waits.
 const WAITS: &str = "2";
 
-/// Whether it will serve a disk, as libxl writes it. libxl has not chosen a backend
-/// yet, unless the configuration names one (`relied_on::raw_disks_are_blkbacks`).
-pub(super) fn will_serve(disk: &Value) -> bool {
-    let text = |key: &str| disk[key].as_str().unwrap_or_default();
-    disk["backend_domid"].as_u64().unwrap_or(0) == 0
-        && text("backend_domname").is_empty()
-        && match text("backend") {
-            "phy" => true,
-            "" | "unknown" => matches!(text("format"), "" | "raw" | "empty"),
-            _ => false,
-        }
+/// Whether it will serve a disk in this domain of this backend and format, as libxl writes
+/// them. libxl has not chosen a backend yet, unless the configuration names one
+/// (`relied_on::raw_disks_are_blkbacks`).
+pub(super) fn will_serve(backend: &str, format: &str) -> bool {
+    match backend {
+        "phy" => true,
+        "" | "unknown" => matches!(format, "" | "raw" | "empty"),
+        _ => false,
+    }
 }
 
 /// Whether the backend of a domain's disk, by its node in xenstore, is one.

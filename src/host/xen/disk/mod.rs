@@ -37,11 +37,17 @@ enum Backend {
 impl Backend {
     /// Who will serve a disk, as libxl writes it, of a guest that is not there yet.
     fn planned(disk: &Value) -> Option<Self> {
-        match () {
-            () if blkback::will_serve(disk) => Some(Self::Blkback),
-            () if qdisk::will_serve(disk) => Some(Self::Qdisk),
-            () => None,
+        let text = |key: &str| disk[key].as_str().unwrap_or_default();
+        let is_elsewhere =
+            disk["backend_domid"].as_u64().unwrap_or(0) != 0 || !text("backend_domname").is_empty();
+        if is_elsewhere {
+            return None;
         }
+        let (backend, format) = (text("backend"), text("format"));
+        if blkback::will_serve(backend, format) {
+            return Some(Self::Blkback);
+        }
+        qdisk::will_serve(backend, format).then_some(Self::Qdisk)
     }
 
     /// Who serves a domain's disk. xenstore says so, whatever the configuration says or
