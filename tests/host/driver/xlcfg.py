@@ -41,6 +41,8 @@ def guest_config(options, network) -> str:
         # Without it the emulated processor's RDTSCP exits end the guest.
         "tsc_mode": '"native"',
     }
+    if options.vcpus > 1:
+        keys["cmdline"] = f'{keys["cmdline"][:-1]} {processors.ONE_AT_FIRST}"'
     for pair in options.xlcfg:
         key, value = pair.split("=", 1)
         if "vicover" in pair and options.toolstack != "xl":
