@@ -438,8 +438,10 @@ impl RecoveryDomain for MemoryHost {
             return Err(HostError::new("grow", "refused as asked for"));
         }
         let wanted = pages.min(self.pages - world.backing.total);
-        // Where a neighbour takes what is not claimed, less may be there than was given back.
-        let is_others = wanted > world.free_pages && !world.faults.greedy_neighbour;
+        // Who settles asks for all there is. Where a neighbour takes what is not claimed,
+        // less may be there than was given back.
+        let is_exempt = pages == u64::MAX || world.faults.greedy_neighbour;
+        let is_others = wanted > world.free_pages && !is_exempt;
         if is_others && !world.events.contains(&HostEvent::Destroyed) {
             let what = format!(
                 "grown by {wanted} pages: {} are the guest's",
