@@ -7,10 +7,9 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::addr::Gfn;
-use crate::host::images::SyntheticImage;
 use crate::host::memory::{Faults, HostEvent, MemoryHost};
 use crate::journal::Entry;
-use crate::options::Options;
+use crate::story::tests::{guest_of, target};
 use crate::told::event::Event;
 use crate::told::kept::Kept;
 
@@ -30,13 +29,8 @@ impl Interrupted {
     /// After these entries of the journal.
     fn after(entries: &[Entry]) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let host = MemoryHost::new(Arc::new(SyntheticImage::new(FRAMES)), 1, Faults::default());
-        let target = Target {
-            options: Options::parse("dump_level=0,compress=none").unwrap(),
-            name: "guest".into(),
-            dump_dir: directory.path().into(),
-            sink: Mutex::new(None),
-        };
+        let host = guest_of(FRAMES, Faults::default());
+        let target = target(&directory, None);
         let kept = Kept::default();
         let job = JobState::new(kept.log("guest"));
         let begun = begun(&host, &mut host.clone(), &target, "", &job).unwrap();

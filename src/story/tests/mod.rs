@@ -48,7 +48,7 @@ fn guest(faults: Faults) -> MemoryHost {
 }
 
 /// A guest in memory of so many pages.
-fn guest_of(frames: u64, faults: Faults) -> MemoryHost {
+pub(super) fn guest_of(frames: u64, faults: Faults) -> MemoryHost {
     MemoryHost::new(Arc::new(SyntheticImage::new(frames)), 2, faults)
 }
 
@@ -102,7 +102,7 @@ fn scratch() -> TempDir {
 }
 
 /// Where dumps go here, with two threads to make them.
-fn target(directory: &TempDir, sink: Option<Box<dyn Sink>>) -> Target {
+pub(super) fn target(directory: &TempDir, sink: Option<Box<dyn Sink>>) -> Target {
     Target {
         options: Options::parse("threads=2,compress=none,dump_level=0").unwrap(),
         name: "guest".into(),
