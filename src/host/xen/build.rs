@@ -13,7 +13,7 @@ const DOMAIN_STRUCTURES_KIB: u64 = 4 << 10;
 /// Memory that backs a domain of this configuration when it starts, in KiB.
 pub(super) fn first_kib(config: &CrashConfig) -> Result<u64, HostError> {
     let kind = config.kind()?;
-    Ok(kind.first_kib(config.max_kib(), config.ramdisk_bytes()))
+    Ok(kind.first_kib(config.asked()?, config.ramdisk_bytes()))
 }
 
 /// The configuration of a thinly backed domain that is otherwise as `config` describes.

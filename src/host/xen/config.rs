@@ -7,7 +7,7 @@ use std::ffi::CString;
 use std::ptr::NonNull;
 
 use super::devices::{self, Disk, Nic};
-use super::kind::{Kind, SUPPORTED};
+use super::kind::{Asked, Kind, SUPPORTED};
 use super::libxl::{libxl_answer, take_text, text_of, LibxlContext, KIB_PER_PAGE};
 use super::store::Store;
 use super::uuid::Uuid;
@@ -195,6 +195,9 @@ impl CrashConfig {
         if !self.config.b_info.bootloader.is_null() {
             return Some("the guest's boot loader reads its disk");
         }
+        if self.kind().is_ok_and(Kind::has_device_model) {
+            return Some("the guest's QEMU reads its disks, and is started with its domain");
+        }
         // (`relied_on::qemu_starts_with_its_domain`)
         let qemus = self.disks().iter().any(devices::is_qemus);
         qemus.then_some("QEMU serves a disk of the guest's, and is only started with its domain")
@@ -215,12 +218,26 @@ impl CrashConfig {
 
     /// What is asked for paging, in KiB; zero when nothing is.
     pub(super) fn pool_kib(&self) -> u64 {
-        // libxl's `~0` in C, which bindgen reads as a signed number.
-        let unsaid = i64::from(sys::LIBXL_MEMKB_DEFAULT) as u64;
-        match self.config.b_info.shadow_memkb {
-            kib if kib == unsaid => 0,
-            kib => kib,
-        }
+        said(self.config.b_info.shadow_memkb)
+    }
+
+    /// What is asked for of memory.
+    ///
+    /// # Errors
+    /// When guests of that kind cannot be dumped.
+    pub(super) fn asked(&self) -> Result<Asked, HostError> {
+        let build = &self.config.b_info;
+        let hole_kib = match self.kind()? {
+            Kind::Pvh => 0,
+            // SAFETY: the part of the union that is an HVM guest's.
+            Kind::Hvm => unsafe { said(build.u.hvm.mmio_hole_memkb) },
+        };
+        Ok(Asked {
+            full_kib: self.max_kib(),
+            // libxl keeps what it has chosen (`relied_on::video_memory_is_kept`).
+            video_kib: said(build.video_memkb),
+            hole_kib,
+        })
     }
 
     /// The largest memory the guest can have, in pages.
@@ -286,6 +303,16 @@ impl CrashConfig {
             Ok(refusal::refusal(&text, store.as_ref().zip(domid)))
         };
         look().unwrap_or_else(|error: HostError| Some(error.to_string()))
+    }
+}
+
+/// A size of a configuration, in KiB; zero where nothing is asked for.
+fn said(kib: u64) -> u64 {
+    // libxl's `~0` in C, which bindgen reads as a signed number.
+    let unsaid = i64::from(sys::LIBXL_MEMKB_DEFAULT) as u64;
+    match kib {
+        kib if kib == unsaid => 0,
+        kib => kib,
     }
 }
 

@@ -70,6 +70,10 @@ pub(super) fn detach(
 ) -> Result<Background, HostError> {
     let mut leaving = Leaving::default();
     remove_disks(ctx, store, domid, config, &mut leaving)?;
+    if config.kind()?.has_device_model() {
+        let model = DeviceModel::required(store, domid)?;
+        leaving.traces.push(model.end()?);
+    }
     if with_nics {
         remove_nics(ctx, domid, config, &mut leaving)?;
     }

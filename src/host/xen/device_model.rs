@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-//! The QEMU that libxl starts beside a domain, here for the disks that it serves.
+//! The QEMU that libxl starts beside a domain: for the disks that it serves, and beside
+//! every HVM guest.
 //!
-//! Of a domain that has shut down libxl takes such a disk without a word to QEMU
+//! Of a domain that has shut down libxl takes a disk of QEMU's without a word to it
 //! (`relied_on::qemu_is_not_asked`), and QEMU locks no image
 //! (`relied_on::qemu_locks_nothing`). So its end, and nothing else, shows that it writes
-//! no more: asked to end, it writes out what it holds.
+//! no more: asked to end, it writes out what it holds. An HVM guest's maps its memory,
+//! too, of which Xen gets nothing back before that.
 
 use std::cell::RefCell;
 
@@ -40,6 +42,17 @@ impl DeviceModel {
             label: format!("QEMU of domain {domid} (process {pid})"),
             living,
         }))
+    }
+
+    /// The one that a domain cannot be without.
+    ///
+    /// # Errors
+    /// As for [`DeviceModel::of`], and when none is noted.
+    pub(super) fn required(store: &Store, domid: u32) -> Result<Self, HostError> {
+        Self::of(store, domid)?.ok_or_else(|| {
+            let what = format!("nobody has noted which QEMU runs beside domain {domid}");
+            HostError::new("device model", what)
+        })
     }
 
     /// The process with this number, if it is the domain's QEMU: a number is given to

@@ -74,7 +74,7 @@ impl XenDomain {
         Ok(Self {
             domid,
             kind,
-            ram: kind.ram(config.max_kib()),
+            ram: kind.ram(config.asked()?),
             control,
             foreign: Arc::new(ForeignMemory(foreign)),
         })

@@ -13,6 +13,7 @@
 use serde_json::{Map, Value};
 
 use super::allowed::{check_keys, elements, is_empty, Allowed::*, Keys, Reasons, OFF};
+use super::device_model::DeviceModel;
 use super::disk;
 use super::kind::{Kind, SUPPORTED};
 use super::store::Store;
@@ -62,7 +63,6 @@ const BUILD: Keys = &[
     ("max_grant_frames", Any),
     ("max_maptrack_frames", Any),
     ("max_grant_version", Any),
-    ("device_model_version", Any),
     ("device_model_stubdomain", OFF),
     ("stubdomain_memkb", Any),
     ("device_model", Any),
@@ -86,7 +86,6 @@ const BUILD: Keys = &[
     ("timer_mode", Any),
     ("nested_hvm", OFF),
     ("apic", Any),
-    ("dm_restrict", Any),
     ("tee", Only(&["none"])),
     ("type", Any),
     ("arch_arm", Any),
@@ -156,11 +155,12 @@ pub(super) fn refusal(config: &str, domain: Option<(&Store, u32)>) -> Option<Str
 
 fn check(config: &Map<String, Value>, domain: Option<(&Store, u32)>) -> Result<(), String> {
     let kind = kind_of(config)?;
-    let reasons = [REASONS, kind.reasons()];
+    let [common, own] = kind.reasons();
+    let reasons = [own, common, REASONS];
     for (key, value) in config {
         match key.as_str() {
             "c_info" => check_keys(value, &[CREATE], &reasons)?,
-            "b_info" => check_keys(value, &[BUILD, kind.keys()], &reasons)?,
+            "b_info" => check_keys(value, &[kind.keys(), BUILD], &reasons)?,
             "disks" => elements(value).try_for_each(|disk| check_keys(disk, &[DISK], &reasons))?,
             "nics" => {}
             action if ACTIONS.contains(&action) => {}
@@ -168,12 +168,23 @@ fn check(config: &Map<String, Value>, domain: Option<(&Store, u32)>) -> Result<(
         }
     }
     match domain {
-        Some((store, domid)) => disk::check_served(store, domid),
+        Some((store, domid)) => {
+            disk::check_served(store, domid)?;
+            check_device_model(kind, store, domid)
+        }
         None => {
             let disks = config.get("disks").unwrap_or(&Value::Null);
             elements(disks).try_for_each(disk::check_planned)
         }
     }
+}
+
+/// Nothing may be given back before QEMU has ended, so it must be known which one that is.
+fn check_device_model(kind: Kind, store: &Store, domid: u32) -> Result<(), String> {
+    if kind.has_device_model() {
+        DeviceModel::required(store, domid).map_err(|error| error.to_string())?;
+    }
+    Ok(())
 }
 
 /// The kind of guest first: other keys say little of another.
@@ -230,11 +241,14 @@ mod tests {
         refusal(&config.to_string(), None)
     }
 
+    /// Puts a value at a path, such as `/b_info/acpi`.
+    fn put(config: &mut Value, path: &str, value: Value) {
+        let (parents, key) = path.rsplit_once('/').unwrap();
+        config.pointer_mut(parents).unwrap()[key] = value;
+    }
+
     fn with(path: &str, value: Value) -> Option<String> {
-        refused(|config| {
-            let (parents, key) = path.rsplit_once('/').unwrap();
-            config.pointer_mut(parents).unwrap()[key] = value;
-        })
+        refused(|config| put(config, path, value))
     }
 
     #[test]
@@ -350,8 +364,8 @@ mod tests {
     #[test]
     fn what_cannot_move_or_be_thinly_backed_is_refused_with_its_reason() {
         let cases = [
-            ("/c_info/type", "hvm", "only PVH"),
-            ("/c_info/type", "pv", "this one is pv"),
+            ("/c_info/type", "pv", "only PVH and HVM"),
+            ("/c_info/type", "invalid", "this one is invalid"),
             ("/c_info/passthrough", "enabled", "passthrough excludes"),
             ("/b_info/altp2m", "external", "altp2m excludes populate"),
             ("/b_info/nested_hvm", "True", "nested_hvm=True"),
@@ -370,6 +384,48 @@ mod tests {
         for key in ["ioports", "irqs", "iomem"] {
             let said = with(&format!("/b_info/{key}"), serde_json::json!([5])).unwrap();
             assert_eq!(said, format!("{key} {HARDWARE}"));
+        }
+    }
+
+    /// [`with`] of a guest with a device model.
+    fn hvm_with(path: &str, value: Value) -> Option<String> {
+        refused(|config| {
+            config["c_info"]["type"] = "hvm".into();
+            let build = config["b_info"].as_object_mut().unwrap();
+            build.remove("type.pvh");
+            build.insert("device_model_version".into(), "qemu_xen".into());
+            build.insert("dm_restrict".into(), "False".into());
+            build.insert(
+                "type.hvm".into(),
+                serde_json::json!({ "vga": { "kind": "cirrus" }, "vnc": { "enable": "True" } }),
+            );
+            put(config, path, value);
+        })
+    }
+
+    #[test]
+    fn a_guest_with_a_device_model_can_be_recovered_when_its_end_can_be_told() {
+        assert_eq!(hvm_with("/b_info/type.hvm/boot", "c".into()), None);
+        let cases = [
+            (
+                "/b_info/device_model_version",
+                "qemu_xen_traditional",
+                "must be \"qemu-xen\"",
+            ),
+            ("/b_info/dm_restrict", "True", "dm_restrict leaves nobody"),
+            ("/b_info/device_model_stubdomain", "True", "=True"),
+            ("/b_info/type.hvm/gfx_passthru", "True", "gfx_passthru=True"),
+            (
+                "/b_info/type.hvm/altp2m",
+                "True",
+                "altp2m excludes populate",
+            ),
+            ("/b_info/type.hvm/made_up", "1", "made_up=1"),
+            ("/b_info/type.pvh", "1", "type.pvh=1"),
+        ];
+        for (path, value, why) in cases {
+            let said = hvm_with(path, value.into()).unwrap_or_default();
+            assert!(said.contains(why), "{path}: {said}");
         }
     }
 

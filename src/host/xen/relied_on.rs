@@ -115,6 +115,24 @@ mod choices_are_not_kept {}
 /// Xen, `tools/libs/light/libxl_dom.c`, `libxl__build_hvm`. Story `two-of-each`.
 mod pvh_ram {}
 
+/// RAM of an HVM guest, which is its memory without the graphics adapter's, ends below
+/// 4 GiB where the hole for devices begins: at 0xf0000000
+/// (`HVM_BELOW_4G_MMIO_START`), or lower where a larger one is asked for. hvmloader moves
+/// none of it: libxl allows that only with "qemu-xen-traditional". There are no pages at
+/// the graphics adapter's frames below 1 MiB.
+///
+/// Xen, `tools/libs/light/libxl_dom.c`, `libxl__build_hvm`, `libxl_dm.c`,
+/// "allow-memory-relocate", and `tools/libs/guest/xg_dom_x86.c`, `meminit_hvm`. Story
+/// `hvm`.
+mod hvm_ram {}
+
+/// How much memory the graphics adapter has is in the configuration that libxl keeps of
+/// a domain, also where libxl has chosen it.
+///
+/// Xen, `tools/libs/light/libxl_internal.c`, `libxl__update_domain_configuration`. Story
+/// `hvm`.
+mod video_memory_is_kept {}
+
 /// Populate-on-demand: mapping an address backs it, as touching it does, and Xen
 /// crashes the domain when its cache is empty then.
 ///
@@ -130,7 +148,11 @@ mod pod_keeps_what_it_lacks {}
 
 /// Linux reads its memory target when it starts and waits for the balloon to reach it.
 ///
-/// Linux, `drivers/xen/balloon.c:768-797`. Story `vicover`.
+/// Of an HVM guest libxl's target is its memory without the graphics adapter's, and Linux
+/// gives back as much of the rest once more.
+///
+/// Linux, `drivers/xen/balloon.c:768-797`, and `drivers/xen/xen-balloon.c`,
+/// `watch_target`. Stories `vicover` and `hvm`.
 mod balloon_waits {}
 
 /// libxl allows a domain 1024 KiB beyond its memory (`LIBXL_MAXMEM_CONSTANT`).

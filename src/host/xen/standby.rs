@@ -160,7 +160,7 @@ impl XenStandbyHost {
     ) -> Result<(), HostError> {
         self.store.write(&mark(domid), &config.uuid_text())?;
         let kind = config.kind()?;
-        kind.tell_target(&self.store, domid, config.max_kib())?;
+        kind.tell_target(&self.store, domid, self.running)?;
         if boot {
             self.boot(domid, kind, stop)?;
         }

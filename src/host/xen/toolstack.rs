@@ -27,6 +27,12 @@ const SETTLING: Patience = Patience {
     most: Duration::from_secs(3),
     between: Duration::from_millis(20),
 };
+/// How long a guest may take until it has given back what its target leaves out: it boots
+/// before that. A crashed guest had done so, and its memory is all that there is.
+const BALLOONING: Patience = Patience {
+    most: Duration::from_secs(600),
+    ..SETTLING
+};
 /// Pages of Xen's that a guest takes once its drivers connect (grant table,
 /// event channels). Six were measured for one disk and one interface.
 const LATER_PAGES: u64 = 16;
@@ -140,7 +146,11 @@ impl XenToolstack {
     fn back_wholly(&self, recovery: &dyn RecoveryDomain) -> Result<(), HostError> {
         let kind = self.config.kind()?;
         let (mut missing, mut short) = (0, 0);
-        look_until(SETTLING, || {
+        let patience = match kind.gives_back(&self.store, recovery.domid())? {
+            true => BALLOONING,
+            false => SETTLING,
+        };
+        look_until(patience, || {
             missing = recovery.backing()?.missing();
             let spare = self.control.free_pages()?.saturating_sub(self.free_before);
             short = (missing + LATER_PAGES).saturating_sub(spare);
@@ -250,7 +260,7 @@ impl Toolstack for XenToolstack {
         }
         let kind = self.config.kind()?;
         let domid = build::create(self.ctx, &mut thin)?;
-        kind.tell_target(&self.store, domid, self.config.max_kib())
+        kind.tell_target(&self.store, domid, self.crashed)
             .and_then(|()| match has_devices {
                 true => Ok(Background::default()),
                 false => {

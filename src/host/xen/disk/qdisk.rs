@@ -31,18 +31,12 @@ pub(super) fn serves(store: &Store, node: &str, domid: u32) -> Result<bool, Host
     if !node.starts_with(&format!("{BACKENDS}/{domid}/")) {
         return Ok(false);
     }
-    DeviceModel::of(store, domid).map(|model| model.is_some())
+    DeviceModel::required(store, domid).map(|_| true)
 }
 
 /// Has the domain's QEMU end, and tells when it has.
 pub(super) fn trace(store: &Store, domid: u32) -> Result<Trace, HostError> {
-    match DeviceModel::of(store, domid)? {
-        Some(model) => model.end(),
-        None => Err(HostError::new(
-            "detach",
-            format!("nobody has noted which QEMU serves the disks of domain {domid}"),
-        )),
-    }
+    DeviceModel::required(store, domid)?.end()
 }
 
 #[cfg(test)]

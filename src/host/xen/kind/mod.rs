@@ -19,105 +19,148 @@ use super::store::Store;
 use crate::addr::{Gfn, GfnRange};
 use crate::host::{Backing, HostError, VcpuState};
 
+mod hvm;
+mod pod;
 mod pvh;
+mod ram;
 mod registers;
 
 /// Said of guests of any other kind.
-pub(super) const SUPPORTED: &str = "only PVH guests are supported (type=\"pvh\")";
+pub(super) const SUPPORTED: &str =
+    "only PVH and HVM guests are supported (type=\"pvh\" or \"hvm\")";
 
 /// The kinds of guests that can be dumped and recovered.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Kind {
     /// Hardware virtualisation without a device model.
     Pvh,
+    /// Hardware virtualisation with a device model.
+    Hvm,
+}
+
+/// What a configuration asks for of memory, in KiB.
+#[derive(Clone, Copy)]
+pub(super) struct Asked {
+    /// All that the guest has in the end.
+    pub(super) full_kib: u64,
+    /// Of that, the graphics adapter's.
+    pub(super) video_kib: u64,
+    /// The hole for devices below 4 GiB; zero for as little as the kind has.
+    pub(super) hole_kib: u64,
 }
 
 impl Kind {
     /// The kind that libxl calls `name`.
     pub(super) fn named(name: &str) -> Option<Self> {
-        (name == pvh::NAME).then_some(Self::Pvh)
+        match name {
+            pvh::NAME => Some(Self::Pvh),
+            hvm::NAME => Some(Self::Hvm),
+            _ => None,
+        }
     }
 
     /// What the kind's own part of the build information may hold.
     pub(super) fn keys(self) -> Keys {
         match self {
             Self::Pvh => pvh::KEYS,
+            Self::Hvm => hvm::KEYS,
         }
     }
 
     /// Why the kind cannot have some of what other kinds may come to have.
-    pub(super) fn reasons(self) -> Reasons {
+    pub(super) fn reasons(self) -> [Reasons; 2] {
         match self {
-            Self::Pvh => pvh::REASONS,
+            Self::Pvh => [pod::REASONS, &[]],
+            Self::Hvm => [pod::REASONS, hvm::REASONS],
         }
     }
 
-    /// Where a guest with `full_kib` of memory has RAM, ascending.
-    pub(super) fn ram(self, full_kib: u64) -> Vec<GfnRange> {
+    /// Whether a QEMU runs beside every domain of the kind, whatever its devices are.
+    pub(super) fn has_device_model(self) -> bool {
         match self {
-            Self::Pvh => pvh::ram(full_kib),
+            Self::Pvh => false,
+            Self::Hvm => true,
+        }
+    }
+
+    /// Where a guest has RAM, ascending.
+    pub(super) fn ram(self, asked: Asked) -> Vec<GfnRange> {
+        match self {
+            Self::Pvh => pvh::ram(asked.full_kib),
+            Self::Hvm => hvm::ram(asked.full_kib, asked.video_kib, asked.hole_kib),
         }
     }
 
     /// Gives a domain that lacks memory the rest, when the host has it.
     pub(super) fn make_whole(self, control: &Control, domid: u32) -> Result<(), HostError> {
         match self {
-            Self::Pvh => pvh::make_whole(control, domid),
+            Self::Pvh | Self::Hvm => pod::make_whole(control, domid),
         }
     }
 
     /// Refuses a domain whose frames cannot be mapped without harm.
     pub(super) fn check_mappable(self, control: &Control, domid: u32) -> Result<(), HostError> {
         match self {
-            Self::Pvh => pvh::check_mappable(control, domid),
+            Self::Pvh | Self::Hvm => pod::check_mappable(control, domid),
         }
     }
 
     /// Registers of every virtual processor that was ever started.
     pub(super) fn vcpus(self, control: &Control, domid: u32) -> Result<Vec<VcpuState>, HostError> {
         match self {
-            Self::Pvh => registers::read_all(control, domid),
+            Self::Pvh | Self::Hvm => registers::read_all(control, domid),
         }
     }
 
     /// A frame beside RAM that the domain has as long as it lives.
     pub(super) fn kept_frame(self, control: &Control, domid: u32) -> Result<Gfn, HostError> {
         match self {
-            Self::Pvh => pvh::kept_frame(control, domid),
+            Self::Pvh | Self::Hvm => pod::kept_frame(control, domid),
         }
     }
 
     /// Fails from the moment on when Xen begins to destroy the domain.
     pub(super) fn check_not_dying(self, control: &Control, domid: u32) -> Result<(), HostError> {
         match self {
-            Self::Pvh => pvh::check_not_dying(control, domid),
+            Self::Pvh | Self::Hvm => pod::check_not_dying(control, domid),
         }
     }
 
-    /// KiB that back a domain when it starts which has `full_kib` in the end and
-    /// boots with a ramdisk of so many bytes.
-    pub(super) fn first_kib(self, full_kib: u64, ramdisk_bytes: u64) -> u64 {
+    /// KiB that back a domain when it starts which boots with a ramdisk of so many bytes.
+    pub(super) fn first_kib(self, asked: Asked, ramdisk_bytes: u64) -> u64 {
         match self {
-            Self::Pvh => pvh::first_kib(full_kib, ramdisk_bytes),
+            Self::Pvh | Self::Hvm => {
+                let ram_kib = asked.full_kib.saturating_sub(asked.video_kib);
+                // The graphics adapter has all its memory from the start.
+                pod::first_kib(ram_kib, ramdisk_bytes) + asked.full_kib - ram_kib
+            }
         }
     }
 
-    /// Tells a domain before its first instruction that it has all its memory.
+    /// Tells a domain before its first instruction how much memory it is to have: as much
+    /// as `model`, a domain of the same guest.
     pub(super) fn tell_target(
         self,
         store: &Store,
         domid: u32,
-        full_kib: u64,
+        model: u32,
     ) -> Result<(), HostError> {
         match self {
-            Self::Pvh => pvh::tell_target(store, domid, full_kib),
+            Self::Pvh | Self::Hvm => pod::tell_target(store, domid, model),
+        }
+    }
+
+    /// Whether the guest will give memory back that the domain was built to have.
+    pub(super) fn gives_back(self, store: &Store, domid: u32) -> Result<bool, HostError> {
+        match self {
+            Self::Pvh | Self::Hvm => pod::gives_back(store, domid),
         }
     }
 
     /// What the domain has of the memory that its guest sees.
     pub(super) fn backing(self, control: &Control, domid: u32) -> Result<Backing, HostError> {
         match self {
-            Self::Pvh => pvh::backing(control, domid),
+            Self::Pvh | Self::Hvm => pod::backing(control, domid),
         }
     }
 
@@ -129,7 +172,7 @@ impl Kind {
         pages: u64,
     ) -> Result<Backing, HostError> {
         match self {
-            Self::Pvh => pvh::set_backing(control, domid, pages),
+            Self::Pvh | Self::Hvm => pod::set_backing(control, domid, pages),
         }
     }
 
@@ -141,7 +184,7 @@ impl Kind {
         pages: u64,
     ) -> Result<(), HostError> {
         match self {
-            Self::Pvh => pvh::take_surplus(control, domid, pages),
+            Self::Pvh | Self::Hvm => pod::take_surplus(control, domid, pages),
         }
     }
 
@@ -154,7 +197,7 @@ impl Kind {
         pool_kib: u64,
     ) -> Result<u64, HostError> {
         match self {
-            Self::Pvh => pvh::surplus_taken(control, domid, pool_kib),
+            Self::Pvh | Self::Hvm => pod::surplus_taken(control, domid, pool_kib),
         }
     }
 }
