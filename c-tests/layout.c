@@ -49,7 +49,7 @@ AT(vicover_crash, struct_size, 0);
 AT(vicover_crash, ctx, 8);
 AT(vicover_crash, config, 16);
 AT(vicover_crash, domid, 24);
-AT(vicover_crash, reserved, 28);
+AT(vicover_crash, flags, 28);
 _Static_assert(sizeof(struct vicover_crash) >= 32, "vicover_crash shrank");
 
 AT(vicover_interrupted, struct_size, 0);

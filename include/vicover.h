@@ -52,7 +52,7 @@ extern "C" {
 /* The ABI this header describes. The low 16 bits grow with every addition; a
  * library is usable when its high 16 bits are equal and its low ones are not
  * smaller. */
-#define VICOVER_ABI_VERSION 0x00000009u
+#define VICOVER_ABI_VERSION 0x0000000au
 
 /* Status codes: never reused, never renumbered. */
 typedef int32_t vicover_status;
@@ -72,6 +72,8 @@ typedef int32_t vicover_status;
 #define VICOVER_ERR_UNSUPPORTED   (-11) /* not in this build or on this guest */
 #define VICOVER_ERR_BUFFER        (-12) /* the buffer is too small; the text says
                                          * how many bytes are needed. Since 5 */
+#define VICOVER_ERR_NOT_CRASHED   (-13) /* VICOVER_CRASH_IF_PANICKED, and no panic was
+                                         * found; nothing was changed. Since 10 */
 #define VICOVER_ERR_INTERNAL      (-99) /* a bug in libvicover, contained */
 
 /* A running or finished job. Zero is never a job. */
@@ -178,10 +180,17 @@ struct vicover_crash {
     struct libxl_domain_config *config;      /* complete, read from libxl before
                                               * the call; copied, not kept */
     uint32_t                    domid;       /* shut down, not yet destroyed */
-    uint32_t                    reserved;    /* zero */
+    uint32_t                    flags;       /* sum of VICOVER_CRASH_...; zero before
+                                              * 10 */
     vicover_job                 standby;     /* from vicover_keep_standby(); 0:
                                               * none. Since 4 */
 };
+
+/* The domain has asked for a restart. That is how a panic ends where Linux resets the
+ * machine: an HVM guest without xen_legacy_crash on its command line. vicover_recover()
+ * first looks for one at the end of the kernel's log, before it returns, and answers
+ * ERR_NOT_CRASHED when it finds none. Since 10. */
+#define VICOVER_CRASH_IF_PANICKED 0x1u
 
 /* A domain in the caller's hands that may be running. Since 3. */
 struct vicover_domain {

@@ -48,6 +48,9 @@ pub enum Error {
     /// Another job is in the way.
     #[error("{0}")]
     Busy(String),
+    /// A domain that was to be handled only if its kernel has panicked.
+    #[error("no panic stands at the end of the kernel's log: an ordinary restart")]
+    NotCrashed,
     /// A thread of the job panicked; a bug of ours.
     #[error("internal error: {0}")]
     Internal(String),
@@ -69,6 +72,8 @@ pub enum ErrorKind {
     Unsupported,
     /// Another job is in the way.
     Busy,
+    /// There was nothing to handle.
+    NotCrashed,
     /// A bug of ours.
     Internal,
 }
@@ -83,6 +88,7 @@ impl Error {
             Self::Cancelled => ErrorKind::Cancelled,
             Self::Unsupported(_) => ErrorKind::Unsupported,
             Self::Busy(_) => ErrorKind::Busy,
+            Self::NotCrashed => ErrorKind::NotCrashed,
             Self::Internal(_) => ErrorKind::Internal,
         }
     }

@@ -14,7 +14,10 @@ pub(super) struct Given {
     pub(super) ctx: *mut abi::libxl__ctx,
     pub(super) config: *mut abi::libxl_domain_config,
     pub(super) domid: u32,
-    pub(super) reserved: u32,
+    /// Whether it is only to be handled if its kernel has panicked.
+    pub(super) if_panicked: bool,
+    /// What is wrong with the rest of the struct, if anything is.
+    pub(super) refused: Option<Failure>,
 }
 
 impl Given {
@@ -24,17 +27,28 @@ impl Given {
             ctx: domain.ctx,
             config: domain.config,
             domid: domain.domid,
-            reserved: domain.reserved,
+            if_panicked: false,
+            refused: (domain.reserved != 0).then(|| {
+                let text = "vicover_domain.reserved must be zero";
+                Failure::new(abi::VICOVER_ERR_STRUCT_SIZE, text)
+            }),
         }
     }
 
     pub(super) fn crash(crash: &abi::vicover_crash) -> Self {
+        let unknown = crash.flags & !abi::VICOVER_CRASH_IF_PANICKED;
         Self {
             name: "vicover_crash",
             ctx: crash.ctx,
             config: crash.config,
             domid: crash.domid,
-            reserved: crash.reserved,
+            if_panicked: crash.flags & abi::VICOVER_CRASH_IF_PANICKED != 0,
+            refused: (unknown != 0).then(|| {
+                let text = format!(
+                    "vicover_crash.flags has {unknown:#x}, which this version does not know"
+                );
+                Failure::new(abi::VICOVER_ERR_OPTION, text)
+            }),
         }
     }
 
@@ -51,11 +65,8 @@ impl Given {
     }
 
     fn check_pointers(&self) -> Result<(), Failure> {
-        if self.reserved != 0 {
-            return Err(Failure::new(
-                abi::VICOVER_ERR_STRUCT_SIZE,
-                format!("{}.reserved must be zero", self.name),
-            ));
+        if let Some(refused) = &self.refused {
+            return Err(refused.clone());
         }
         if self.ctx.is_null() || self.config.is_null() {
             return Err(Failure::new(
@@ -80,6 +91,7 @@ mod xen {
     use crate::job::JobState;
     use crate::journal::{JournalFile, Past};
     use crate::story::begin;
+    use crate::understand;
     use std::ptr::NonNull;
     use std::sync::Arc;
 
@@ -161,6 +173,14 @@ mod xen {
             return Err(Error::Unsupported(why).into());
         }
         let (guest, domid) = (config.uuid_text(), given.domid);
+        let panic_line = match given.if_panicked {
+            true => {
+                let domain = XenDomain::open(domid, &config);
+                let line = understand::panic_line(&domain.map_err(Error::host(OPENING))?)?;
+                Some(line.ok_or(Error::NotCrashed)?)
+            }
+            false => None,
+        };
         let open = move || {
             let domain = XenDomain::open_crashed(domid, &config);
             let domain = domain.map_err(Error::host(OPENING))?;
@@ -170,7 +190,9 @@ mod xen {
         };
         let notes = start.notes.clone();
         let (target, log) = start.into_target();
-        Ok(begin::recovery(&guest, open, keeper, target, notes, log)?)
+        Ok(begin::recovery(
+            &guest, open, keeper, target, notes, panic_line, log,
+        )?)
     }
 
     /// Goes on with the crash that `past` tells of, which is this process's now; says which

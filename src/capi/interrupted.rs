@@ -80,10 +80,15 @@ pub unsafe extern "C" fn vicover_resume(
         unsafe { input::write_out(job, "job", 0)? };
         let given = Given::crash(&crash);
         given.check()?;
-        if crash.domid != interrupted.domid || crash.standby != 0 || interrupted.reserved != 0 {
+        let zero = [
+            crash.standby != 0,
+            crash.flags != 0,
+            interrupted.reserved != 0,
+        ];
+        if crash.domid != interrupted.domid || zero.contains(&true) {
             return Err(Failure::new(
                 abi::VICOVER_ERR_OPTION,
-                "vicover_crash.domid must be that of interrupted, standby and reserved zero",
+                "vicover_crash.domid must be that of interrupted, standby, flags and reserved zero",
             ));
         }
         let path = input::path_in(&interrupted.journal)?;

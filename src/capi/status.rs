@@ -9,6 +9,7 @@ use super::abi;
 use crate::error::{panic_text, Error, ErrorKind};
 
 /// What a call answers when it fails.
+#[derive(Clone, Debug)]
 pub(super) struct Failure {
     pub(super) status: abi::vicover_status,
     pub(super) text: String,
@@ -38,6 +39,7 @@ pub(super) fn status_of(error: &Error) -> abi::vicover_status {
         ErrorKind::Cancelled => abi::VICOVER_ERR_CANCELLED,
         ErrorKind::Unsupported => abi::VICOVER_ERR_UNSUPPORTED,
         ErrorKind::Busy => abi::VICOVER_ERR_BUSY,
+        ErrorKind::NotCrashed => abi::VICOVER_ERR_NOT_CRASHED,
         ErrorKind::Internal => abi::VICOVER_ERR_INTERNAL,
     }
 }

@@ -14,7 +14,7 @@ use crate::job::{Count, Job, JobState};
 use crate::journal::{JournalFile, Notes, Past};
 use crate::options::{Recrash, Standby};
 use crate::os::clock::since_boot;
-use crate::told::event::JobEvent;
+use crate::told::event::{GuestEvent, JobEvent};
 use crate::told::log::JobLog;
 
 /// The recoveries of this process.
@@ -111,7 +111,8 @@ pub(crate) fn resumption<D: CrashedDomain + 'static>(
 /// the guest is still being handled and the options say so, once that is over. While
 /// the earlier one runs, the domain lacks memory, and the host's is not what it was. The
 /// crash is counted, also when it is refused; a guest that keeps crashing gets less done
-/// about it, down to nothing but an outcome.
+/// about it, down to nothing but an outcome. With a `panic_line` the guest has asked for a
+/// restart, and that is in its log.
 ///
 /// # Errors
 /// Those of `open` when it is called at once; [`Error::Busy`] when the options do not
@@ -122,6 +123,7 @@ pub(crate) fn recovery<D: CrashedDomain + 'static>(
     keeper: Option<Arc<JobState>>,
     target: Target,
     notes: Notes,
+    panic_line: Option<String>,
     log: JobLog,
 ) -> Result<Job, Error> {
     let count = Count::of(&notes.directory, guest, Box::new(since_boot));
@@ -138,6 +140,9 @@ pub(crate) fn recovery<D: CrashedDomain + 'static>(
             earlier => Err((earlier, open)),
         };
         let started = Job::start(log, move |job| {
+            if let Some(line) = panic_line {
+                job.log.tell(GuestEvent::Panicked { line });
+            }
             if !repeated::begin(count, &counted, &target.options, job) {
                 return Ok(());
             }

@@ -47,7 +47,7 @@ pub(crate) fn read_registers(
 
 /// How long memory is searched for a kernel that the processors' registers do not
 /// lead to. It is unlikely to be found then, and the guest is down or paused.
-const SEARCH: Duration = Duration::from_millis(250);
+pub(super) const SEARCH: Duration = Duration::from_millis(250);
 
 /// Whether somebody waits for what is found out, who would rather do without what
 /// only a search of memory can find.
@@ -191,12 +191,7 @@ fn make_plan(
     awaited: &Awaited,
     job: &JobState,
 ) -> (Option<Kernel>, Plan) {
-    // An image without registers has processors of zeroes.
-    let processors: Vec<Processor> = vcpus
-        .iter()
-        .map(Processor::from)
-        .filter(|processor| processor.cr3 != 0)
-        .collect();
+    let processors = processors(vcpus);
     let since = Instant::now();
     let limits = Limits {
         give_up: &|| job.is_cancelled(),
@@ -213,6 +208,13 @@ fn make_plan(
     tell_kernel(&located, job);
     let plan = plan::build(memory, &located, &processors, asked, &limits);
     (Some(located.kernel), plan)
+}
+
+/// What leads from the processors to the kernel. An image without registers has
+/// processors of zeroes.
+pub(super) fn processors(vcpus: &[VcpuState]) -> Vec<Processor> {
+    let all = vcpus.iter().map(Processor::from);
+    all.filter(|processor| processor.cr3 != 0).collect()
 }
 
 fn tell_kernel(located: &Located, job: &JobState) {

@@ -4,7 +4,8 @@
 //!
 //! `look` reads memory (through `mapped`) and decides; `known` is what comes of
 //! it, with the `facts` that a dump has beside memory and the `chunks` in their
-//! order. `remembered` is the same from what an earlier process has left.
+//! order. `remembered` is the same from what an earlier process has left. `panicked` only
+//! asks whether the guest has crashed at all.
 #![forbid(unsafe_code)]
 
 mod chunks;
@@ -12,8 +13,10 @@ mod facts;
 mod known;
 mod look;
 mod mapped;
+mod panicked;
 mod remembered;
 
 pub(crate) use known::Understanding;
 pub(crate) use look::{look, read_registers, understand, understand_beside, Awaited};
+pub(crate) use panicked::panic_line;
 pub(crate) use remembered::{nothing_wanted, remembered};

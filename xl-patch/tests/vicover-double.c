@@ -165,8 +165,14 @@ vicover_status vicover_recover(const struct vicover_options *options,
                (unsigned)crash->standby);
         fflush(stdout);
     }
+    if (crash->flags & VICOVER_CRASH_IF_PANICKED) {
+        printf("library: only if it has panicked\n");
+        fflush(stdout);
+    }
     if (!strcmp(text, "declined"))
         return VICOVER_ERR_UNSUPPORTED;
+    if (!strcmp(text, "not crashed"))
+        return VICOVER_ERR_NOT_CRASHED;
     if (busy && !strstr(options->spec, "on_recrash=queue"))
         return VICOVER_ERR_BUSY;
 

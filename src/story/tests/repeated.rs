@@ -62,6 +62,7 @@ impl Guest {
             None,
             target,
             notes,
+            None,
             kept.log("guest"),
         )?;
         Ok(Crash { host, kept, job })

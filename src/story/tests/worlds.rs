@@ -138,7 +138,7 @@ impl World {
         let open = move || Ok((broken.clone(), Box::new(broken) as Box<_>));
         // One that no other world has.
         let guest = journals.path().file_name().unwrap().to_str().unwrap();
-        begin::recovery(guest, open, keeper, target, notes, kept.log("guest"))
+        begin::recovery(guest, open, keeper, target, notes, None, kept.log("guest"))
     }
 
     /// What comes of a crash of the recovered guest, while `first` may still be at work.

@@ -17,6 +17,11 @@ use crate::units::Size;
 #[derive(Clone, PartialEq, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum GuestEvent {
+    /// The guest asked for a restart because its kernel had panicked.
+    Panicked {
+        /// The panic's line in the kernel's log.
+        line: String,
+    },
     /// The guest's registers have been read.
     Seen {
         /// Its processors.
@@ -88,6 +93,7 @@ impl GuestEvent {
 impl fmt::Display for GuestEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Panicked { line } => write!(f, "the guest asked for a restart after \"{line}\""),
             Self::Seen { vcpus, memory } => {
                 let plural = if *vcpus == 1 { "" } else { "s" };
                 write!(f, "guest: {vcpus} vCPU{plural}, {memory} of memory")

@@ -38,7 +38,13 @@ fn a_guest_is_described() {
         whole: true,
     });
     let (release, memory) = ("6.1.0-18-amd64".to_owned(), Size(512 << 20));
+    let line = "Kernel panic - not syncing: sysrq triggered crash".to_owned();
     lines_are(vec![
+        (
+            GuestEvent::Panicked { line },
+            Info,
+            "the guest asked for a restart after \"Kernel panic - not syncing: sysrq triggered crash\"",
+        ),
         (
             GuestEvent::Seen { vcpus: 2, memory },
             Info,
