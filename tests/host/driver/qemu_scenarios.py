@@ -4,7 +4,8 @@
 from .fault_scenarios import BACK_S, crash_stalled, dump_ended, over
 from .pieces import HostError
 from .recovery_scenarios import complete_dumps, handed_over
-from .scenarios import crash, full_memory, keep_told, recovered, scenario, settled, start
+from .scenarios import (crash, full_memory, keep_told, recovered, scenario, settled, start,
+                        told)
 from .shape_scenarios import disk_modes
 
 # Files that dom0's step qemu_disks makes. QEMU 7.2 gives no guest a disk that can only be
@@ -39,3 +40,44 @@ def qemu_disks(host, run):
     keep_told(host, run, first)
     complete_dumps(run, 2)
     full_memory(run)
+
+
+# Without xen_legacy_crash on its command line Linux resets the machine when it panics, so
+# that Xen knows of a restart only.
+HVM = ('type="hvm"', "vnc=1", "vncunused=0", "vncdisplay=7",
+       'on_crash="vicover"', 'on_reboot="vicover"')
+
+
+@scenario(*HVM)
+def hvm(host, run):
+    """A guest with a device model, whose screen is at an address of its own. A panic comes
+    as a restart: the dump and the recovery at once, after the dead guest's QEMU has ended.
+    A restart that is one is only that."""
+    start(host, run)
+    crashed = crash(host, run)
+    recovered(host, run, crashed, 300)
+    handed_over(host, crashed)
+    told(host, "guest panicked", 1, crashed)
+    over(host, crashed)
+    no_more_memory(host, crashed, run.result["recovery_domid"])
+    host.step("sysrq b")
+    restarted = host.wait("domain_crashed", 20, "the guest did not restart", after=crashed)
+    recovered(host, run, restarted, 300)
+    settled(host, run, restarted, 60)
+    keep_told(host, run, crashed)
+    complete_dumps(run)
+
+
+def no_more_memory(host, crashed, recovery: int) -> None:
+    """The crash took no memory of others', and recovery has as much as the guest had. Of an
+    HVM guest that is not all: Linux gives back as much as the graphics adapter has."""
+    last = host.events[-1]
+    host.step("report")
+    least = host.wait("free_min", 5, "no memory report", after=last).data["free_pages_min"]
+    info = host.wait("domain_info", 5, f"no figures of domain {recovery}", after=last,
+                     where=lambda data: data["domid"] == recovery)
+    before, had = crashed.data["free_pages_before"], crashed.data["tot_pages"]
+    if least < before:
+        raise HostError(f"{least} pages were free at least, {before} before the crash")
+    if info.data["tot_pages"] < had:
+        raise HostError(f"recovery has {info.data['tot_pages']} pages, the guest had {had}")

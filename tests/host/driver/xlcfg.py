@@ -41,8 +41,8 @@ def guest_config(options, network) -> str:
         # Without it the emulated processor's RDTSCP exits end the guest.
         "tsc_mode": '"native"',
     }
-    if options.vcpus > 1:
-        keys["cmdline"] = f'{keys["cmdline"][:-1]} {processors.ONE_AT_FIRST}"'
+    if 'type="hvm"' in options.xlcfg:
+        keys |= {"kernel": '"/guest/vmlinuz"', "ramdisk": '"/guest/initrd.gz"'}
     for pair in options.xlcfg:
         key, value = pair.split("=", 1)
         if "vicover" in pair and options.toolstack != "xl":
@@ -54,6 +54,8 @@ def guest_config(options, network) -> str:
         if not re.fullmatch(r"""\d+|\[.*\]|".*"|'.*'""", value.strip(), re.DOTALL):
             value = f'"{value}"'
         keys[key.strip()] = value.strip()
+    if options.vcpus > 1:
+        keys["cmdline"] = f'{keys["cmdline"][:-1]} {processors.ONE_AT_FIRST}"'
     if keys["vif"] != "[]":
         keys["cmdline"] = f'{keys["cmdline"][:-1]} vhost.address={network.guest}/24"'
     return "".join(f"{key} = {value}\n" for key, value in keys.items())

@@ -12,9 +12,9 @@ dom0_packages=("xen-utils-$XEN" xen-utils-common xenstore-utils "xen-hypervisor-
 # Pulled in by dependencies that dom0's PVH path never uses.
 dom0_unwanted=('perl*' 'python3*' 'libpython3*' 'libperl*' usrmerge 'lib*-perl'
     udev debconf dpkg adduser ucf passwd sensible-utils media-types
-    'libdb5.3' 'libkrb5*' libsqlite3-0 'grub*' ipxe-qemu)
+    'libdb5.3' 'libkrb5*' libsqlite3-0 'grub*')
 
-dom0_modules=(virtio_blk virtio_pci virtio_console ext4 crc32c_generic loop bridge
+dom0_modules=(virtio_blk virtio_pci virtio_console ext4 crc32c_generic loop bridge tun
     dm-mod dm-flakey
     xen-evtchn xen-gntdev xen-gntalloc xen-privcmd xenfs xen-blkback xen-netback)
 

@@ -6,8 +6,8 @@
  *
  * Every interval it asks for the host's free pages and for all domains, and
  * writes an event for each change: domain_created, domain_unpaused,
- * domain_crashed (with the free pages just before the crash), domain_shutdown,
- * domain_gone. It follows the peak resident set (VmHWM) of every process called
+ * domain_crashed (or restarted; with the free pages just before that),
+ * domain_shutdown, domain_gone. It follows the peak resident set (VmHWM) of every process called
  * xl or toolstack. On SIGUSR1 it writes free_min (the least free memory since the crash, the
  * pages that domains claim beyond what they have, and xl's peak) and domain_info
  * for each domain; on SIGTERM it writes these and ends.
@@ -94,8 +94,11 @@ static void look_at_domain(const xc_domaininfo_t *one)
               one->domain, one->tot_pages, one->max_pages, free_pages);
     domain->unpaused = unpaused;
     if (shut_down && !domain->shut_down) {
+        unsigned reason = shutdown_reason(one);
+
         domain->shut_down = true;
-        if (shutdown_reason(one) == SHUTDOWN_crash) {
+        /* A guest whose panic resets the machine has restarted, for all Xen knows. */
+        if (reason == SHUTDOWN_crash || reason == SHUTDOWN_reboot) {
             crashed = true;
             free_min = free_pages;
             free_min_s = monotonic_s();
@@ -104,7 +107,7 @@ static void look_at_domain(const xc_domaininfo_t *one)
                   one->domain, one->tot_pages, free_before, free_pages);
         } else {
             event("domain_shutdown", "{\"domid\":%u,\"reason\":%u}",
-                  one->domain, shutdown_reason(one));
+                  one->domain, reason);
         }
     }
     if (csv && (added || domain->tot_pages != one->tot_pages))
