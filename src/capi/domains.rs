@@ -15,6 +15,7 @@ pub(super) struct Given {
     pub(super) config: *mut abi::libxl_domain_config,
     pub(super) domid: u32,
     /// Whether it is only to be handled if its kernel has panicked.
+    #[cfg(feature = "xen")]
     pub(super) if_panicked: bool,
     /// What is wrong with the rest of the struct, if anything is.
     pub(super) refused: Option<Failure>,
@@ -27,6 +28,7 @@ impl Given {
             ctx: domain.ctx,
             config: domain.config,
             domid: domain.domid,
+            #[cfg(feature = "xen")]
             if_panicked: false,
             refused: (domain.reserved != 0).then(|| {
                 let text = "vicover_domain.reserved must be zero";
@@ -42,6 +44,7 @@ impl Given {
             ctx: crash.ctx,
             config: crash.config,
             domid: crash.domid,
+            #[cfg(feature = "xen")]
             if_panicked: crash.flags & abi::VICOVER_CRASH_IF_PANICKED != 0,
             refused: (unknown != 0).then(|| {
                 let text = format!(

@@ -49,13 +49,7 @@ impl DiskStatistics {
             self.devices.clear();
             return None;
         }
-        let sum = all.into_iter().reduce(|sum, disk| DiskTotals {
-            sent: 0,
-            requests: sum.requests.saturating_add(disk.requests),
-            wait: sum.wait.saturating_add(disk.wait),
-            busy: sum.busy.saturating_add(disk.busy),
-            in_flight: sum.in_flight.saturating_add(disk.in_flight),
-        })?;
+        let sum = all.into_iter().reduce(DiskTotals::plus)?;
         Some(DiskTotals {
             sent: sent.into_iter().fold(0, u64::saturating_add),
             ..sum

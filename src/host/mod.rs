@@ -21,6 +21,8 @@ pub mod images;
 mod marks;
 pub mod memory;
 pub mod qemu_registers;
+#[cfg(any(feature = "xen", test))]
+mod qemu_statistics;
 mod world;
 #[cfg(feature = "xen")]
 pub mod xen;

@@ -8,6 +8,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixDatagram;
+#[cfg(any(feature = "xen", test))]
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -108,6 +110,19 @@ pub(crate) fn datagram_socket() -> io::Result<UnixDatagram> {
     };
     socket.set_nonblocking(true)?;
     Ok(socket)
+}
+
+/// A stream to whoever listens at a path.
+#[cfg(any(feature = "xen", test))]
+#[allow(clippy::disallowed_methods)] // here it is raised
+pub(crate) fn stream_to(path: &Path) -> io::Result<UnixStream> {
+    let _making = Making::begin()?;
+    let stream = UnixStream::connect(path)?;
+    match stream.as_raw_fd() < FIRST {
+        // The program closed that number after it had been looked at.
+        true => Ok(OwnedFd::from(duplicate(stream.as_raw_fd())?).into()),
+        false => Ok(stream),
+    }
 }
 
 /// What a file says that is at most `most` bytes long.

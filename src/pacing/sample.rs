@@ -20,6 +20,19 @@ pub struct DiskTotals {
     pub in_flight: u64,
 }
 
+impl DiskTotals {
+    /// Those of some disks and of others.
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            sent: self.sent.saturating_add(other.sent),
+            requests: self.requests.saturating_add(other.requests),
+            wait: self.wait.saturating_add(other.wait),
+            busy: self.busy.saturating_add(other.busy),
+            in_flight: self.in_flight.saturating_add(other.in_flight),
+        }
+    }
+}
+
 /// What the dump has written so far. Only grows.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct WriterTotals {

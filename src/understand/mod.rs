@@ -13,10 +13,12 @@ mod facts;
 mod known;
 mod look;
 mod mapped;
+#[cfg(feature = "xen")]
 mod panicked;
 mod remembered;
 
 pub(crate) use known::Understanding;
 pub(crate) use look::{look, read_registers, understand, understand_beside, Awaited};
+#[cfg(feature = "xen")]
 pub(crate) use panicked::panic_line;
 pub(crate) use remembered::{nothing_wanted, remembered};

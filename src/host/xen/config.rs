@@ -199,8 +199,13 @@ impl CrashConfig {
             return Some("the guest's QEMU reads its disks, and is started with its domain");
         }
         // (`relied_on::qemu_starts_with_its_domain`)
-        let qemus = self.disks().iter().any(devices::is_qemus);
-        qemus.then_some("QEMU serves a disk of the guest's, and is only started with its domain")
+        self.has_qemus_disks()
+            .then_some("QEMU serves a disk of the guest's, and is only started with its domain")
+    }
+
+    /// Whether QEMU serves a disk of the guest's.
+    pub(super) fn has_qemus_disks(&self) -> bool {
+        self.disks().iter().any(devices::is_qemus)
     }
 
     pub(super) fn get(&self) -> &sys::libxl_domain_config {

@@ -12,6 +12,7 @@ use super::control::Control;
 use super::kind::Kind;
 use super::libxl::KIB_PER_PAGE;
 use crate::host::disk_statistics::DiskStatistics;
+use crate::host::qemu_statistics::QemuStatistics;
 use crate::host::{Backing, HostError, RecoveryDomain};
 use crate::pacing::sample::DiskTotals;
 
@@ -28,6 +29,8 @@ pub(super) struct XenRecovery {
     most_pages: u64,
     control: Control,
     disks: Mutex<DiskStatistics>,
+    /// Those that QEMU serves, if any.
+    qemus_disks: Option<Mutex<QemuStatistics>>,
     /// Backing many pages takes the hypervisor long, and whoever watches the
     /// domain must not wait for it.
     growing: Control,
@@ -45,6 +48,11 @@ impl XenRecovery {
             most_pages: full_pages + LIMIT_SLACK_PAGES,
             control,
             disks: Mutex::new(DiskStatistics::new(Path::new("/sys"), domid)),
+            // (`relied_on::qemu_has_a_second_monitor`)
+            qemus_disks: config.has_qemus_disks().then(|| {
+                let monitor = format!("/run/xen/qmp-libxenstat-{domid}");
+                Mutex::new(QemuStatistics::new(monitor))
+            }),
             growing: Control::open()?,
         })
     }
@@ -89,7 +97,16 @@ impl RecoveryDomain for XenRecovery {
 
     fn disk_totals(&self) -> Option<DiskTotals> {
         let disks = self.disks.lock();
-        disks.unwrap_or_else(PoisonError::into_inner).totals()
+        let own = disks.unwrap_or_else(PoisonError::into_inner).totals();
+        let Some(qemus) = &self.qemus_disks else {
+            return own;
+        };
+        let qemus = qemus.lock();
+        let qemus = qemus.unwrap_or_else(PoisonError::into_inner).totals()?;
+        Some(match own {
+            Some(own) => own.plus(qemus),
+            None => qemus,
+        })
     }
 }
 

@@ -65,6 +65,13 @@ mod qemu_is_not_asked {}
 /// Xen, `tools/libs/light/libxl_dm.c`, `libxl__dm_check_start`. Story `qemu-disks`.
 mod qemu_starts_with_its_domain {}
 
+/// Every QEMU that libxl starts has a monitor for programs that watch, beside libxl's own:
+/// `qmp-libxenstat-DOMID` in `/run/xen`. It talks to one at a time.
+///
+/// Xen, `tools/libs/light/libxl_dm.c`, `libxl__build_device_model_args_new`. Story
+/// `qemu-disks`.
+mod qemu_has_a_second_monitor {}
+
 /// QEMU opens the images of a guest's paravirtual disks without locks, so that a second
 /// QEMU can have one at the same time.
 ///
