@@ -171,6 +171,15 @@ step_file_disks() {
     cp --sparse=always "$(disk files)" /out/disks/second.img
 }
 
+# disk_file FORMAT: the guest's disk as a file.
+step_disk_file() {
+    mkdir /out/disks || return
+    case $1 in
+    raw) cp --sparse=always /dev/vhost-guest /out/disks/guest ;;
+    *) qemu-img convert -f raw -O "$1" /dev/vhost-guest /out/disks/guest 3>&- ;;
+    esac
+}
+
 step_disk_modes() {
     for kind in vbd qdisk; do
         for backend in $(xenstore-list "/local/domain/0/backend/$kind/$1" 2> /dev/null); do

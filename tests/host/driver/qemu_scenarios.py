@@ -3,7 +3,7 @@
 
 from .fault_scenarios import BACK_S, crash_stalled, dump_ended, over
 from .pieces import HostError
-from .recovery_scenarios import complete_dumps, handed_over
+from .recovery_scenarios import complete_dumps, figures_of, handed_over
 from .scenarios import (crash, full_memory, keep_told, recovered, scenario, settled, start,
                         told)
 from .shape_scenarios import disk_modes
@@ -42,17 +42,16 @@ def qemu_disks(host, run):
     full_memory(run)
 
 
+# A device model with a screen at an address of its own.
+DEVICE_MODEL = ('type="hvm"', "vnc=1", "vncunused=0", "vncdisplay=7")
+
+
 # Without xen_legacy_crash on its command line Linux resets the machine when it panics, so
 # that Xen knows of a restart only.
-HVM = ('type="hvm"', "vnc=1", "vncunused=0", "vncdisplay=7",
-       'on_crash="vicover"', 'on_reboot="vicover"')
-
-
-@scenario(*HVM)
+@scenario('on_crash="vicover"', 'on_reboot="vicover"', *DEVICE_MODEL)
 def hvm(host, run):
-    """A guest with a device model, whose screen is at an address of its own. A panic comes
-    as a restart: the dump and the recovery at once, after the dead guest's QEMU has ended.
-    A restart that is one is only that."""
+    """A guest with a device model. A panic comes as a restart: the dump and the recovery at
+    once, after the dead guest's QEMU has ended. A restart that is one is only that."""
     start(host, run)
     crashed = crash(host, run)
     recovered(host, run, crashed, 300)
@@ -71,13 +70,11 @@ def hvm(host, run):
 def no_more_memory(host, crashed, recovery: int) -> None:
     """The crash took no memory of others', and recovery has as much as the guest had. Of an
     HVM guest that is not all: Linux gives back as much as the graphics adapter has."""
-    last = host.events[-1]
-    host.step("report")
-    least = host.wait("free_min", 5, "no memory report", after=last).data["free_pages_min"]
-    info = host.wait("domain_info", 5, f"no figures of domain {recovery}", after=last,
-                     where=lambda data: data["domid"] == recovery)
+    has = figures_of(host, recovery)["tot_pages"]
+    least = [event for event in host.events if event.name == "free_min"][-1]
+    least = least.data["free_pages_min"]
     before, had = crashed.data["free_pages_before"], crashed.data["tot_pages"]
     if least < before:
         raise HostError(f"{least} pages were free at least, {before} before the crash")
-    if info.data["tot_pages"] < had:
-        raise HostError(f"recovery has {info.data['tot_pages']} pages, the guest had {had}")
+    if has < had:
+        raise HostError(f"recovery has {has} pages, the guest had {had}")
