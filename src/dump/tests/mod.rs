@@ -2,7 +2,11 @@
 //! Tests of the engine as a whole, against sinks that record and fail.
 
 #[cfg(not(shuttle))]
+mod elf;
+#[cfg(not(shuttle))]
 mod failures;
+#[cfg(not(shuttle))]
+mod gated;
 pub(super) mod guest;
 mod integrity;
 #[cfg(not(shuttle))]
