@@ -140,3 +140,83 @@ fn a_missing_directory_is_named() {
         "/nonexistent/dumps: No such file or directory (os error 2)"
     );
 }
+
+#[test]
+fn every_day_follows_the_one_before() {
+    let mut today = (1970, 1, 1);
+    for days in 0..366 * 500 {
+        assert_eq!(date(days), today, "{days} days");
+        let (year, month, day) = today;
+        let leap = year % 4 == 0 && year % 100 != 0 || year % 400 == 0;
+        let last = match month {
+            2 => 28 + u64::from(leap),
+            4 | 6 | 9 | 11 => 30,
+            _ => 31,
+        };
+        today = match (month, day) {
+            (12, 31) => (year + 1, 1, 1),
+            (_, day) if day == last => (year, month + 1, 1),
+            _ => (year, month, day + 1),
+        };
+    }
+    assert_eq!(utc(86_400 + 3_600 * 13 + 60 * 7 + 9), "19700102T130709Z");
+}
+
+#[test]
+fn there_is_an_end_to_names_of_one_second() {
+    let mut name = DumpName::Descriptive {
+        dir: "/dumps".into(),
+        stem: "g".into(),
+        number: MAX_SAME_SECOND - 1,
+        suffix: "kdump",
+    };
+    assert!(name.take_next());
+    assert_eq!(name.complete(), Path::new("/dumps/g-1000.kdump"));
+    assert!(!name.take_next());
+    assert!(!DumpName::Given("/dumps/g".into()).take_next());
+}
+
+#[test]
+fn what_is_no_directory_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let error = DumpName::create(&file, "g", 0, "kdump").unwrap_err();
+    assert_eq!(
+        error.chain(),
+        format!("{}: not a directory", file.display())
+    );
+}
+
+#[test]
+fn a_name_is_on_the_disk_with_the_directory_that_it_is_in() {
+    DumpName::Given("beside".into()).sync().unwrap();
+    let nowhere = DumpName::Given("/nonexistent/dump".into());
+    assert_eq!(nowhere.sync().unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn what_cannot_be_created_is_no_name_that_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let create = |dir: &Path| DumpName::create(dir, "g", 0, "kdump").map(|(name, _)| name);
+    let names = [create(dir.path()), create(dir.path())].map(|name| name.unwrap().complete());
+    let beside = dir.path().join("g-19700101T000000Z-2.kdump");
+    assert_eq!(names[1], beside, "the first is being written");
+    let error = create(Path::new("/proc")).unwrap_err().chain();
+    let refused = "/proc/g-19700101T000000Z.kdump.incomplete: No such file";
+    assert!(error.starts_with(refused), "{error}");
+}
+
+#[test]
+fn a_file_that_has_vanished_gets_no_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut name, _) = DumpName::create(dir.path(), "g", 0, "kdump").unwrap();
+    std::fs::remove_file(name.incomplete()).unwrap();
+    let wanted = name.complete();
+    let error = name.publish(Some("sums")).unwrap_err();
+    assert_eq!(
+        (error.kind(), name.complete()),
+        (ErrorKind::NotFound, wanted)
+    );
+    assert_eq!(dir.path().read_dir().unwrap().count(), 0);
+}
