@@ -200,3 +200,33 @@ fn a_domain_that_cannot_be_looked_at_for_a_while_stays_guarded() {
     story.watch.end();
     assert_eq!(story.guard.join().unwrap().pauses, 1);
 }
+
+#[test]
+fn that_a_domain_cannot_be_looked_at_is_told_the_first_time() {
+    let story = start(&[Some(MIB), None, Some(200 * MIB)]);
+    while *story.domain.calls.lock().unwrap() != ["pause", "unpause"] {
+        thread::yield_now();
+    }
+    story.watch.end();
+    story.guard.join().unwrap();
+    let blind = |event: &&Event| matches!(event, Event::Control(ControlEvent::GuardBlind { .. }));
+    let events = story.log.events();
+    assert_eq!(events.iter().filter(blind).count(), 1, "{}", story.log);
+}
+
+#[test]
+fn what_a_guard_had_to_do_is_told() {
+    let kept = Kept::default();
+    let guarded = Guarded {
+        pauses: 3,
+        paused: Duration::from_millis(70),
+        lowest_cache: Some(MIB),
+    };
+    guarded.tell(&kept.log("test"));
+    let told = ControlEvent::Guarded {
+        pauses: 3,
+        paused: Span(Duration::from_millis(70)),
+        lowest_cache: Some(Size(1 << 20)),
+    };
+    assert_eq!(kept.events(), [Event::Control(told)]);
+}
