@@ -69,8 +69,14 @@ impl DumpSize {
 
     /// Bytes that so many pages may take in a dump of at most `limit` bytes.
     pub(super) fn data_within(&self, pages: u64, limit: u64) -> u64 {
-        (limit / BLOCK * BLOCK).saturating_sub(self.tables(pages))
+        room_after(self.tables(pages), limit)
     }
+}
+
+/// Bytes that more pages may take behind so many others in a dump of at most `limit`
+/// bytes, which is whole blocks long.
+pub(super) fn room_after(taken: u64, limit: u64) -> u64 {
+    (limit / BLOCK * BLOCK).saturating_sub(taken.next_multiple_of(BLOCK))
 }
 
 /// Compresses pages as the dump would, to see how large they become.

@@ -264,3 +264,29 @@ fn who_goes_on_with_another_codec_says_so_in_the_header() {
     assert_eq!(status(&path), 0x1);
     assert_eq!(verify(&path).unwrap().finding, Finding::Complete);
 }
+
+#[test]
+fn who_goes_on_keeps_to_the_limit_and_counts_what_is_there_as_no_more() {
+    // Compressed, all that is missing takes less than a block: for which there is room, or
+    // not quite.
+    for (room, is_room) in [(4095, false), (4096, true), (8191, true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = sparse_without_last(dir.path(), 5);
+        let length = path.metadata().unwrap().len();
+        let begun = Unfinished::open(&path).unwrap().expect("a header");
+        // All that is free is to stay so.
+        assert_eq!(begun.room(u64::MAX), Some(length));
+        let config = EngineConfig {
+            threads: 1,
+            limit: Some(length + room),
+            ..config(ZLIB.fastest())
+        };
+        let (engine, _completed) = Engine::resume(begun, config).unwrap();
+        submit(&engine);
+        let summary = engine.finish().unwrap();
+        let left_out = if is_room { 0 } else { 5 };
+        assert_eq!(summary.progress.left_out_pages, left_out, "{room}");
+        let right = if is_room { length + 4096 } else { length };
+        assert_eq!(summary.length, right, "{room}");
+    }
+}
