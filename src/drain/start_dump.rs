@@ -45,7 +45,7 @@ pub(crate) fn go_on(
     job: &JobState,
 ) -> Result<Dump, Error> {
     let mut config = config(&target.options, job);
-    config.limit = limit(unfinished.sink(), target);
+    config.limit = limit(unfinished.room(target.options.reserve_bytes), target);
     let (path, place) = (unfinished.sink().path(), unfinished.sink().place());
     let (stored, wanted) = (
         unfinished.stored().count(),
@@ -61,12 +61,9 @@ pub(crate) fn go_on(
     Engine::resume(unfinished, config).map_err(Error::DumpStart)
 }
 
-/// Bytes that a dump may have, if that is limited.
-fn limit(sink: &dyn Sink, target: &Target) -> Option<u64> {
-    let limits = [
-        sink.room(target.options.reserve_bytes),
-        target.options.max_dump_bytes,
-    ];
+/// Bytes that a dump may have for which there is so much room, if that is limited.
+fn limit(room: Option<u64>, target: &Target) -> Option<u64> {
+    let limits = [room, target.options.max_dump_bytes];
     limits.into_iter().flatten().min()
 }
 
@@ -79,7 +76,7 @@ fn begin(
     mut config: EngineConfig,
     job: &JobState,
 ) -> Result<Dump, Error> {
-    config.limit = limit(&*sink, target);
+    config.limit = limit(sink.room(target.options.reserve_bytes), target);
     if let Some(room) = config.limit {
         budget::fit(domain, understanding, config.format, room, job)?;
     }

@@ -9,6 +9,8 @@ use crate::limits::bounded::{within, zeroes, MOST_FRAMES};
 /// Bits covered by one entry of the table of cumulative counts.
 const BLOCK_BITS: u64 = 64 * 1024;
 const BLOCK_WORDS: usize = (BLOCK_BITS / 64) as usize;
+/// Words of a bitmap that are written at once: 64 KiB.
+const PART_WORDS: usize = 8 * BLOCK_WORDS;
 
 /// One bit per page frame from 0 up to, not including, a limit.
 #[derive(Clone, PartialEq, Eq)]
@@ -141,7 +143,7 @@ impl Bitmap {
     /// The bitmap as dumps hold it, in parts: bit 0 of byte 0 is frame 0.
     pub(super) fn parts(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
         self.words
-            .chunks(BLOCK_WORDS * 8)
+            .chunks(PART_WORDS)
             .map(|words| words.iter().flat_map(|w| w.to_le_bytes()).collect())
     }
 }
@@ -308,5 +310,18 @@ mod tests {
         ));
         let error = Bitmaps::new(bitmap(100, &[]), bitmap(101, &[])).err();
         assert!(matches!(error, Some(Error::BitmapLengths { .. })));
+    }
+
+    #[test]
+    #[should_panic(expected = "is beyond 0x46")]
+    fn no_bit_beyond_the_last_frame_is_set() {
+        bitmap(70, &[70]);
+    }
+
+    #[test]
+    #[should_panic(expected = "is beyond 0x46")]
+    fn no_bits_beyond_the_last_frame_are_copied() {
+        let longer = bitmap(90, &[]);
+        bitmap(70, &[]).copy_range(&longer, Pfn(0), Pfn(71));
     }
 }

@@ -345,4 +345,35 @@ mod tests {
         assert_eq!(waiting.join().unwrap(), None);
         drop(first);
     }
+
+    #[test]
+    fn what_there_is_is_divided_among_as_many_as_are_of_use() {
+        let slots = MAX_SLOTS * std::mem::size_of::<State>();
+        let usual = USUAL_SIZE + slots;
+        let sizes = |total, threads| {
+            let sizes = Sizes::new(total, threads).unwrap();
+            (sizes.size, sizes.count, sizes.soon)
+        };
+        // One is the writer's own; there are eight soon, or what all threads need.
+        assert_eq!(sizes(30 * usual, 2), (USUAL_SIZE, 29, 8));
+        assert_eq!(sizes(30 * usual - 1, 2), (USUAL_SIZE, 28, 8));
+        assert_eq!(sizes(30 * usual, 10), (USUAL_SIZE, 29, 21));
+        // Smaller ones, where all threads are to have two.
+        let small = 100 * PAGE_SIZE;
+        assert_eq!(sizes(12 * (small + slots), 5), (small, 11, 11));
+        let smaller = (small - PAGE_SIZE, 11, 11);
+        assert_eq!(sizes(12 * (small + slots) - 1, 5), smaller);
+    }
+
+    #[test]
+    fn the_least_that_is_asked_for_is_enough() {
+        for threads in [1, 4, 64] {
+            let Err(Error::Buffers { least, .. }) = Sizes::new(0, threads) else {
+                panic!("none are enough for {threads}");
+            };
+            let sizes = Sizes::new(least, threads).unwrap();
+            assert_eq!((sizes.size, sizes.count), (LEAST_SIZE, 2 * threads + 1));
+            assert!(Sizes::new(least - 1, threads).is_err());
+        }
+    }
 }

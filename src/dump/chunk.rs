@@ -29,20 +29,6 @@ pub trait Pages: Send {
     fn finished(&self) {}
 }
 
-impl<T: Pages + ?Sized> Pages for Box<T> {
-    fn copy(&self, index: usize, into: &mut Page) -> Result<(), Unreadable> {
-        (**self).copy(index, into)
-    }
-
-    fn failure(&self) -> Option<Reason> {
-        (**self).failure()
-    }
-
-    fn finished(&self) {
-        (**self).finished();
-    }
-}
-
 /// Consecutive page frames and where to copy them from. Those that the bitmap
 /// of wanted pages names are dumped. No frame may be handed in twice.
 pub struct Chunk<P> {

@@ -29,7 +29,7 @@ const TOO_MANY: usize = 0xffff;
 #[derive(IntoBytes, FromBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(super) struct ElfHeader {
-    pub(super) ident: [u8; 16],
+    ident: [u8; 16],
     pub(super) kind: U16,
     pub(super) machine: U16,
     version: U32,
@@ -165,9 +165,9 @@ impl ElfLayout {
     }
 }
 
-/// Whether an ELF dump is all there and marked complete. Where a part of its headers
-/// is zero it ends there: after a loss of power, a file has the length of what was
-/// to be written.
+/// Whether what begins with [`IDENT`] is an ELF dump that is all there and marked
+/// complete. Where a part of its headers is zero it ends there: after a loss of power,
+/// a file has the length of what was to be written.
 pub(super) fn check(source: &impl Source) -> Result<Status, Flaw> {
     let mut bytes = [0; size_of::<ElfHeader>()];
     fill(source, "the header", 0, &mut bytes)?;
@@ -177,7 +177,7 @@ pub(super) fn check(source: &impl Source) -> Result<Status, Flaw> {
     if header.kind.get() == 0 || size == 0 || count == 0 {
         return Err(Flaw::Cut("the header"));
     }
-    if header.ident != IDENT || header.kind.get() != ET_CORE || size != size_of::<ProgramHeader>() {
+    if header.kind.get() != ET_CORE || size != size_of::<ProgramHeader>() {
         return Err(Flaw::Damaged("not an ELF core of 64 bits".into()));
     }
     let mut bytes = vec![0; count * size_of::<ProgramHeader>()];
@@ -246,5 +246,64 @@ mod tests {
             error,
             Some(Error::TooLarge { value: 100_000, .. })
         ));
+    }
+
+    #[test]
+    fn headers_are_as_the_format_has_them() {
+        let mut present = Bitmap::new(Pfn(1000)).unwrap();
+        present.set_range(Pfn(0), Pfn(10));
+        present.set_range(Pfn(500), Pfn(600));
+        let bytes = ElfLayout::new(5000, &present).unwrap().headers();
+        let number = |at: usize, size: usize| {
+            let bytes = bytes[at..at + size].iter().rev();
+            bytes.fold(0, |value, &byte| value << 8 | u64::from(byte))
+        };
+        assert_eq!(bytes[..8], *b"\x7fELF\x02\x01\x01\0");
+        // e_type to e_shstrndx.
+        let sizes = [2, 2, 4, 8, 8, 8, 4, 2, 2, 2, 2, 2, 2];
+        let fields = sizes.iter().scan(16, |at, &size| {
+            *at += size;
+            Some(number(*at - size, size))
+        });
+        let header: Vec<_> = fields.collect();
+        assert_eq!(header, [4, 62, 1, 0, 64, 0, 0, 64, 56, 3, 0, 0, 0]);
+        // p_type and p_flags, then p_offset, p_vaddr, p_paddr, p_filesz, p_memsz, p_align.
+        let segment = |index: usize| {
+            let at = 64 + index * 56;
+            let rest = [8, 16, 24, 32, 40, 48].map(|field| number(at + field, 8));
+            (number(at, 4), number(at + 4, 4), rest)
+        };
+        assert_eq!(segment(0), (4, 0, [64 + 3 * 56, 0, 0, 5000, 5000, 4]));
+        let (first, second) = (10 << 12, 100 << 12);
+        let anywhere = u64::MAX;
+        let rest = [8192, anywhere, 0, first, first, 4096];
+        assert_eq!(segment(1), (1, 7, rest));
+        let rest = [8192 + first, anywhere, 500 << 12, second, second, 4096];
+        assert_eq!(segment(2), (1, 7, rest));
+    }
+
+    #[test]
+    fn as_many_runs_as_a_header_can_count_are_taken() {
+        let runs = |count: u64| {
+            let mut present = Bitmap::new(Pfn(2 * count)).unwrap();
+            (0..count).for_each(|run| present.set(Pfn(2 * run)));
+            ElfLayout::new(0, &present).map(|layout| layout.headers())
+        };
+        // PN_XNUM is 0xffff, and one segment is the notes'.
+        let most = runs(0xfffd).unwrap();
+        assert_eq!(most[56..58], 0xfffe_u16.to_le_bytes());
+        let error = runs(0xfffe).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "number of runs of RAM does not fit the format: 0xfffe"
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "is not RAM")]
+    fn a_page_that_is_not_ram_has_no_place() {
+        let mut present = Bitmap::new(Pfn(100)).unwrap();
+        present.set_range(Pfn(0), Pfn(10));
+        ElfLayout::new(0, &present).unwrap().place(Pfn(10));
     }
 }

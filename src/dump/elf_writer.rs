@@ -78,8 +78,10 @@ impl FormatWriter for ElfWriter {
         Ok(())
     }
 
+    /// All that was taken is in the dump already: its memory need not wait until a slow
+    /// disk has nothing more to do.
     fn is_full(&self) -> bool {
-        false
+        true
     }
 
     fn flush(&mut self, _output: &mut Output) -> Result<Written, Error> {
@@ -104,9 +106,8 @@ impl FormatWriter for ElfWriter {
 }
 
 fn write_run(output: &mut Output, place: u64, bytes: &[u8]) -> Result<(), Error> {
-    match bytes.len() {
-        0 => Ok(()),
-        1..DIRECT_FROM => output.write("pages", place, bytes),
-        _ => output.write_pages(place, bytes),
+    match bytes.len() < DIRECT_FROM {
+        true => output.write("pages", place, bytes),
+        false => output.write_pages(place, bytes),
     }
 }

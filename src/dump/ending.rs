@@ -22,7 +22,13 @@ pub struct Summary {
 impl Summary {
     /// Pages that are in the dump.
     fn read_pages(&self) -> u64 {
-        self.progress.pages - self.progress.unreadable_pages
+        let Progress {
+            pages,
+            unreadable_pages,
+            left_out_pages,
+            ..
+        } = self.progress;
+        pages - unreadable_pages - left_out_pages
     }
 }
 
@@ -38,4 +44,30 @@ pub struct Failure {
     pub cause: Arc<Error>,
     /// Whether the cause was a notice when it arose.
     pub told: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_that_are_not_in_the_dump_do_not_count_as_written() {
+        let summary = Summary {
+            progress: Progress {
+                pages: 90,
+                zero_pages: 20,
+                unreadable_pages: 7,
+                left_out_pages: 30,
+                bytes: 1,
+            },
+            wanted_pages: 100,
+            ..Summary::default()
+        };
+        let failure = Failure {
+            summary,
+            cause: Arc::new(Error::Closed),
+            told: false,
+        };
+        assert_eq!(failure.to_string(), "53 of 100 pages written");
+    }
 }

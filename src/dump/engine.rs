@@ -10,7 +10,7 @@ use super::ending::{Failure, Summary};
 use super::engine_state::EngineState;
 use super::error::Error;
 use super::facts::Facts;
-use super::forecast::DumpSize;
+use super::forecast::{room_after, DumpSize};
 use super::format::Format;
 use super::format_writer::FormatWriter;
 use super::kdump::BegunKdump;
@@ -110,7 +110,7 @@ impl<P: Pages + 'static> Engine<P> {
             zero_pages,
         } = unfinished;
         let basis = Basis {
-            room: config.limit.map(|most| most.saturating_sub(begun.data_end)),
+            room: config.limit.map(|most| room_after(begun.data_end, most)),
             counters: EngineCounters {
                 pages: stored.count().into(),
                 zero_pages: zero_pages.into(),

@@ -194,3 +194,49 @@ impl Error {
 fn prefix(path: Option<&Path>) -> String {
     path.map_or_else(String::new, |path| format!("{}: ", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_has_the_path_of_its_dump_once() {
+        let dump = Path::new("/dumps/guest");
+        let refused = || io::Error::from(io::ErrorKind::PermissionDenied);
+        let write = |path: Option<&Path>| Error::Write {
+            path: path.map(Path::to_owned),
+            what: "pages",
+            source: refused(),
+        };
+        let other = Error::Path {
+            path: "/other".into(),
+            source: refused(),
+        };
+        for (error, path, said) in [
+            (Error::Closed, None, "the dump is closed"),
+            (
+                Error::Closed,
+                Some(dump),
+                "/dumps/guest: the dump is closed",
+            ),
+            (
+                Error::Closed.at(Some(dump)),
+                Some(Path::new("/x")),
+                "/dumps/guest: the dump is closed",
+            ),
+            (
+                write(Some(dump)),
+                Some(dump),
+                "/dumps/guest: cannot write pages: permission denied",
+            ),
+            (
+                write(None),
+                Some(dump),
+                "cannot write pages: permission denied",
+            ),
+            (other, Some(dump), "/other: permission denied"),
+        ] {
+            assert_eq!(error.at(path).chain(), said);
+        }
+    }
+}

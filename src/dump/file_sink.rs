@@ -130,3 +130,61 @@ impl Sink for FileSink {
         self.seekable.room(reserve)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dump::Codec;
+
+    fn create(dir: &Path) -> FileSink {
+        FileSink::create(dir, "guest", 0, Format::Kdump(Codec::NONE)).unwrap()
+    }
+
+    #[test]
+    fn a_file_without_anything_of_a_dump_does_not_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        for is_begun in [false, true] {
+            let mut sink = create(dir.path());
+            let (path, place) = (sink.path().unwrap(), sink.place());
+            if is_begun {
+                sink.prepare(4096, 8192).unwrap();
+            }
+            drop(sink);
+            assert_eq!(path.exists(), is_begun);
+            assert_eq!(place.path(), is_begun.then_some(path));
+        }
+    }
+
+    #[test]
+    fn a_file_has_what_was_written_and_its_name_once_it_is_published() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut sink = create(dir.path());
+        sink.prepare(4096, 8192).unwrap();
+        sink.write_pages(0, b"\0abcd").unwrap();
+        sink.write_at(1, b"ab").unwrap();
+        let other = Seekable::new(tempfile::tempfile_in(dir.path()).unwrap());
+        assert_eq!(sink.block(), other.block());
+        sink.set_length(3).unwrap();
+        sink.sync().unwrap();
+        let mut back = [7; 2];
+        assert!(sink.read_back(1, &mut back).unwrap());
+        assert_eq!(&back, b"ab");
+        sink.read_back(2, &mut back).unwrap_err();
+        let place = sink.place();
+        sink.publish(Some("sums")).unwrap();
+        assert!(sink.doubt().is_none());
+        let path = dir.path().join("guest-19700101T000000Z.kdump");
+        assert_eq!(place.path(), Some(path.clone()));
+        assert_eq!(std::fs::read(path).unwrap(), b"\0ab");
+        assert!(sink.room(0) > Some(0) && sink.room(u64::MAX) == Some(0));
+    }
+
+    #[test]
+    fn a_doubt_about_a_name_is_told_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut sink = create(dir.path());
+        sink.doubt = Some(io::ErrorKind::TimedOut.into());
+        let doubts = [sink.doubt(), sink.doubt()].map(|doubt| doubt.map(|error| error.kind()));
+        assert_eq!(doubts, [Some(io::ErrorKind::TimedOut), None]);
+    }
+}

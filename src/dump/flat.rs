@@ -255,4 +255,82 @@ mod tests {
         let error = stream.write_all(&[0]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::BrokenPipe);
     }
+
+    #[test]
+    fn a_stream_has_no_more_records_than_it_takes() {
+        let mut stream = Vec::new();
+        let mut sink = FlatSink::new(&mut stream);
+        let length = |sink: &FlatSink<&mut Vec<u8>>| sink.stream.len();
+        sink.write_at(7, &[]).unwrap();
+        sink.set_length(0).unwrap();
+        assert_eq!(length(&sink), 0);
+        sink.write_at(10, b"abc").unwrap();
+        sink.write_at(0, b"d").unwrap();
+        let before = length(&sink);
+        // It is as long as that already.
+        sink.set_length(13).unwrap();
+        assert_eq!(length(&sink), before);
+        sink.set_length(14).unwrap();
+        assert_eq!(length(&sink), before + 17);
+        assert_eq!(stream[before..][..8], [0, 0, 0, 0, 0, 0, 0, 13]);
+    }
+
+    #[test]
+    fn what_a_stream_cannot_do_it_says() {
+        let mut stream = Vec::new();
+        let name = PathBuf::from("a pipe");
+        let mut sink = FlatSink::new(&mut stream).named(Some(name.clone()));
+        let error = sink.write_at(1 << 63, b"a").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::FileTooLarge);
+        assert!(!sink.is_seekable() && !sink.read_back(0, &mut [0]).unwrap());
+        assert_eq!((sink.room(0), sink.block()), (None, 1));
+        assert!(sink.doubt().is_none());
+        assert_eq!(
+            (sink.place().path(), sink.path()),
+            (Some(name.clone()), Some(name))
+        );
+    }
+
+    #[test]
+    fn a_caller_who_cancels_does_not_wait_for_a_reader() {
+        let (_reader, writer) = std::os::unix::net::UnixStream::pair().unwrap();
+        let file = File::from(std::os::fd::OwnedFd::from(writer));
+        let mut sink = FlatSink::new(PatientStream::new(file, Duration::from_secs(3600)));
+        let cancel = Cancel::default();
+        sink.heed(&cancel);
+        let asks = std::thread::spawn(move || {
+            std::thread::yield_now();
+            cancel.ask();
+        });
+        // More than is taken without a reader.
+        let error = sink.write_at(0, &vec![0; 1 << 20]).unwrap_err();
+        asks.join().unwrap();
+        assert_eq!(error.to_string(), "cancelled by the caller");
+    }
+
+    /// A stream that counts how often it was to hold nothing back.
+    struct Flushed(usize);
+
+    impl Write for Flushed {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            self.0 += 1;
+            Ok(())
+        }
+    }
+
+    impl Stream for Flushed {}
+
+    #[test]
+    fn a_stream_holds_nothing_back_once_a_dump_is_to_be_safe() {
+        let mut sink = FlatSink::new(Flushed(0));
+        sink.write_at(0, b"a").unwrap();
+        assert_eq!(sink.stream.0, 0);
+        sink.sync().unwrap();
+        assert_eq!(sink.stream.0, 1);
+        sink.publish(None).unwrap();
+        assert_eq!(sink.stream.0, 2);
+    }
 }

@@ -102,10 +102,10 @@ impl<S: Source> FlatSource<S> {
         if overlaps_before || overlaps_after {
             return Err(Flaw::Damaged(format!("records overlap at {offset:#x}")));
         }
-        let parts = self.parts.len() as u64 + 1;
-        within("records", parts, MOST_RECORDS).map_err(|error| Flaw::Damaged(error.to_string()))?;
         self.parts.insert(offset, part);
-        Ok(())
+        let parts = self.parts.len() as u64;
+        let allowed = within("records", parts, MOST_RECORDS).map(drop);
+        allowed.map_err(|error| Flaw::Damaged(error.to_string()))
     }
 }
 
@@ -137,5 +137,131 @@ impl<S: Source> Source for FlatSource<S> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dump::tests::recorder::Image;
+
+    /// A stream of these records, as `makedumpfile.h` has them, up to the mark of its end.
+    fn stream(records: &[(i64, &[u8])]) -> Vec<u8> {
+        let mut bytes = vec![0; 4096];
+        bytes[..12].copy_from_slice(b"makedumpfile");
+        (bytes[23], bytes[31]) = (1, 1);
+        for (offset, data) in records {
+            bytes.extend(offset.to_be_bytes());
+            bytes.extend((data.len() as u64).to_be_bytes());
+            bytes.extend(*data);
+        }
+        bytes
+    }
+
+    fn open(bytes: Vec<u8>) -> FlatSource<Image> {
+        FlatSource::open(Image(bytes))
+            .map_err(|flaw| flaw.to_string())
+            .unwrap()
+    }
+
+    fn flaw(bytes: Vec<u8>) -> String {
+        FlatSource::open(Image(bytes))
+            .err()
+            .expect("a flaw")
+            .to_string()
+    }
+
+    fn read(source: &FlatSource<Image>, offset: u64, length: u64) -> Vec<u8> {
+        let mut bytes = vec![b'?'; length as usize];
+        source.read_at(offset, &mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn a_dump_is_read_from_the_parts_that_a_stream_has_of_it() {
+        let mut bytes = stream(&[(10, b"defg"), (0, b"abc"), (14, b"hi"), (20, b"j")]);
+        assert!(is_stream(&bytes) && !is_stream(b"KDUMP   "));
+        let cut = open(bytes.clone());
+        bytes.extend([0xff; 16]);
+        let source = open(bytes);
+        assert_eq!((cut.ended, source.ended), (false, true));
+        let whole = b"abc\0\0\0\0\0\0\0defghi\0\0\0\0j";
+        assert_eq!(source.length(), whole.len() as u64);
+        for from in 0..whole.len() {
+            for to in from..=whole.len() {
+                let found = read(&source, from as u64, (to - from) as u64);
+                assert_eq!(found, whole[from..to], "{from} to {to}");
+            }
+        }
+        assert!(!source.is_cut(0, whole.len() as u64));
+    }
+
+    #[test]
+    fn of_two_records_for_one_place_the_later_one_counts() {
+        let source = open(stream(&[(0, b"old"), (3, b"behind"), (0, b"new")]));
+        assert_eq!(read(&source, 0, 9), b"newbehind");
+    }
+
+    #[test]
+    fn records_that_overlap_are_damaged() {
+        let overlap = |at| format!("records overlap at {at:#x}");
+        assert_eq!(flaw(stream(&[(0, b"abcd"), (3, b"e")])), overlap(3));
+        assert_eq!(flaw(stream(&[(3, b"e"), (0, b"abcd")])), overlap(0));
+        assert_eq!(
+            flaw(stream(&[(0, b"a"), (1, b"b"), (0, b"cd")])),
+            overlap(0)
+        );
+        let beside = open(stream(&[(3, b"de"), (0, b"abc"), (5, b"f")]));
+        assert_eq!(read(&beside, 0, 6), b"abcdef");
+    }
+
+    #[test]
+    fn what_no_stream_says_is_damaged() {
+        for at in [23, 31] {
+            let mut bytes = stream(&[]);
+            bytes[at] = 2;
+            assert_eq!(flaw(bytes), "unknown kind of stream");
+        }
+        assert_eq!(flaw(stream(&[(-1, b"abc")])), "a record of 3 bytes at -1");
+        let mut bytes = stream(&[(5, b"")]);
+        bytes[4096 + 8..].fill(0xff);
+        assert_eq!(flaw(bytes), "a record of -1 bytes at 5");
+        let cut = flaw(stream(&[])[..31].to_vec());
+        assert_eq!(cut, "ends before the stream's header");
+    }
+
+    #[test]
+    fn what_the_last_record_lacks_is_cut_off() {
+        let whole = stream(&[(0, b"abcd"), (4, b"efgh")]);
+        let source = open(whole[..whole.len() - 2].to_vec());
+        assert_eq!((source.ended, source.length()), (false, 6));
+        assert_eq!(read(&source, 0, 6), b"abcdef");
+        for (offset, length, is_cut) in [
+            (0, 6, false),
+            (5, 1, false),
+            (5, 2, true),
+            (6, 1, true),
+            (7, 1, true),
+            (7, 9, true),
+            (8, 1, false),
+            (0, 9, true),
+        ] {
+            assert_eq!(
+                source.is_cut(offset, length),
+                is_cut,
+                "{length} at {offset}"
+            );
+        }
+        // A record of which nothing is there.
+        let source = open(whole[..whole.len() - 4].to_vec());
+        assert_eq!((source.length(), source.is_cut(4, 1)), (4, true));
+    }
+
+    #[test]
+    fn a_record_that_was_cut_does_not_replace_an_earlier_one() {
+        let whole = stream(&[(0, b"abcd"), (0, b"efgh")]);
+        let source = open(whole[..whole.len() - 2].to_vec());
+        assert_eq!(read(&source, 0, 4), b"abcd");
+        assert_eq!((source.ended, source.is_cut(0, 4)), (false, false));
     }
 }

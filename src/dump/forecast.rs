@@ -69,8 +69,14 @@ impl DumpSize {
 
     /// Bytes that so many pages may take in a dump of at most `limit` bytes.
     pub(super) fn data_within(&self, pages: u64, limit: u64) -> u64 {
-        (limit / BLOCK * BLOCK).saturating_sub(self.tables(pages))
+        room_after(self.tables(pages), limit)
     }
+}
+
+/// Bytes that more pages may take behind so many others in a dump of at most `limit`
+/// bytes, which is whole blocks long.
+pub(super) fn room_after(taken: u64, limit: u64) -> u64 {
+    (limit / BLOCK * BLOCK).saturating_sub(taken.next_multiple_of(BLOCK))
 }
 
 /// Compresses pages as the dump would, to see how large they become.
@@ -135,5 +141,23 @@ mod tests {
             assert!(size.data_within(wanted, length) >= data);
             assert!(size.data_within(wanted, length - 1) < data);
         }
+    }
+
+    #[test]
+    fn an_elf_dump_takes_its_headers_extents_and_pages_in_whole_blocks() {
+        let guest = Guest {
+            frames: 2000,
+            seed: 4,
+        };
+        let size = DumpSize::new(Format::Elf, &guest.facts(), &guest.bitmaps()).unwrap();
+        // Headers and notes take a block, 256 pages beside holes are noted in another.
+        assert_eq!(size.of(0, 0), 4096);
+        assert_eq!(size.of(256, 0), 2 * 4096);
+        assert_eq!(size.of(257, 4097), 5 * 4096);
+        assert_eq!(size.data_within(257, 6 * 4096 - 1), 2 * 4096);
+        assert_eq!(size.data_within(257, 4096), 0);
+        let mut sizer = Sizer::new(Format::Elf).unwrap();
+        let sizes = [guest.page(0), guest.page(2)].map(|page| sizer.size_of(&page));
+        assert_eq!(sizes, [0, 4096]);
     }
 }

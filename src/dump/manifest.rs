@@ -194,4 +194,19 @@ mod tests {
         sums.append(b"123456789");
         assert_eq!(sums.take(), [0xcbf4_3926]);
     }
+
+    #[test]
+    fn where_a_piece_ends_with_the_bytes_there_is_no_empty_one() {
+        let of_thousand = |bytes: &[u8]| {
+            let mut sums = PieceSums::of_pieces(1000);
+            sums.append(bytes);
+            sums.take()
+        };
+        let bytes = [7; 2001];
+        assert!(of_thousand(&[]).is_empty());
+        let first = crc32fast::hash(&bytes[..1000]);
+        assert_eq!(of_thousand(&bytes[..2000]), [first, first]);
+        let last = crc32fast::hash(&bytes[..1]);
+        assert_eq!(of_thousand(&bytes), [first, first, last]);
+    }
 }

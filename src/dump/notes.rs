@@ -212,4 +212,25 @@ mod tests {
         let found = Notes::find_status(&notes.bytes[last..]);
         assert_eq!(found, Some(Status::Complete));
     }
+
+    #[test]
+    fn a_text_of_any_length_is_followed_by_whole_words() {
+        for length in 0..9 {
+            let facts = Facts {
+                vmcoreinfo: vec![b'x'; length],
+                ..Default::default()
+            };
+            let mut notes = Notes::new(&facts);
+            // Sizes of name and text, type and name.
+            let header = [11, 0, 0, 0, length as u8, 0, 0, 0, 0, 0, 0, 0];
+            assert_eq!(notes.bytes[..12], header);
+            assert_eq!(notes.vmcoreinfo, 24..24 + length);
+            let padded = 24 + length.next_multiple_of(4);
+            assert_eq!(notes.bytes.len(), padded);
+            notes.set_status(Status::Incomplete);
+            notes.set_status(Status::Incomplete);
+            let own = b"\x08\0\0\0\x04\0\0\0\x01\0\0\0VICOVER\0\x01\0\0\0";
+            assert_eq!(notes.bytes[padded..], *own);
+        }
+    }
 }

@@ -106,9 +106,13 @@ impl OpenSink {
         self.seekable.file.write_all_at(&[0; PAGE_SIZE], 0)?;
         self.seekable.file.sync_data()?;
         match file::zero_range(&self.seekable.file, 0, length) {
-            Err(error) if is_unsupported(&error) => {}
-            result => return result,
+            Err(error) if is_unsupported(&error) => self.write_zeroes(length),
+            result => result,
         }
+    }
+
+    /// Writes zeroes to `0..length`.
+    fn write_zeroes(&mut self, length: u64) -> io::Result<()> {
         let zeroes = vec![0; 1 << 20];
         let mut at = 0;
         while at < length {
@@ -167,5 +171,116 @@ impl Sink for OpenSink {
             true => (&self.seekable.file).seek(io::SeekFrom::End(0)).ok(),
             false => self.seekable.room(reserve),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+
+    const LENGTH: usize = 3 << 20;
+
+    /// A file with an operator's bytes in it, or a device, which has its length.
+    fn used(file: File, is_device: bool) -> OpenSink {
+        file.write_all_at(&vec![7; LENGTH], 0).unwrap();
+        OpenSink {
+            seekable: Seekable::new(file),
+            is_device,
+            path: None,
+        }
+    }
+
+    fn content(sink: &OpenSink) -> Vec<u8> {
+        let file = &sink.seekable.file;
+        let mut content = vec![0; file.metadata().unwrap().len() as usize];
+        file.read_exact_at(&mut content, 0).unwrap();
+        content
+    }
+
+    #[test]
+    fn of_a_device_as_much_as_a_dump_takes_is_zeroed() {
+        // More than is written at once where the device cannot do it by itself, as a file
+        // in memory.
+        let whole = (2 << 20) + 5;
+        let in_memory = tempfile::tempfile_in("/dev/shm").or_else(|_| tempfile::tempfile());
+        for file in [tempfile::tempfile(), in_memory] {
+            let mut sink = used(file.unwrap(), true);
+            sink.prepare(4096, whole).unwrap();
+            sink.set_length(10).unwrap();
+            let content = content(&sink);
+            assert_eq!(content.len(), LENGTH);
+            let (zeroed, others) = content.split_at(whole as usize);
+            assert!(zeroed.iter().all(|&byte| byte == 0));
+            assert!(others.iter().all(|&byte| byte == 7));
+            let room = [0, u64::MAX].map(|reserve| sink.room(reserve));
+            assert_eq!(room, [Some(LENGTH as u64); 2], "its size");
+        }
+    }
+
+    #[test]
+    fn of_a_file_nothing_is_left() {
+        let mut sink = used(tempfile::tempfile().unwrap(), false);
+        assert_eq!(sink.room(u64::MAX), Some(0));
+        sink.prepare(4096, 9000).unwrap();
+        assert_eq!(content(&sink), [0; 9000]);
+        sink.write_pages(0, b"\0abcd").unwrap();
+        sink.write_at(1, b"ab").unwrap();
+        sink.set_length(3).unwrap();
+        sink.sync().unwrap();
+        sink.publish(None).unwrap();
+        let other = Seekable::new(tempfile::tempfile().unwrap());
+        assert_eq!(sink.block(), other.block());
+        assert_eq!(content(&sink), b"\0ab");
+    }
+
+    #[test]
+    fn what_no_dump_can_be_written_by_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        std::fs::write(&path, "").unwrap();
+        let refused = |how: &mut OpenOptions, path: &Path| {
+            let sink = OpenSink::from_file(how.open(path).unwrap(), None);
+            sink.map(drop).unwrap_err().to_string()
+        };
+        let reading = |flags| File::options().read(true).custom_flags(flags).to_owned();
+        assert_eq!(refused(&mut reading(0), dir.path()), "is a directory");
+        assert_eq!(refused(&mut reading(0), &path), "not open for writing");
+        let named = refused(&mut reading(libc::O_PATH), &path);
+        assert_eq!(named, "not open for writing");
+        let appended = refused(File::options().append(true), &path);
+        assert_eq!(appended, "open with O_APPEND, which writes at the end only");
+        let file = File::options().read(true).write(true).open(&path).unwrap();
+        let sink = OpenSink::from_file(file, Some(path.clone())).unwrap();
+        assert_eq!((sink.is_seekable(), sink.path()), (true, Some(path)));
+    }
+
+    #[test]
+    fn what_cannot_be_written_at_any_place_gets_a_stream() {
+        let (_reader, socket) = UnixStream::pair().unwrap();
+        // What is appended to a stream is where it belongs.
+        let device = File::options().append(true).open("/dev/null").unwrap();
+        for file in [File::from(OwnedFd::from(socket)), device] {
+            assert!(!OpenSink::from_file(file, None).unwrap().is_seekable());
+        }
+    }
+
+    #[test]
+    fn a_fifo_that_nobody_reads_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+        assert!(made.unwrap().success());
+        let refused = |path: &Path| OpenSink::open(path).map(drop).unwrap_err().chain();
+        let nobody = format!("{}: No such device or address", fifo.display());
+        assert!(refused(&fifo).starts_with(&nobody));
+        let _reader = File::options().read(true).write(true).open(&fifo).unwrap();
+        let sink = OpenSink::open(&fifo).unwrap();
+        assert_eq!((sink.is_seekable(), sink.path()), (false, Some(fifo)));
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let neither = "neither a block device nor a FIFO";
+        assert_eq!(refused(&file), format!("{}: {neither}", file.display()));
     }
 }

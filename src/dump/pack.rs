@@ -49,6 +49,7 @@ pub(super) fn is_zero(page: &Page) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dump::Codec;
 
     #[test]
     fn a_single_byte_makes_a_page_not_zero() {
@@ -58,5 +59,38 @@ mod tests {
             page[at] = 1;
             assert!(!is_zero(&page), "byte {at}");
         }
+    }
+
+    #[test]
+    fn what_does_not_get_smaller_is_stored_as_it_is() {
+        let mut out = vec![7; 2 * PAGE_SIZE];
+        let page = std::array::from_fn(|at| at as u8);
+        let mut none = Codec::NONE.compressor().unwrap();
+        let stored = State::Stored {
+            at: 0,
+            size: PAGE_SIZE as u32,
+            flags: 0,
+            sum: 0,
+        };
+        assert_eq!(store_compressed(&mut none, &mut out, &page), stored);
+        assert!(out[..PAGE_SIZE] == page && out[PAGE_SIZE..] == [7; PAGE_SIZE]);
+    }
+
+    #[test]
+    fn a_page_that_is_copied_is_there_or_zero_or_unreadable() {
+        let mut out = vec![7; 2 * PAGE_SIZE];
+        let mut store =
+            |byte: Result<u8, ()>| store_raw(&mut out, |page| byte.map(|byte| page.fill(byte)));
+        assert_eq!(store(Err(())), State::Unreadable);
+        assert_eq!(store(Ok(0)), State::Zero);
+        let State::Stored {
+            size: 4096,
+            flags: 0,
+            ..
+        } = store(Ok(5))
+        else {
+            panic!("it is neither");
+        };
+        assert!(out[..PAGE_SIZE] == [5; PAGE_SIZE] && out[PAGE_SIZE..] == [7; PAGE_SIZE]);
     }
 }

@@ -124,6 +124,8 @@ mod tests {
         std::fs::write(&dir, "").unwrap();
         let error = room_in(&dir, 0).unwrap_err().chain();
         assert!(error.ends_with("not a directory"), "{error}");
+        let error = room_in(&dir.join("deeper"), 0).unwrap_err().chain();
+        assert!(error.ends_with("Not a directory (os error 20)"), "{error}");
     }
 
     #[test]
@@ -142,5 +144,12 @@ mod tests {
             room_on(&fifo, Format::Elf),
             Err(Error::NotSeekable { .. })
         ));
+    }
+
+    #[test]
+    fn a_path_alone_is_in_the_current_directory() {
+        assert_eq!(parent(Path::new("dump")), Path::new("."));
+        assert_eq!(parent(Path::new("/var/dump")), Path::new("/var"));
+        assert_eq!(parent(Path::new("/")), Path::new("."));
     }
 }

@@ -96,3 +96,57 @@ fn open_direct(file: &File) -> io::Result<File> {
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     open(path.as_ref(), &options)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn what_a_file_system_needs_itself_is_no_room_for_a_dump() {
+        assert_eq!(room_in(None, 5), None);
+        assert_eq!(room_in(Some(1280), 0), Some(1270));
+        assert_eq!(room_in(Some(1280), 10), Some(1270));
+        assert_eq!(room_in(Some(1280), 11), Some(1269));
+        assert_eq!(room_in(Some(1280), 2000), Some(0));
+    }
+
+    #[test]
+    fn the_page_cache_is_emptied_every_few_megabytes() {
+        let mut seekable = Seekable::new(tempfile::tempfile().unwrap());
+        let megabyte = vec![7; 1 << 20];
+        let cached = (0..9).map(|at| {
+            seekable.write_at(at << 20, &megabyte).unwrap();
+            seekable.cached >> 20
+        });
+        let cached: Vec<_> = cached.collect();
+        assert_eq!(cached, [1, 2, 3, 4, 5, 6, 7, 0, 1]);
+    }
+
+    #[test]
+    fn pages_that_cannot_go_past_the_cache_go_through_it() {
+        let mut seekable = Seekable::new(tempfile::tempfile().unwrap());
+        let can = seekable.direct.is_some();
+        assert_eq!(seekable.block(), if can { PAGE_SIZE } else { 1 });
+        seekable.write_pages(3, b"not aligned").unwrap();
+        let mut found = [0; 14];
+        seekable.file.read_exact_at(&mut found, 0).unwrap();
+        assert_eq!(&found, b"\0\0\0not aligned");
+    }
+
+    #[test]
+    fn space_for_tables_is_there_before_they_are_written() {
+        let seekable = Seekable::new(tempfile::tempfile().unwrap());
+        seekable.reserve(1 << 20, 1 << 30).unwrap();
+        let file = seekable.file.metadata().unwrap();
+        assert_eq!(file.len(), 1 << 30);
+        let taken = file.blocks() * 512;
+        assert!((1 << 20..2 << 20).contains(&taken), "{taken} bytes");
+    }
+
+    #[test]
+    fn where_there_is_no_space_for_tables_there_is_no_dump() {
+        let seekable = Seekable::new(tempfile::tempfile().unwrap());
+        seekable.reserve(1 << 50, 1 << 20).unwrap_err();
+    }
+}

@@ -7,6 +7,7 @@ use super::file_sink::FileSink;
 use super::kdump::{BegunKdump, SIGNATURE};
 use super::mend::mend;
 use super::reader::{unfit, FileSource, Flaw, Reader, Source, Stored};
+use super::sink::Sink;
 use crate::addr::Pfn;
 use std::fs::OpenOptions;
 use std::io;
@@ -87,6 +88,13 @@ impl Unfinished {
     /// The file of the dump.
     pub fn sink(&self) -> &FileSink {
         &self.sink
+    }
+
+    /// Bytes that the dump may have in the end, where that is known, if `reserve` bytes
+    /// of the file system it is on are to stay free: it takes some of it already.
+    pub fn room(&self, reserve: u64) -> Option<u64> {
+        let more = self.sink.room(reserve)?;
+        Some(more.saturating_add(self.begun.data_end))
     }
 
     /// Which pages there are, and which are to be dumped.

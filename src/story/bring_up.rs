@@ -167,3 +167,33 @@ pub(super) fn enter(toolstack: &mut dyn Toolstack, job: &JobState, phase: Phase)
 pub(super) fn released(job: &JobState) -> Size {
     Size::of_pages(job.counters.released.load(Relaxed))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::Gfn;
+    use crate::host::memory::Faults;
+    use crate::host::CrashedDomain;
+    use crate::story::noted::tests::{Done, Lines};
+    use crate::story::tests::guest_of;
+    use crate::told::kept::Kept;
+
+    #[test]
+    fn what_a_recovery_domain_was_built_with_is_written_down_before_it_runs() {
+        let mut host = guest_of(1024, Faults::default());
+        let (kept, done) = (Kept::default(), Done::default());
+        let job = JobState::new(kept.log("guest"));
+        job.journal.open(Box::new(Lines(done.clone())));
+        let crashed = host.clone();
+        let handover = Handover::new(&crashed, &job.log, &job.cancel);
+        let frames: Vec<_> = (0..300).map(Gfn).collect();
+        handover.add_released(crashed.release(&frames).unwrap());
+        let requirement = host.requirement().unwrap();
+        let built = bring_up(&mut host, &handover, requirement, None, &job).map(drop);
+        assert!(built.is_ok(), "{kept}");
+        let built = r#"{"entry":"built","domid":0,"spent_pages":256,"backed_pages":256}"#;
+        let runs = r#"{"entry":"runs","domid":0}"#;
+        assert_eq!(*done.lock().unwrap(), [built, runs]);
+        assert_eq!(job.snapshot().phase, Phase::Recover);
+    }
+}

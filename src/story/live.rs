@@ -80,3 +80,45 @@ impl Drop for Paused<'_> {
         self.end();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::told::event::Event;
+    use crate::told::kept::Kept;
+    use std::sync::Mutex;
+
+    /// What was done to a domain.
+    #[derive(Default)]
+    struct Processors(Mutex<Vec<&'static str>>);
+
+    impl Pausable for Processors {
+        fn pause(&self) -> Result<(), HostError> {
+            self.0.lock().unwrap().push("pause");
+            Ok(())
+        }
+        fn unpause(&self) -> Result<(), HostError> {
+            self.0.lock().unwrap().push("unpause");
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn whatever_ends_a_dump_the_domain_runs_again_and_once() {
+        for is_ended in [false, true] {
+            let (domain, kept) = (Processors::default(), Kept::default());
+            let job = JobState::new(kept.log("guest"));
+            let paused = Paused::new(&domain, &job).unwrap();
+            if is_ended {
+                paused.end();
+            }
+            drop(paused);
+            assert_eq!(*domain.0.lock().unwrap(), ["pause", "unpause"]);
+            let events = kept.events();
+            let [Event::Job(JobEvent::Paused), Event::Job(JobEvent::RunsAgain { .. })] = events[..]
+            else {
+                panic!("{kept}");
+            };
+        }
+    }
+}

@@ -69,7 +69,7 @@ impl RecoveryDomain for Noted {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::journal::Book;
     use crate::told::kept::Kept;
@@ -77,9 +77,10 @@ mod tests {
     use std::sync::Mutex;
 
     /// Calls and entries, in their order.
-    type Done = Arc<Mutex<Vec<String>>>;
+    pub(in crate::story) type Done = Arc<Mutex<Vec<String>>>;
 
-    struct Lines(Done);
+    /// A journal whose lines are kept.
+    pub(in crate::story) struct Lines(pub(in crate::story) Done);
 
     impl Book for Lines {
         fn append(&mut self, line: &str) -> io::Result<()> {

@@ -137,3 +137,37 @@ impl Compressor {
         self.packer.as_mut()?.pack(page, out)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dump::{ZLIB, ZSTD};
+
+    #[test]
+    fn codecs_are_told_from_each_other_by_their_names() {
+        let names = [CodecSpec::NONE, ZLIB, ZSTD].map(|spec| format!("{spec:?}"));
+        assert_eq!(names, ["none", "zlib", "zstd"]);
+        assert_ne!(ZLIB.fastest(), ZSTD.fastest());
+        let highest = [CodecSpec::NONE, ZLIB, ZSTD].map(CodecSpec::highest_level);
+        assert_eq!(highest, [None, Some(9), Some(19)]);
+    }
+
+    /// Takes all the room that there is.
+    struct Greedy;
+
+    impl Pack for Greedy {
+        fn pack(&mut self, _page: &Page, out: &mut [u8]) -> Option<usize> {
+            Some(out.len())
+        }
+    }
+
+    #[test]
+    fn a_packed_page_is_smaller_than_a_page() {
+        let mut compressor = Compressor {
+            flag: 1,
+            packer: Some(Box::new(Greedy)),
+        };
+        let packed = compressor.compress(&[0; PAGE_SIZE], &mut [0; 2 * PAGE_SIZE]);
+        assert_eq!(packed, Some(PAGE_SIZE - 1));
+    }
+}

@@ -65,9 +65,14 @@ impl Guest {
     }
 
     pub(in crate::dump) fn bitmaps(self) -> Arc<Bitmaps> {
-        let mut present = Bitmap::new(Pfn(self.frames)).unwrap();
+        self.bitmaps_up_to(self.frames)
+    }
+
+    /// As [`Guest::bitmaps`], of a guest that could have more frames, up to `limit`.
+    pub(in crate::dump) fn bitmaps_up_to(self, limit: u64) -> Arc<Bitmaps> {
+        let mut present = Bitmap::new(Pfn(limit)).unwrap();
         present.set_range(Pfn(0), Pfn(self.frames));
-        let mut wanted = Bitmap::new(Pfn(self.frames)).unwrap();
+        let mut wanted = Bitmap::new(Pfn(limit)).unwrap();
         (0..self.frames)
             .filter(|&pfn| self.wanted(pfn))
             .for_each(|pfn| wanted.set(Pfn(pfn)));

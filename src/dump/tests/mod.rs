@@ -2,9 +2,20 @@
 //! Tests of the engine as a whole, against sinks that record and fail.
 
 #[cfg(not(shuttle))]
+mod buffers;
+mod cut;
+#[cfg(not(shuttle))]
+mod elf;
+#[cfg(not(shuttle))]
 mod failures;
+mod flaws;
+#[cfg(not(shuttle))]
+mod gated;
 pub(super) mod guest;
+mod header;
 mod integrity;
+#[cfg(not(shuttle))]
+mod notices;
 #[cfg(not(shuttle))]
 mod order;
 mod power_cut;

@@ -1,20 +1,14 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //! Saved before released; usable at every moment; complete last.
 
+use super::gated::Gated;
 use super::guest::{config, dump, Guest, CHUNK, CODECS};
 use super::recorder::{apply, Call, Image, Recorder};
 use crate::dump::reader::{Flaw, Reader};
-use crate::dump::{ChunkOutcome, Codec, Pacer, Sink, ZLIB};
+use crate::dump::{ChunkOutcome, Codec, Pacer, ZLIB};
 use proptest::prelude::*;
-use std::io;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
-use std::time::Duration;
-
-/// Long enough for any of these on a busy machine.
-const DEADLINE: Duration = Duration::from_secs(60);
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
@@ -75,45 +69,6 @@ fn a_chunk_that_comes_back_can_be_read_from_the_dump() {
     }
 }
 
-/// A sink whose every write but the header's waits for leave once the gate is closed.
-struct Gated {
-    inner: Recorder,
-    closed: Arc<AtomicBool>,
-    arrived: Sender<()>,
-    leave: Receiver<()>,
-}
-
-impl Sink for Gated {
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        // The header is no chunk's, and comes when the tables are on disk.
-        if offset != 0 && self.closed.load(Ordering::SeqCst) {
-            self.arrived.send(()).unwrap();
-            self.leave.recv().unwrap();
-        }
-        self.inner.write_at(offset, bytes)
-    }
-
-    fn prepare(&mut self, tables: u64, whole: u64) -> io::Result<()> {
-        self.inner.prepare(tables, whole)
-    }
-
-    fn set_length(&mut self, length: u64) -> io::Result<()> {
-        self.inner.set_length(length)
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        self.inner.sync()
-    }
-
-    fn publish(&mut self, manifest: Option<&str>) -> io::Result<()> {
-        self.inner.publish(manifest)
-    }
-
-    fn path(&self) -> Option<PathBuf> {
-        None
-    }
-}
-
 #[test]
 fn a_chunk_does_not_come_back_while_any_of_its_writes_is_due() {
     for codec in CODECS {
@@ -121,25 +76,17 @@ fn a_chunk_does_not_come_back_while_any_of_its_writes_is_due() {
             frames: CHUNK,
             seed: 7,
         };
-        let closed = Arc::new(AtomicBool::new(false));
-        let (arrived, arrivals) = mpsc::channel();
-        let (leave, leave_in) = mpsc::channel();
-        let sink = Gated {
-            inner: Recorder::new(1),
-            closed: Arc::clone(&closed),
-            arrived,
-            leave: leave_in,
-        };
+        let (sink, gate) = Gated::new();
         let (engine, completed) = guest.start(sink, config(codec));
-        closed.store(true, Ordering::SeqCst);
+        gate.close();
         engine.submit(guest.chunk(0, CHUNK)).unwrap();
         let mut too_early = Vec::new();
         for write in ["data", "descriptors"] {
-            arrivals.recv_timeout(DEADLINE).expect(write);
+            gate.wait_arrival();
             too_early.extend(completed.try_recv().map(|_| write));
-            leave.send(()).unwrap();
+            gate.let_through();
         }
-        closed.store(false, Ordering::SeqCst);
+        gate.open();
         engine.finish().unwrap();
         assert!(too_early.is_empty(), "back before its {too_early:?}");
         let done = completed.recv().expect("the chunk");

@@ -20,6 +20,8 @@ struct State {
     calls: Vec<Call>,
     image: Vec<u8>,
     length: Option<u64>,
+    prepared: Option<(u64, u64)>,
+    pages: Vec<(u64, u64)>,
 }
 
 /// A handle; the engine gets a clone of it.
@@ -61,6 +63,16 @@ impl Recorder {
     pub(in crate::dump) fn length(&self) -> Option<u64> {
         self.state.lock().unwrap().length
     }
+
+    /// Bytes of tables and of all that the sink was prepared for.
+    pub(in crate::dump) fn prepared(&self) -> Option<(u64, u64)> {
+        self.state.lock().unwrap().prepared
+    }
+
+    /// Where page data was written that may go past a cache, and how much.
+    pub(in crate::dump) fn pages(&self) -> Vec<(u64, u64)> {
+        self.state.lock().unwrap().pages.clone()
+    }
 }
 
 /// Applies a write to bytes in memory.
@@ -97,6 +109,8 @@ impl Sink for Recorder {
             block == 1 || bytes.as_ptr() as usize % 4096 == 0,
             "unaligned memory"
         );
+        let place = (offset, bytes.len() as u64);
+        self.state.lock().unwrap().pages.push(place);
         self.write_at(offset, bytes)
     }
 
@@ -104,8 +118,10 @@ impl Sink for Recorder {
         self.block
     }
 
-    fn prepare(&mut self, _tables: u64, whole: u64) -> io::Result<()> {
-        self.state.lock().unwrap().image.resize(whole as usize, 0);
+    fn prepare(&mut self, tables: u64, whole: u64) -> io::Result<()> {
+        let mut state = self.state.lock().unwrap();
+        state.prepared = Some((tables, whole));
+        state.image.resize(whole as usize, 0);
         Ok(())
     }
 
