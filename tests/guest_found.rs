@@ -180,6 +180,73 @@ fn a_kernel_of_32_bits_is_named_without_a_search() {
 }
 
 #[test]
+fn processors_that_run_a_kernel_that_is_known_lead_nowhere_else() {
+    let mut guest = Guest::new(FRAMES);
+    let first = guest.processors()[0];
+    // Tables with the same kernel, and more that is mapped as an image.
+    let [root, upper, lower] = [(); 3].map(|()| guest.new_frame());
+    let index = (made::KERNEL_MAP + made::IMAGE) >> 21 & 511;
+    guest.write_u64(root + 511 * 8, upper | 0x63);
+    guest.write_u64(upper + 510 * 8, lower | 0x63);
+    guest.write_u64(lower + index * 8, made::IMAGE | 0xe3);
+    guest.write_u64(lower + 100 * 8, 0x60_0000 | 0xe3);
+    // Where the pointers lead to.
+    let direct = (made::DIRECT_MAP >> 39 & 511) * 8;
+    let map = guest.read_u64(guest.root() + direct);
+    guest.write_u64(root + direct, map);
+    let second = Processor { cr3: root, ..first };
+    let probed = |processors: &[Processor]| {
+        let located = find(&guest, processors).unwrap();
+        assert_eq!(located.by, Way::Processor);
+        located.pages_probed
+    };
+    assert_eq!(probed(&[first, second]), made::IMAGE_FRAMES + 2);
+    assert_eq!(probed(&[second, first]), 2 * made::IMAGE_FRAMES + 2);
+    // Nor is anything asked of a second processor when the first one's has 32 bits.
+    let (memory, processor, _) = with_32_bits(0x2000);
+    let lower = Processor {
+        rip: GuestVirt(0xc000_0123),
+        ..processor
+    };
+    let probed = |processors: &[Processor]| refused(&find(&memory, processors)).1;
+    assert_eq!(probed(&[processor, lower]), probed(&[processor]));
+    assert!(probed(&[lower]) > probed(&[processor]));
+}
+
+#[test]
+fn the_copy_that_was_written_last_says_more() {
+    for text_is_last in [true, false] {
+        let mut guest = Guest::new(FRAMES);
+        let more = [&guest.text()[..], b"CRASHTIME=1700000000\n"].concat();
+        let (text_at, note_at) = (guest.text_at.0, guest.note_at.0);
+        if text_is_last {
+            guest.write(text_at, &more);
+        } else {
+            let mut note = guests::elf::note(b"VMCOREINFO\0", 0, &more);
+            note[0] = 11;
+            guest.write(note_at, &note);
+        }
+        let located = find(&guest, &guest.processors()).unwrap();
+        assert_eq!(located.kernel.info.text(), more);
+        assert_eq!(located.copies.len(), 2);
+    }
+}
+
+#[test]
+fn a_description_that_nothing_points_to_is_found_by_a_search() {
+    let mut guest = Guest::new(FRAMES);
+    for word in 0..2 {
+        guest.write_u64(made::IMAGE + 0x10_3000 + word * 8, 0);
+    }
+    let located = find(&guest, &[]).unwrap();
+    let text = guest.text_at.gfn();
+    let copies: Vec<Gfn> = located.copies.iter().map(|copy| copy.gfn).collect();
+    assert_eq!((located.by, copies), (Way::Search, vec![text]));
+    // The last 2 MiB before which memory is searched from its end back.
+    assert_eq!(located.pages_probed, FRAMES - 0x200 + text.0 + 1);
+}
+
+#[test]
 fn a_search_ends_when_the_caller_says_so_and_counts_what_it_looked_at() {
     let mut guest = Guest::with_blocks(1 << 24, 1);
     for at in [guest.text_at, guest.note_at] {

@@ -312,9 +312,13 @@ fn memory_full_of_descriptions_is_not_read_through() {
         guest.write(gfn << 12, b"OSRELEASE=trap\nPAGESIZE=4096\n");
     }
     let found = locate(&guest, &guest.processors(), &Limits::default());
-    assert!(
-        matches!(found, Err(LocateError::Refused { .. })),
-        "{found:?}"
+    let Err(LocateError::Refused { refused, .. }) = found else {
+        panic!("{found:?}");
+    };
+    assert_eq!(
+        refused.len(),
+        8,
+        "that many are told, however many there are"
     );
 }
 

@@ -178,10 +178,8 @@ impl Classifier {
             self.free_pages -= block.end - block.start;
         }
         let here = block.start.max(section.0);
-        if until > here {
-            let places = (here - section.0) as usize..(until - section.0) as usize;
-            draft.replace(places, Verdict::Unknown);
-        }
+        let places = (here - section.0) as usize..(until - section.0) as usize;
+        draft.replace(places, Verdict::Unknown);
         if block.start < section.0 {
             self.retracted.push((Gfn(block.start), section));
         }
@@ -401,3 +399,6 @@ fn u32_at<const ROOM: usize>(page: &[u8; ROOM], offset: usize) -> u32 {
         .try_into()
         .map_or(0, u32::from_le_bytes)
 }
+
+#[cfg(test)]
+mod tests;

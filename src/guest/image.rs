@@ -74,22 +74,17 @@ fn released(mem: &dyn GuestMemory, kernel: &Kernel) -> Result<Vec<Range<u64>>, K
     Ok(ranges.collect())
 }
 
-/// The parts of a mapping that are in no range.
+/// The parts of a mapping that are in no range. No range is empty, or begins at 0.
 fn outside(at: GuestVirt, bytes: u64, released: &[Range<u64>]) -> Vec<(u64, u64)> {
     let mut parts = vec![(at.0, at.0 + (bytes - 1))];
     for range in released {
         parts = parts
             .into_iter()
             .flat_map(|(first, last)| {
-                let before = (first, last.min(range.start.wrapping_sub(1)));
+                let before = (first, last.min(range.start - 1));
                 let after = (first.max(range.end), last);
-                if last < range.start || first >= range.end {
-                    [Some((first, last)), None]
-                } else {
-                    [Some(before), Some(after)]
-                }
+                [before, after]
             })
-            .flatten()
             .filter(|(first, last)| first <= last)
             .collect();
     }
@@ -119,4 +114,118 @@ pub fn seems_in_use(map: &PageMap, image: GfnRange) -> Vec<GfnRange> {
         next = end;
     }
     in_use
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guest::guests::symbols::{Kept, BASE_ADDRESS};
+    use crate::guest::guests::synthetic::Guest;
+    use crate::guest::limits::Limits;
+    use crate::guest::locate::locate;
+    use crate::guest::page_map::Draft;
+
+    fn parts(guest: &mut Guest) -> ImageParts {
+        guest.write_description();
+        let processors = guest.processors();
+        let located = locate(guest, &processors, &Limits::default()).expect("a kernel");
+        ImageParts::find(guest, &located.kernel)
+    }
+
+    #[test]
+    fn what_the_kernel_gave_back_of_its_image_is_not_in_use() {
+        let base = BASE_ADDRESS;
+        let mut guest = Guest::new(1 << 14);
+        let symbols = [
+            ("_stext", base),
+            // Whole pages between the two.
+            ("__init_begin", base + 0x1801),
+            ("__init_end", base + 0x3fff),
+            ("_etext", base + 0x5000),
+            ("__start_rodata", base + 0x6000),
+            // Nothing, and the wrong way round.
+            ("__end_rodata", base + 0x7000),
+            ("_sdata", base + 0x7000),
+            ("__start_bss_decrypted_unused", base + 0x9000),
+            ("__end_bss_decrypted", base + 0x8000),
+            // The first of these is a variable.
+            ("_brk_end", base + 0x1f_0000),
+            ("__brk_limit", base + 0xc000),
+        ];
+        guest.add_symbols(Kept::Base, &symbols);
+        guest.write_image(base + 0x1f_0000, &(base + 0x9001).to_le_bytes());
+        let found = parts(&mut guest);
+        assert!(found.is_told());
+        assert_eq!(found.why_not_told(), None);
+        assert_eq!(
+            found.in_use(GuestVirt(base), 0x1_0000),
+            [
+                (0, 0x2000),
+                (0x3000, 0x2000),
+                (0x6000, 0x4000),
+                (0xc000, 0x4000)
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_not_of_the_image_was_not_given_back() {
+        let base = BASE_ADDRESS;
+        let mut guest = Guest::new(1 << 14);
+        let symbols = [
+            ("_stext", base),
+            ("__init_begin", 0x1000),
+            ("__init_end", base + 0x3000),
+            ("_etext", base + 0x5000),
+        ];
+        guest.add_symbols(Kept::BaseOrAbsolute, &symbols);
+        let found = parts(&mut guest);
+        assert!(found.is_told());
+        assert_eq!(found.in_use(GuestVirt(base), 0x8000), [(0, 0x8000)]);
+
+        let mut guest = Guest::new(1 << 14);
+        let found = parts(&mut guest);
+        assert!(!found.is_told());
+        let missing = KallsymsError::Value("kallsyms_num_syms");
+        assert_eq!(found.why_not_told(), Some(&missing));
+        assert_eq!(found.in_use(GuestVirt(base), 0x8000), [(0, 0x8000)]);
+    }
+
+    #[test]
+    fn parts_of_a_mapping_are_those_in_no_range() {
+        let at = 0x10_0000;
+        let parts = |released: &[Range<u64>]| outside(GuestVirt(at), 0x1000, released);
+        assert_eq!(parts(&[]), [(0, 0x1000)]);
+        let around = [at - 0x100..at, at + 0x1000..at + 0x2000];
+        assert_eq!(parts(&around), [(0, 0x1000)]);
+        let ends = [at - 0x100..at + 1, at + 0xfff..at + 0x2000];
+        assert_eq!(parts(&ends), [(1, 0xffe)]);
+        // In any order, and over each other.
+        let middle = [at + 0x800..at + 0x900, at + 0x100..at + 0x101];
+        let rest = [(0, 0x100), (0x101, 0x6ff), (0x900, 0x700)];
+        assert_eq!(parts(&middle), rest);
+        let over = [at + 0x100..at + 0x900, at + 0x800..at + 0xa00];
+        assert_eq!(parts(&over), [(0, 0x100), (0xa00, 0x600)]);
+        let all = [at - 1..at + 0x800, at + 0x800..at + 0x1001];
+        assert_eq!(parts(&all), []);
+    }
+
+    #[test]
+    fn a_stretch_is_in_use_when_less_than_a_quarter_of_it_could_go() {
+        let range = |start, end| GfnRange::new(Gfn(start), Gfn(end));
+        let mut map = PageMap::new(Gfn(0x1000));
+        let mut draft = Draft::new();
+        draft.begin(Gfn(0));
+        draft.fill(10..25, Verdict::Free);
+        draft.fill(64..80, Verdict::Free);
+        draft.fill(130..138, Verdict::Cache);
+        draft.fill(160..168, Verdict::User);
+        draft.fill(192..200, Verdict::Free);
+        map.finish(&mut draft);
+        let found = seems_in_use(&map, range(10, 200));
+        assert_eq!(found, [range(10, 64), range(192, 200)]);
+        assert_eq!(seems_in_use(&map, range(64, 192)), []);
+        let found = seems_in_use(&map, range(200, 300));
+        assert_eq!(found, [range(200, 256), range(256, 300)]);
+    }
 }

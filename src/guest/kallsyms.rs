@@ -231,3 +231,6 @@ impl<'a> Stream<'a> {
         Ok(byte)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -180,3 +180,140 @@ fn find_direct_map(
     let begins_well = base % PUD_BYTES == 0 && base >= tables.upper_half().0;
     begins_well.then_some(GuestVirt(base))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guest::guests::synthetic::{self as made, Guest};
+
+    const FRAMES: u64 = 1 << 14;
+    /// Where the kernel's half of the addresses begins.
+    const UPPER: u64 = 0xffff_8000_0000_0000;
+
+    fn check(guest: &Guest) -> Result<Kernel, Refusal> {
+        let info = VmcoreInfo::parse(&guest.text()).expect("a description");
+        Kernel::check(guest, info)
+    }
+
+    fn check_with(key: &str, value: &str) -> Result<Kernel, Refusal> {
+        let mut guest = Guest::new(FRAMES);
+        guest.line(key, value);
+        check(&guest)
+    }
+
+    #[test]
+    fn what_no_kernel_says_is_refused() {
+        for (key, value) in [
+            ("PAGESIZE", "8192"),
+            ("NUMBER(phys_base)", "none"),
+            ("NUMBER(pgtable_l5_enabled)", "2"),
+            ("NUMBER(sme_mask)", "2147483648"),
+            ("NUMBER(sme_mask)", "12884901888"),
+            ("NUMBER(sme_mask)", "4503599627370496"),
+            ("NUMBER(sme_mask)", "-1"),
+            ("SYMBOL(swapper_pg_dir)", "ffffffff7ffff000"),
+            ("SYMBOL(_stext)", "none"),
+        ] {
+            let refusal = check_with(key, value).expect_err(key);
+            assert_eq!(refusal, Refusal::Value(key), "{value}");
+        }
+        let name = check_with("OFFSET(uts_namespace.name)", "18446744073709551615");
+        let name = name.expect_err("no name");
+        assert_eq!(name, Refusal::Value("OFFSET(uts_namespace.name)"));
+    }
+
+    #[test]
+    fn the_topmost_page_table_is_a_page_of_ram() {
+        let guest = Guest::new(FRAMES);
+        let root = |phys: u64| {
+            let refusal = check_with(
+                "SYMBOL(swapper_pg_dir)",
+                &format!("{:x}", made::KERNEL_MAP + phys),
+            );
+            refusal.expect_err("no table")
+        };
+        for phys in [guest.root() + 8, FRAMES << 12] {
+            assert_eq!(root(phys), Refusal::RootNotRam(GuestPhys(phys)));
+        }
+        // Any other page leads nowhere.
+        let text = GuestVirt(made::KERNEL_MAP + made::IMAGE);
+        let empty = root((FRAMES - 1) << 12);
+        assert_eq!(empty, Refusal::NotMapped(WalkError::NotMapped(text)));
+    }
+
+    #[test]
+    fn page_tables_lead_to_the_kernel_that_is_described() {
+        let mut guest = Guest::new(FRAMES);
+        let kernel = check(&guest).expect("a kernel");
+        assert_eq!(kernel.image_symbol("_stext"), Some(GuestPhys(made::IMAGE)));
+        assert_eq!(kernel.image_symbol("mem_section"), None);
+        guest.map(made::KERNEL_MAP + made::IMAGE, 0x140_0000, 2);
+        let elsewhere = Refusal::Elsewhere {
+            found: GuestPhys(0x140_0000),
+            stated: GuestPhys(made::IMAGE),
+        };
+        assert_eq!(check(&guest), Err(elsewhere));
+    }
+
+    #[test]
+    fn one_bit_of_an_address_may_mean_encrypted() {
+        for bit in [32, 47, 51] {
+            let mut guest = Guest::new(FRAMES);
+            guest.line("NUMBER(sme_mask)", 1u64 << bit);
+            let entry = guest.root() + 511 * 8;
+            let upper = guest.read_u64(entry);
+            guest.write_u64(entry, upper | 1 << bit);
+            let kernel = check(&guest).expect("a kernel");
+            assert_eq!(kernel.tables.root(), GuestPhys(guest.root()), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn memory_holds_the_name_that_is_described() {
+        let mut guest = Guest::new(FRAMES);
+        let other = Err(Refusal::OtherName(made::RELEASE.to_owned()));
+        guest.write_name("7.77.0-made-by-hand");
+        assert_eq!(check(&guest), other);
+        guest.write_name(made::RELEASE);
+        assert_eq!(check(&guest).expect("a kernel").name.version, "#1 SMP");
+        // Before Linux 5.11 a count was before it, and nothing said so.
+        guest.forget("OFFSET(uts_namespace.name)");
+        assert_eq!(check(&guest), other);
+        let space = guest.lines["SYMBOL(init_uts_ns)"].clone();
+        let name = u64::from_str_radix(&space, 16).expect("an address");
+        guest.line("SYMBOL(init_uts_ns)", format!("{:x}", name - 4));
+        assert_eq!(check(&guest).expect("a kernel").name.nodename, "host");
+        guest.write(name - made::KERNEL_MAP, b"Minix");
+        assert_eq!(check(&guest), other);
+    }
+
+    #[test]
+    fn the_direct_mapping_begins_in_the_kernels_half_at_a_multiple_of_1_gib() {
+        let mut guest = Guest::new(FRAMES);
+        let direct_map = |guest: &mut Guest, inside: u64| {
+            guest.line("SYMBOL(mem_section)", format!("{inside:x}"));
+            check(guest).expect("a kernel").direct_map.map(|at| at.0)
+        };
+        let frame = guest.new_frame();
+        guest.map(made::VMALLOC, frame, 1);
+        guest.map(0x4000_0000, 0, 3);
+        for (inside, direct) in [
+            (made::DIRECT_MAP, Some(made::DIRECT_MAP)),
+            (made::DIRECT_MAP + 0x12_3456, Some(made::DIRECT_MAP)),
+            // In the image, elsewhere, nowhere, and in a program.
+            (made::KERNEL_MAP + made::IMAGE, None),
+            (made::VMALLOC, None),
+            (made::VMALLOC + 0x1000, None),
+            (0x4000_0000, None),
+        ] {
+            assert_eq!(direct_map(&mut guest, inside), direct, "{inside:#x}");
+        }
+        // At the border, and below.
+        guest.map(UPPER, 0, 3);
+        assert_eq!(direct_map(&mut guest, UPPER), Some(UPPER));
+        guest.map(UPPER, 1 << 30, 3);
+        assert_eq!(direct_map(&mut guest, UPPER), None);
+        guest.forget("SYMBOL(mem_section)");
+        assert_eq!(check(&guest).expect("a kernel").direct_map, None);
+    }
+}

@@ -80,15 +80,9 @@ pub fn kernel_pages(
         entries_left: MAX_ENTRIES,
         pages: KernelPages::default(),
     };
-    let mut complete = collector.kernel_half(&hull(descriptors));
-    collector.allocated_descriptors(descriptors);
-    for processor in processors {
-        complete &= collector.tables_of(processor);
-        collector.stack_of(processor);
-    }
-    let runs_left = collector.runs_left;
+    let complete = collector.collect(processors, descriptors);
     KernelPages {
-        complete: complete && runs_left > 0,
+        complete,
         ..collector.pages
     }
 }
@@ -107,6 +101,17 @@ struct Collector<'a> {
 }
 
 impl Collector<'_> {
+    /// Everything there is of all kinds. False: cap met.
+    fn collect(&mut self, processors: &[Processor], descriptors: &[Range<GuestVirt>]) -> bool {
+        let mut complete = self.kernel_half(&hull(descriptors));
+        self.allocated_descriptors(descriptors);
+        for processor in processors {
+            complete &= self.tables_of(processor);
+            self.stack_of(processor);
+        }
+        complete && self.runs_left > 0
+    }
+
     /// Everything that the kernel maps in its half of the addresses. What is mapped
     /// `around` the virtual memory map are descriptors. False: cap met.
     fn kernel_half(&mut self, around: &Range<GuestVirt>) -> bool {
@@ -270,3 +275,6 @@ fn push(runs: &mut Vec<GfnRange>, left: &mut usize, phys: GuestPhys, bytes: u64,
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

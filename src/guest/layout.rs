@@ -242,3 +242,124 @@ fn compound(info: &VmcoreInfo, size: usize) -> Result<Compound, LayoutError> {
         hugetlb,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guest::guests::synthetic::Guest;
+
+    /// The layout that a guest made by hand describes, after lines were changed.
+    fn layout(
+        lines: impl IntoIterator<Item = (impl AsRef<str>, i64)>,
+    ) -> Result<PageLayout, LayoutError> {
+        let mut guest = Guest::new(1 << 14);
+        for (key, value) in lines {
+            guest.line(key.as_ref(), value);
+        }
+        let info = VmcoreInfo::parse(&guest.text()).expect("a description");
+        PageLayout::new(&info)
+    }
+
+    #[test]
+    fn a_type_is_a_top_byte_or_a_whole_count() {
+        let by_byte = PageType(0xf000_0000);
+        assert!(by_byte.matches(0xf000_0000) && by_byte.matches(0xf0ff_ffff));
+        assert!(!by_byte.matches(0xf100_0000) && !by_byte.matches(0xffff_ffff));
+        let whole = PageType(0xffff_ff7f);
+        assert!(whole.matches(0xffff_ff7f));
+        assert!(!whole.matches(0xffff_fe7f) && !whole.matches(0xff00_0000));
+    }
+
+    #[test]
+    fn members_that_share_bytes_are_refused_and_neighbours_are_not() {
+        let names = [
+            "page.flags",
+            "page._refcount",
+            "page._mapcount",
+            "page.mapping",
+            "page.private",
+            "page.compound_head",
+        ];
+        for (index, one) in names.into_iter().enumerate() {
+            for other in &names[..index] {
+                // At the very start, where nothing else is, and at the end.
+                for at in [0, 56] {
+                    let lines = (1..).zip(names).map(|(place, name)| {
+                        let is_shared = name == one || name == *other;
+                        let offset = if is_shared { at } else { place * 8 };
+                        (format!("OFFSET({name})"), offset)
+                    });
+                    let overlap = LayoutError::Overlap(other, one);
+                    assert_eq!(layout(lines), Err(overlap), "{at}");
+                }
+            }
+        }
+        let counts = |refcount, mapcount| {
+            let lines = [
+                ("OFFSET(page._refcount)", refcount),
+                ("OFFSET(page._mapcount)", mapcount),
+            ];
+            layout(lines).map(|layout| (layout.refcount, layout.mapcount))
+        };
+        // Between others, and within one: flags, tail and mapping are 8 bytes at 0, 8
+        // and 24, private is at 40.
+        assert_eq!(counts(16, 20), Ok((16, 20)));
+        assert_eq!(counts(36, 32), Ok((36, 32)));
+        assert_eq!(counts(48, 60), Ok((48, 60)));
+        let mapping = LayoutError::Overlap("page._refcount", "page.mapping");
+        assert_eq!(counts(28, 48), Err(mapping));
+        let flags = LayoutError::Overlap("page.flags", "page._mapcount");
+        assert_eq!(counts(48, 4), Err(flags));
+    }
+
+    #[test]
+    fn members_are_within_a_descriptor_and_at_a_multiple_of_their_size() {
+        let mapping = |offset| {
+            let found = layout([("OFFSET(page.mapping)", offset)]);
+            found.map(|layout| layout.mapping)
+        };
+        assert_eq!((mapping(16), mapping(56)), (Ok(16), Ok(56)));
+        for offset in [20, 57, 60, 64, -8] {
+            let refused = Err(LayoutError::Value("page.mapping"));
+            assert_eq!(mapping(offset), refused, "{offset}");
+        }
+    }
+
+    #[test]
+    fn the_tails_order_and_destructor_are_within_a_descriptor() {
+        let found = |order: i64, destructor: i64| {
+            let mut guest = Guest::new(1 << 14);
+            guest.forget("NUMBER(PAGE_HUGETLB_MAPCOUNT_VALUE)");
+            guest.line("NUMBER(HUGETLB_PAGE_DTOR)", 2);
+            guest.line("OFFSET(page.compound_order)", order);
+            guest.line("OFFSET(page.compound_dtor)", destructor);
+            let info = VmcoreInfo::parse(&guest.text()).expect("a description");
+            PageLayout::new(&info).map(|layout| layout.compound)
+        };
+        let last = Compound::Tail {
+            order: 63,
+            destructor: 62,
+            hugetlb: 2,
+        };
+        assert_eq!(found(63, 62), Ok(last));
+        let order = LayoutError::Value("OFFSET(page.compound_order)");
+        assert_eq!(found(64, 62), Err(order));
+        let destructor = LayoutError::Value("OFFSET(page.compound_dtor)");
+        assert_eq!(found(63, 64), Err(destructor));
+    }
+
+    #[test]
+    fn a_types_value_is_less_than_any_count() {
+        let name = "NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)";
+        let buddy = |value| {
+            let found = layout([(name, value)]);
+            found.map(|layout| layout.buddy)
+        };
+        let refused = Err(LayoutError::Value(name));
+        for value in [-128, -1, 0, 127, 128, i64::from(i32::MIN) - 1] {
+            assert_eq!(buddy(value), refused, "{value}");
+        }
+        assert_eq!(buddy(-129), Ok(PageType(0xffff_ff7f)));
+        assert_eq!(buddy(i64::from(i32::MIN)), Ok(PageType(0x8000_0000)));
+    }
+}

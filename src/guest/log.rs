@@ -211,3 +211,6 @@ fn offset(kernel: &Kernel, name: &'static str) -> Result<u64, LogError> {
         .filter(|&offset| offset < 1 << 16)
         .ok_or(LogError::Value(name))
 }
+
+#[cfg(test)]
+mod tests;

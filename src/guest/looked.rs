@@ -82,4 +82,26 @@ mod tests {
         }
         assert_eq!(looked.0, [range(0, 100)]);
     }
+
+    #[test]
+    fn ranges_that_touch_become_one() {
+        let range = |start, end| GfnRange::new(Gfn(start), Gfn(end));
+        let mut looked = Looked::default();
+        for part in [range(10, 20), range(30, 40), range(50, 60)] {
+            looked.add(part);
+        }
+        looked.add(range(20, 22));
+        looked.add(range(28, 30));
+        assert_eq!(looked.0, [range(10, 22), range(28, 40), range(50, 60)]);
+        looked.add_page(Gfn(41));
+        looked.add_page(Gfn(40));
+        assert_eq!(looked.0, [range(10, 22), range(28, 42), range(50, 60)]);
+        let mut other = Looked::default();
+        other.add(range(0, 5));
+        other.add(range(22, 28));
+        looked.add_all(&other);
+        assert_eq!(looked.0, [range(0, 5), range(10, 42), range(50, 60)]);
+        looked.add(range(45, 45));
+        assert_eq!(looked.0.len(), 3);
+    }
 }

@@ -19,6 +19,9 @@ pub mod arch;
 pub mod candidate;
 pub mod classify;
 pub mod doubt;
+#[cfg(test)]
+#[path = "../../tests/guests/mod.rs"]
+mod guests;
 pub mod identity;
 pub mod image;
 pub mod kallsyms;

@@ -229,7 +229,9 @@ impl PageMap {
         };
         match BY_CODE.get(code as usize) {
             Some(&verdict) => verdict,
-            None => self.find_listed(gfn),
+            None => self
+                .find_listed(gfn)
+                .map_or(Verdict::Unknown, |(_, verdict)| verdict),
         }
     }
 
@@ -238,12 +240,10 @@ impl PageMap {
         self.sections.get(index)
     }
 
-    fn find_listed(&self, gfn: Gfn) -> Verdict {
+    fn find_listed(&self, gfn: Gfn) -> Option<(GfnRange, Verdict)> {
         let after = self.listed.partition_point(|(range, _)| range.start <= gfn);
-        match after.checked_sub(1).map(|index| self.listed[index]) {
-            Some((range, verdict)) if range.contains(gfn) => verdict,
-            _ => Verdict::Unknown,
-        }
+        let last = after.checked_sub(1).map(|index| self.listed[index]);
+        last.filter(|(range, _)| range.contains(gfn))
     }
 
     /// Sets pages that `which` selects by their verdict until now. Slow: for few
@@ -334,11 +334,8 @@ impl PageMap {
         if code != LISTED {
             return Gfn(end);
         }
-        let after = self.listed.partition_point(|(range, _)| range.start <= gfn);
-        match after.checked_sub(1).map(|index| self.listed[index].0) {
-            Some(range) if range.contains(gfn) => range.end.min(Gfn(section_end)),
-            _ => Gfn(gfn.0 + 1),
-        }
+        self.find_listed(gfn)
+            .map_or(Gfn(gfn.0 + 1), |(range, _)| range.end.min(Gfn(section_end)))
     }
 
     /// Bytes of memory that the map takes.
@@ -377,85 +374,4 @@ fn pack(codes: &[u8; SECTION_PAGES]) -> Box<Planes> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const SECTIONS: u64 = 3;
-    const PAGES: u64 = SECTIONS * SECTION_PAGES as u64;
-
-    fn range() -> impl Strategy<Value = (u64, u64)> {
-        (0..PAGES, prop_oneof![1..4u64, 1..3000u64, 1..PAGES])
-            .prop_map(|(start, length)| (start, (start + length).min(PAGES)))
-    }
-
-    fn verdict() -> impl Strategy<Value = Verdict> {
-        (0..Verdict::ALL.len()).prop_map(|index| Verdict::ALL[index])
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig {
-            cases: 32,
-            failure_persistence: None,
-            ..ProptestConfig::default()
-        })]
-
-        /// The map says what a plain list of verdicts says.
-        #[test]
-        fn it_holds_what_was_put_in(
-            fills in prop::collection::vec((range(), verdict()), 0..20),
-            changes in prop::collection::vec((range(), verdict(), verdict()), 0..6),
-        ) {
-            let mut plain = vec![Verdict::Unknown; PAGES as usize];
-            let mut map = PageMap::new(Gfn(PAGES));
-            let mut draft = Draft::new();
-            for &((start, end), verdict) in &fills {
-                plain[start as usize..end as usize].fill(verdict);
-            }
-            // As a walker does: ascending, and at times the last taken back.
-            for (section, pages) in plain.chunks_mut(SECTION_PAGES).enumerate() {
-                draft.begin(Gfn((section * SECTION_PAGES) as u64));
-                let mut place = 0;
-                for run in pages.chunk_by_mut(|one, other| one == other) {
-                    let places = place..place + run.len();
-                    place = places.end;
-                    draft.fill(places.clone(), run[0]);
-                    if run.len() % 3 == 0 {
-                        draft.replace(places, Verdict::Unknown);
-                        run.fill(Verdict::Unknown);
-                    }
-                }
-                map.finish(&mut draft);
-            }
-            for &((start, end), verdict, only) in &changes {
-                let pages = GfnRange::new(Gfn(start), Gfn(end));
-                map.change(pages, verdict, |old| old == only);
-                for slot in plain[start as usize..end as usize].iter_mut() {
-                    if *slot == only {
-                        *slot = verdict;
-                    }
-                }
-            }
-            let mut next = 0;
-            for (run, verdict) in map.runs(GfnRange::new(Gfn(0), Gfn(PAGES))) {
-                prop_assert_eq!(run.start.0, next);
-                next = run.end.0;
-                for gfn in run.iter() {
-                    prop_assert_eq!(plain[gfn.0 as usize], verdict, "{}", gfn);
-                }
-                if next < PAGES {
-                    prop_assert_ne!(plain[next as usize], verdict);
-                }
-            }
-            prop_assert_eq!(next, PAGES);
-        }
-    }
-
-    #[test]
-    fn sections_that_are_alike_take_no_room() {
-        let map = PageMap::new(Gfn(1 << 28));
-        assert!(map.bytes() < 1 << 20, "{} bytes", map.bytes());
-        assert_eq!(map.get(Gfn((1 << 28) + 5)), Verdict::Unknown);
-    }
-}
+mod tests;

@@ -358,3 +358,6 @@ impl Walk<'_> {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -415,3 +415,6 @@ fn pages_of(phys: GuestPhys, bytes: u64) -> GfnRange {
     debug_assert!(bytes <= 1 << (PAGE_SHIFT + 18));
     GfnRange::new(phys.gfn(), Gfn(last.0 + 1))
 }
+
+#[cfg(test)]
+mod tests;

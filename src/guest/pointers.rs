@@ -248,3 +248,6 @@ impl<'a> Pointers<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -171,7 +171,44 @@ mod tests {
         let kept = [Unknown, Kernel, NeverExclude];
         assert_eq!(excluded(31).len(), Verdict::ALL.len() - kept.len());
         assert_eq!(DumpLevel::new(32), None);
-        assert!(DumpLevel::DEFAULT.excludes_zero());
         assert_eq!(DumpLevel::DEFAULT.without(DumpLevel::FREE).get(), 15);
+    }
+
+    #[test]
+    fn parts_are_added_to_a_level_and_taken_from_it() {
+        let level = |number| DumpLevel::new(number).unwrap();
+        assert_eq!(level(2).with(DumpLevel::CACHE), level(2));
+        assert_eq!(level(2).with(DumpLevel::FREE | DumpLevel::ZERO), level(19));
+        // There are no other parts.
+        assert_eq!(level(2).with(0xe0), level(2));
+        assert_eq!(level(18).without(DumpLevel::CACHE | 0xe0), level(16));
+        assert_eq!(level(18).without(DumpLevel::USER), level(18));
+        let zero = [0, 1, 30, 31].map(|number| level(number).excludes_zero());
+        assert_eq!(zero, [false, true, false, true]);
+    }
+
+    #[test]
+    fn each_part_of_a_level_leaves_out_what_is_of_it() {
+        for verdict in Verdict::ALL {
+            let by_part = [2, 4, 8, 16].map(|part| {
+                let level = DumpLevel::new(part).unwrap();
+                level.excludes(verdict)
+            });
+            let first = match verdict.part() {
+                None => [verdict == Verdict::Offline || verdict == Verdict::Poisoned; 4],
+                // Page cache goes with what goes with it.
+                Some(DumpLevel::CACHE) => [true, true, false, false],
+                Some(part) => [2, 4, 8, 16].map(|other| other == part),
+            };
+            assert_eq!(by_part, first, "{verdict}");
+        }
+    }
+
+    #[test]
+    fn verdicts_have_names() {
+        let names = Verdict::ALL.map(|verdict| verdict.to_string());
+        let words = "unknown kernel free cache private_cache user hugetlb offline poisoned \
+            unaccepted never_exclude";
+        assert_eq!(names.join(" "), words);
     }
 }

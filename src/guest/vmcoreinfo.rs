@@ -185,7 +185,30 @@ mod tests {
             Err(ParseError::Contradiction(_))
         ));
         let long = [TEXT, &[b'\n'; MAX_TEXT]].concat();
-        assert!(matches!(parse(&long), Err(ParseError::TooLong(_))));
+        assert!(parse(&long[..MAX_TEXT]).is_ok());
+        let too_long = Err(ParseError::TooLong(MAX_TEXT + 1));
+        assert_eq!(parse(&long[..MAX_TEXT + 1]), too_long);
+    }
+
+    #[test]
+    fn text_is_printable_with_tabs_and_ends_of_lines() {
+        let info = VmcoreInfo::parse(b"OSRELEASE=6\n\t ~=\t ~\n").unwrap();
+        assert_eq!(info.get("\t ~"), Some("\t ~"));
+        for byte in [0, 0x08, 0x0b, 0x1f, 0x7f, 0xff] {
+            let text = [b"OSRELEASE=6\n", &[byte][..]].concat();
+            let refused = ParseError::NotText { byte, offset: 12 };
+            assert_eq!(VmcoreInfo::parse(&text), Err(refused));
+        }
+    }
+
+    #[test]
+    fn a_kernel_of_32_bits_has_low_addresses() {
+        let is_32_bit = |text: &str| {
+            let info = format!("OSRELEASE=6\nSYMBOL(_stext)={text}\n");
+            VmcoreInfo::parse(info.as_bytes()).unwrap().is_32_bit()
+        };
+        assert!(is_32_bit("c1000000") && is_32_bit("ffffffff"));
+        assert!(!is_32_bit("100000000") && !is_32_bit("none"));
     }
 
     #[test]

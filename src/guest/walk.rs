@@ -105,3 +105,115 @@ impl Walker<'_> {
             .is_ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guest::guests::plan_of;
+    use crate::guest::guests::synthetic::{self as made, Guest};
+    use crate::guest::plan::Plan;
+
+    const SECTION: u64 = SECTION_PAGES as u64;
+
+    /// Verdicts on pages, as how many in a row have each.
+    fn verdicts(plan: &Plan, pages: std::ops::Range<u64>) -> Vec<(u64, Verdict)> {
+        let mut runs: Vec<(u64, Verdict)> = Vec::new();
+        for verdict in pages.map(|pfn| plan.verdict(Gfn(pfn))) {
+            match runs.last_mut() {
+                Some((number, same)) if *same == verdict => *number += 1,
+                _ => runs.push((1, verdict)),
+            }
+        }
+        runs
+    }
+
+    #[test]
+    fn pages_whose_descriptors_cannot_be_read_are_unknown_and_no_others() {
+        use Verdict::*;
+        let mut guest = Guest::new(2 * SECTION);
+        guest.set_free(SECTION, 9);
+        guest.set_cache(SECTION + 512);
+        guest.set_free(SECTION + 1024, 10);
+        guest.set_cache(SECTION + 2047);
+        guest.set_cache(SECTION + 2048);
+        guest.set_cache(SECTION + 2560 + 4095);
+        guest.set_cache(2 * SECTION - 1);
+        guest.write_description();
+        // A page of descriptors is about 64 pages, and any that is missing takes the
+        // other 448 with it that are mapped together with them.
+        let descriptors = made::VMEMMAP + SECTION * 64;
+        guest.split(descriptors, 30..31);
+        let plan = plan_of(&guest);
+        assert_eq!(plan.doubts(), []);
+        // The second half of the block is not there, so that all of it is unknown.
+        assert_eq!(
+            verdicts(&plan, SECTION..2 * SECTION),
+            [
+                (512, Free),
+                (1, Cache),
+                (511, Kernel),
+                (1024, Unknown),
+                (1, Cache),
+                (512 + 4094, Kernel),
+                (1, Cache),
+                (SECTION - 2560 - 4096 - 1, Kernel),
+                (1, Cache)
+            ]
+        );
+        assert_eq!(verdicts(&plan, 0x4000..SECTION), [(0x4000, Kernel)]);
+    }
+
+    #[test]
+    fn memory_sections_may_be_larger_and_smaller_than_those_of_the_map() {
+        use Verdict::*;
+        for bits in [24, 26, 27, 28] {
+            let mut guest = Guest::new(2 * SECTION);
+            guest.set_cache(0x5fff);
+            guest.set_cache(SECTION - 1);
+            guest.set_free(SECTION, 3);
+            guest.set_cache(SECTION + 0x1000);
+            guest.set_cache(2 * SECTION - 1);
+            guest.line("NUMBER(SECTION_SIZE_BITS)", bits);
+            // All say the same: where the descriptor of page 0 is.
+            let entries = guest.read_u64(guest.sections_at()) - made::DIRECT_MAP;
+            let map = guest.read_u64(entries);
+            for number in 0..(2 * SECTION) >> (bits - 12) {
+                guest.write_u64(entries + number * 32, map);
+            }
+            guest.write_description();
+            let plan = plan_of(&guest);
+            assert_eq!(plan.doubts(), []);
+            assert_eq!(
+                verdicts(&plan, 0x5000..2 * SECTION),
+                [
+                    (0xfff, Kernel),
+                    (1, Cache),
+                    (0x1fff, Kernel),
+                    (1, Cache),
+                    (8, Free),
+                    (0xff8, Kernel),
+                    (1, Cache),
+                    (SECTION - 0x1002, Kernel),
+                    (1, Cache)
+                ],
+                "sections of {bits} bits"
+            );
+        }
+    }
+
+    #[test]
+    fn pages_of_sections_that_are_not_there_are_unknown() {
+        use Verdict::*;
+        for missing in 0..3 {
+            let mut guest = Guest::new(3 * SECTION);
+            let entries = guest.read_u64(guest.sections_at()) - made::DIRECT_MAP;
+            guest.write_u64(entries + missing * 32, 0);
+            let plan = plan_of(&guest);
+            for section in 0..3 {
+                let pages = (section * SECTION + 0x5000)..(section + 1) * SECTION;
+                let expected = if section == missing { Unknown } else { Kernel };
+                assert_eq!(verdicts(&plan, pages), [(0x3000, expected)]);
+            }
+        }
+    }
+}

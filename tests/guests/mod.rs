@@ -9,6 +9,7 @@ pub mod kernels;
 pub mod lies;
 pub mod memory;
 pub mod overlay;
+pub mod symbols;
 pub mod synthetic;
 
 use vicover::addr::GfnRange;

@@ -165,13 +165,29 @@ impl Guest {
 
     /// Maps the image read-only.
     pub fn protect_image(&mut self) {
+        let entry = self.large_entry(KERNEL_MAP + IMAGE);
+        self.write_u64(entry, IMAGE | LARGE | 1);
+    }
+
+    /// Where the entry is that maps a large page.
+    fn large_entry(&self, virt: u64) -> u64 {
         let mut table = ROOT;
         for shift in [39, 30] {
-            let index = (KERNEL_MAP + IMAGE) >> shift & 511;
+            let index = virt >> shift & 511;
             table = self.read_u64(table + index * 8) & 0x000f_ffff_ffff_f000;
         }
-        let entry = table + ((KERNEL_MAP + IMAGE) >> 21 & 511) * 8;
-        self.write_u64(entry, IMAGE | LARGE | 1);
+        table + (virt >> 21 & 511) * 8
+    }
+
+    /// Maps what a large page maps by small ones instead, but for some that are to be
+    /// `missing`.
+    pub fn split(&mut self, virt: u64, missing: std::ops::Range<u64>) {
+        let entry = self.large_entry(virt);
+        let phys = self.read_u64(entry) & 0x000f_ffff_ffe0_0000;
+        self.write_u64(entry, 0);
+        for page in (0..512).filter(|page| !missing.contains(page)) {
+            self.map(virt + (page << 12), phys + (page << 12), 1);
+        }
     }
 
     /// A log of at most 16 records.

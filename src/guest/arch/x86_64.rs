@@ -96,3 +96,21 @@ impl Processor {
         [self.cr3].into_iter().chain(other)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_has_its_tables_beside_those_of_the_kernel() {
+        let roots = |cr3| {
+            let processor = Processor {
+                cr3,
+                ..Processor::default()
+            };
+            processor.roots().collect::<Vec<u64>>()
+        };
+        assert_eq!(roots(0x2_4001), [0x2_4001]);
+        assert_eq!(roots(0x2_5001), [0x2_5001, 0x2_4001]);
+    }
+}
