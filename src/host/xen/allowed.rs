@@ -7,6 +7,8 @@ use serde_json::Value;
 pub(super) enum Allowed {
     Any,
     Only(&'static [&'static str]),
+    /// All that such a text is not in.
+    Without(&'static str),
     /// An object with such keys.
     Inside(Keys),
 }
@@ -37,6 +39,7 @@ pub(super) fn check_keys(
         let is_fine = match listed.find(|(name, _)| name == key) {
             Some((_, Allowed::Any)) => true,
             Some((_, Allowed::Only(values))) => values.contains(&text.as_str()),
+            Some((_, Allowed::Without(part))) => !text.contains(part),
             Some((_, Allowed::Inside(keys))) => {
                 check_keys(value, &[keys], reasons)?;
                 value.is_object()

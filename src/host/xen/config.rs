@@ -6,12 +6,13 @@
 use std::ffi::CString;
 use std::ptr::NonNull;
 
+use super::control::Control;
 use super::devices::{self, Disk, Nic};
 use super::kind::{Asked, Kind, SUPPORTED};
 use super::libxl::{libxl_answer, take_text, text_of, LibxlContext, KIB_PER_PAGE};
 use super::store::Store;
 use super::uuid::Uuid;
-use super::{refusal, sys};
+use super::{own_memory, refusal, sys};
 use crate::host::HostError;
 
 /// Our own copy of a `libxl_domain_config`.
@@ -305,7 +306,11 @@ impl CrashConfig {
             let text = self.to_text(ctx)?;
             let store = domid.map(|_| Store::open()).transpose()?;
             let text = text.to_string_lossy();
-            Ok(refusal::refusal(&text, store.as_ref().zip(domid)))
+            let refused = refusal::refusal(&text, store.as_ref().zip(domid));
+            let Some(domid) = domid.filter(|_| refused.is_none()) else {
+                return Ok(refused);
+            };
+            Ok(own_memory::check(&Control::open()?.domain_info(domid)?).err())
         };
         look().unwrap_or_else(|error: HostError| Some(error.to_string()))
     }

@@ -30,6 +30,7 @@ mod kind;
 mod libxl;
 mod linked;
 mod look;
+mod own_memory;
 mod past;
 mod recovery;
 mod refusal;

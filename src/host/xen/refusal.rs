@@ -141,6 +141,8 @@ const REASONS: Reasons = &[
     ("ioports", HARDWARE),
     ("irqs", HARDWARE),
     ("iomem", HARDWARE),
+    ("usbdevice", HARDWARE),
+    ("usbdevice_list", HARDWARE),
 ];
 
 /// Says why the guest of a configuration, as libxl writes it, cannot be recovered.
@@ -406,6 +408,11 @@ mod tests {
     #[test]
     fn a_guest_with_a_device_model_can_be_recovered_when_its_end_can_be_told() {
         assert_eq!(hvm_with("/b_info/type.hvm/boot", "c".into()), None);
+        let tablet = serde_json::json!(["tablet"]);
+        assert_eq!(hvm_with("/b_info/type.hvm/usbdevice_list", tablet), None);
+        let stick = serde_json::json!(["tablet", "host:0123:4567"]);
+        let said = hvm_with("/b_info/type.hvm/usbdevice_list", stick).unwrap();
+        assert_eq!(said, format!("usbdevice_list {HARDWARE}"));
         let cases = [
             (
                 "/b_info/device_model_version",
