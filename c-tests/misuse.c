@@ -32,6 +32,8 @@ static void nulls(void)
             "vicover_crash");
     struct vicover_crash crash = { .struct_size = sizeof(crash) };
     REFUSED(vicover_recover(&options, &crash, &job), VICOVER_ERR_NULL, "ctx");
+    crash.flags = VICOVER_CRASH_IF_PANICKED | 0x6;
+    REFUSED(vicover_recover(&options, &crash, &job), VICOVER_ERR_OPTION, "flags has 0x6");
     struct vicover_domain domain = { .struct_size = sizeof(domain) };
     REFUSED(vicover_dump_domain(&options, NULL, &job), VICOVER_ERR_NULL,
             "vicover_domain");

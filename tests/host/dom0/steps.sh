@@ -180,6 +180,14 @@ step_disk_file() {
     esac
 }
 
+# give_back MIB: the guest gives memory back until it has so much.
+step_give_back() {
+    xl mem-set guest "$1" 3>&- || return
+    until [ "$(xl list guest 3>&- | awk 'NR == 2 {print $3}')" -le "$1" ]; do
+        sleep 0.2
+    done
+}
+
 step_disk_modes() {
     for kind in vbd qdisk; do
         for backend in $(xenstore-list "/local/domain/0/backend/$kind/$1" 2> /dev/null); do

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A crash of every kind of guest on every kind of disk: KIND-DISK, as PVH-QCOW2."""
 
-from .qemu_scenarios import DEVICE_MODEL, no_more_memory
-from .recovery_scenarios import ends_well, figures_of, handed_over
 from .pieces import HostError
+from .qemu_scenarios import DEVICE_MODEL
+from .recovery_scenarios import ends_well, figures_of, handed_over, no_more_memory
 from .scenarios import crash, recovered, scenario, start
 
 KINDS = {

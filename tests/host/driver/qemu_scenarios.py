@@ -3,7 +3,7 @@
 
 from .fault_scenarios import BACK_S, crash_stalled, dump_ended, over
 from .pieces import HostError
-from .recovery_scenarios import complete_dumps, figures_of, handed_over
+from .recovery_scenarios import complete_dumps, handed_over, no_more_memory
 from .scenarios import (crash, full_memory, keep_told, recovered, scenario, settled, start,
                         told)
 from .shape_scenarios import disk_modes
@@ -65,16 +65,3 @@ def hvm(host, run):
     settled(host, run, restarted, 60)
     keep_told(host, run, crashed)
     complete_dumps(run)
-
-
-def no_more_memory(host, crashed, recovery: int) -> None:
-    """The crash took no memory of others', and recovery has as much as the guest had. Of an
-    HVM guest that is not all: Linux gives back as much as the graphics adapter has."""
-    has = figures_of(host, recovery)["tot_pages"]
-    least = [event for event in host.events if event.name == "free_min"][-1]
-    least = least.data["free_pages_min"]
-    before, had = crashed.data["free_pages_before"], crashed.data["tot_pages"]
-    if least < before:
-        raise HostError(f"{least} pages were free at least, {before} before the crash")
-    if has < had:
-        raise HostError(f"recovery has {has} pages, the guest had {had}")

@@ -2,7 +2,8 @@
 """Guests of other shapes than the small one of most scenarios."""
 
 from .pieces import HostError
-from .recovery_scenarios import complete_dumps, ends_well, figures_of, handed_over
+from .recovery_scenarios import (complete_dumps, ends_well, figures_of, handed_over,
+                                 no_more_memory)
 from .scenarios import begin, crash, full_memory, recovered, scenario, start
 from .xlcfg import FIRST_MAC, SECOND_MAC
 
@@ -40,6 +41,19 @@ def disk_modes(host, domid: int) -> dict:
     host.step(f"disk_modes {domid}", 5)
     listed = host.wait("disk_modes", 5, "dom0 does not tell the disks", after=last)
     return dict(line.split() for line in listed.data["list"])
+
+
+@scenario('on_crash="vicover"', memory_mib=512)
+def given_back(host, run):
+    """A guest that has given a quarter of its memory back: after its crash it has as much
+    as before, and the rest is others' all the time."""
+    start(host, run, load=(64, 16, 64))
+    host.step("give_back 384", 60)
+    crashed = crash(host, run)
+    recovered(host, run, crashed, 300)
+    handed_over(host, crashed)
+    no_more_memory(host, crashed, run.result["recovery_domid"])
+    ends_well(host, run, crashed, crashed)
 
 
 @scenario('on_crash="vicover"', "vif=[]", memory_mib=256)
