@@ -324,4 +324,12 @@ mod tests {
         let longer = bitmap(90, &[]);
         bitmap(70, &[]).copy_range(&longer, Pfn(0), Pfn(71));
     }
+
+    #[test]
+    fn frames_beyond_the_last_one_have_no_bit() {
+        let all = bitmap(64, &[63]);
+        let found = [62, 63, 64, u64::MAX].map(|pfn| all.get(Pfn(pfn)));
+        assert_eq!(found, [false, true, false, false]);
+        assert_eq!(all.count_range(Pfn(0), Pfn(u64::MAX)), 1);
+    }
 }

@@ -337,6 +337,10 @@ mod tests {
             std::thread::spawn(move || pool.lend().map(|lease| lease.used))
         };
         let waiting = wait();
+        while pool.lock().loans < 2 {
+            std::thread::yield_now();
+        }
+        assert_eq!(pool.lock().made, 1, "it waits");
         drop(first);
         assert_eq!(waiting.join().unwrap(), Some(0));
         let first = pool.lend();

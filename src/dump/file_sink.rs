@@ -159,11 +159,11 @@ mod tests {
     fn a_file_has_what_was_written_and_its_name_once_it_is_published() {
         let dir = tempfile::tempdir().unwrap();
         let mut sink = create(dir.path());
+        let other = Seekable::new(tempfile::tempfile_in(dir.path()).unwrap());
+        assert_eq!(sink.block(), other.block());
         sink.prepare(4096, 8192).unwrap();
         sink.write_pages(0, b"\0abcd").unwrap();
         sink.write_at(1, b"ab").unwrap();
-        let other = Seekable::new(tempfile::tempfile_in(dir.path()).unwrap());
-        assert_eq!(sink.block(), other.block());
         sink.set_length(3).unwrap();
         sink.sync().unwrap();
         let mut back = [7; 2];

@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_dump_is_read_from_the_parts_that_a_stream_has_of_it() {
-        let mut bytes = stream(&[(10, b"defg"), (0, b"abc"), (14, b"hi"), (20, b"j")]);
+        let mut bytes = stream(&[(20, b"j"), (10, b"defg"), (14, b"hi"), (0, b"abc")]);
         assert!(is_stream(&bytes) && !is_stream(b"KDUMP   "));
         let cut = open(bytes.clone());
         bytes.extend([0xff; 16]);

@@ -37,3 +37,18 @@ impl Format {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dump::ZSTD;
+
+    #[test]
+    fn only_kdumps_are_compressed_and_have_checksums() {
+        let kdump = Format::Kdump(ZSTD.fastest());
+        assert_eq!((kdump.suffix(), Format::Elf.suffix()), ("kdump", "elf"));
+        assert!(kdump.has_manifest() && !Format::Elf.has_manifest());
+        let codecs = [kdump, Format::Elf].map(Format::codec);
+        assert_eq!(codecs, [ZSTD.fastest(), Codec::NONE]);
+    }
+}

@@ -76,14 +76,14 @@ impl PieceSums {
     /// The checksums of the bytes that `before` has, and then of these, which were begun
     /// with [`PieceSums::after`] so many.
     pub(super) fn following(mut self, mut before: Self) -> Self {
-        let held = before.in_current;
-        if held > 0 && !self.done.is_empty() {
-            let rest = Hasher::new_with_initial_len(self.done.remove(0), self.piece_bytes - held);
-            before.current.combine(&rest);
-            before.end_piece();
-        } else if held > 0 {
+        if self.done.is_empty() {
             before.current.combine(&self.current);
             self.current = before.current;
+        } else {
+            let length = self.piece_bytes - before.in_current;
+            let rest = Hasher::new_with_initial_len(self.done.remove(0), length);
+            before.current.combine(&rest);
+            before.end_piece();
         }
         before.done.append(&mut self.done);
         self.done = before.done;

@@ -195,6 +195,30 @@ fn without_checksums_a_page_is_looked_at_by_unpacking_it() {
     assert_eq!(found, damaged("the page at 0x6000 has changed"));
 }
 
+#[test]
+fn a_page_without_a_checksum_is_found_also_where_others_are_cut_off() {
+    let mut image = image();
+    let length = image.len() - 4096;
+    assert_eq!(
+        report(&image[..length]).finding,
+        ends_before("a page's data")
+    );
+    image[DESCRIPTORS + 3 * 24 + 16..][..8].fill(0);
+    let unsummed = damaged("1 pages lack the checksum that the others have");
+    assert_eq!(report(&image[..length]).finding, unsummed);
+}
+
+#[test]
+fn a_dump_that_is_to_hold_nothing_lacks_nothing() {
+    let guest = Guest { frames: 1, seed: 3 };
+    let empty = dump(guest, Codec::NONE, 1, guest.chunks(CHUNK)).image().0;
+    let report = report(&empty);
+    assert_eq!(
+        (report.finding, report.wanted_pages),
+        (Finding::Complete, 0)
+    );
+}
+
 /// A dump with its manifest.
 fn with_manifest() -> (TempDir, PathBuf, Manifest) {
     let dir = tempfile::tempdir().unwrap();

@@ -245,3 +245,25 @@ fn a_dump_of_nothing_is_complete_unless_something_was_wanted() {
         assert_eq!(why.as_deref(), right);
     }
 }
+
+#[test]
+fn chunks_come_back_also_from_a_writer_that_cannot_even_say_why_it_stops() {
+    let mut sink = Recorder::new(1);
+    (sink.room, sink.panics) = (Some(100_000), true);
+    let config = EngineConfig {
+        notices: Some(Arc::new(|_| panic!("a bug of whoever hears it"))),
+        ..config(ZLIB.fastest())
+    };
+    let (engine, completed) = GUEST.start(sink, config);
+    let submitted = GUEST
+        .chunks(CHUNK)
+        .into_iter()
+        .map(|chunk| engine.submit(chunk));
+    let refused = submitted.filter(Result::is_err).count();
+    let cause = engine.finish().unwrap_err().cause.to_string();
+    assert_eq!(
+        cause,
+        "internal error while writing: a bug of whoever hears it"
+    );
+    assert_eq!(completed.iter().count() + refused, 10);
+}
