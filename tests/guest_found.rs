@@ -270,6 +270,9 @@ fn a_search_ends_when_the_caller_says_so_and_counts_what_it_looked_at() {
         panic!("{found:?}");
     };
     assert_eq!(pages_probed, 512);
+    let said = found.unwrap_err().to_string();
+    let ended = "no VMCOREINFO in 512 pages, then the search was ended";
+    assert_eq!(said, ended);
 }
 
 #[test]

@@ -203,7 +203,7 @@ fn process(guest: &mut Guest) -> (Processor, Vec<GfnRange>) {
         (upper, 0, middle),
         (middle, 0, lower),
         (root, 255, other),
-        (root, 300, foreign),
+        (root, 256, foreign),
     ] {
         guest.write_u64(table + entry * 8, to | TABLE);
     }

@@ -301,6 +301,9 @@ fn room_is_taken_by_sections_that_are_mixed_and_by_what_is_listed() {
         draft.set(5, Verdict::Free);
         map.finish(&mut draft);
     }
+    draft.begin(Gfn(2 * SECTION_PAGES as u64));
+    draft.fill(0..SECTION_PAGES, Verdict::User);
+    map.finish(&mut draft);
     // Three bits for each page.
     assert_eq!(map.bytes() - empty, 2 * SECTION_PAGES * 3 / 8);
     let before = map.bytes();

@@ -189,6 +189,12 @@ fn compound_pages_that_cannot_be_are_unknown() {
     assert_eq!(compound(0x40, 6, ANONYMOUS_PAGE), (User, 0, 0, 0));
     assert_eq!(compound(0x40, 7, ANONYMOUS_PAGE), (Unknown, 0, 0, 1));
     assert_eq!(compound(0x40, 0, ANONYMOUS_PAGE), (Unknown, 0, 0, 1));
+    // The lowest count is no type, which would be the kernel's.
+    let counted = Page {
+        mapcount: -128i32 as u32,
+        ..ANONYMOUS_PAGE
+    };
+    assert_eq!(compound(0x40, 6, counted), (User, 0, 0, 0));
     // Whatever order the kernel's own have.
     assert_eq!(compound(0x40, 7, KERNEL_PAGE), (Kernel, 0, 0, 0));
     let without_tail = |guest: &mut Guest| {
