@@ -33,6 +33,8 @@ const BALLOONING: Patience = Patience {
     most: Duration::from_secs(600),
     ..SETTLING
 };
+/// Pages that any domain has beside its RAM and can do without.
+const SURPLUS_PAGES: u64 = 64;
 /// Pages of Xen's that a guest takes once its drivers connect (grant table,
 /// event channels). Six were measured for one disk and one interface.
 const LATER_PAGES: u64 = 16;
@@ -145,15 +147,15 @@ impl XenToolstack {
     /// These pages are taken from what the recovery domain has beside its RAM.
     fn back_wholly(&self, recovery: &dyn RecoveryDomain) -> Result<(), HostError> {
         let kind = self.config.kind()?;
+        if kind.gives_back(&self.store, recovery.domid())? {
+            look_until(BALLOONING, || {
+                let (_, short) = self.shortage(recovery)?;
+                Ok((short <= SURPLUS_PAGES).then_some(()))
+            })?;
+        }
         let (mut missing, mut short) = (0, 0);
-        let patience = match kind.gives_back(&self.store, recovery.domid())? {
-            true => BALLOONING,
-            false => SETTLING,
-        };
-        look_until(patience, || {
-            missing = recovery.backing()?.missing();
-            let spare = self.control.free_pages()?.saturating_sub(self.free_before);
-            short = (missing + LATER_PAGES).saturating_sub(spare);
+        look_until(SETTLING, || {
+            (missing, short) = self.shortage(recovery)?;
             Ok((short == 0).then_some(()))
         })?;
         let taken = match short {
@@ -163,6 +165,14 @@ impl XenToolstack {
         // Whatever became of that: a guest must be wholly backed.
         recovery.grow(missing)?;
         taken
+    }
+
+    /// Pages that the recovery domain lacks, and how many of what it will want are not
+    /// there without taking any that were free before the crash.
+    fn shortage(&self, recovery: &dyn RecoveryDomain) -> Result<(u64, u64), HostError> {
+        let missing = recovery.backing()?.missing();
+        let spare = self.control.free_pages()?.saturating_sub(self.free_before);
+        Ok((missing, (missing + LATER_PAGES).saturating_sub(spare)))
     }
 }
 
