@@ -75,12 +75,12 @@ pub(super) fn first_kib(full_kib: u64, ramdisk_bytes: u64) -> u64 {
 pub(super) fn tell_target(store: &Store, domid: u32, model: u32) -> Result<(), HostError> {
     let own = format!("/local/domain/{domid}/memory");
     let target = match store.read(&format!("/local/domain/{model}/memory/target"))? {
-        Some(target) => target,
-        None => store
-            .read(&format!("{own}/static-max"))?
-            .unwrap_or_default(),
+        Some(target) => Some(target),
+        None => store.read(&format!("{own}/static-max"))?,
     };
-    store.write(&format!("{own}/target"), &target)
+    target.map_or(Ok(()), |target| {
+        store.write(&format!("{own}/target"), &target)
+    })
 }
 
 /// Whether the target that a domain has been told is below all its memory, so that its
