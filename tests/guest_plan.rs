@@ -3,8 +3,8 @@
 
 mod guests;
 
-use guests::assert_whole;
 use guests::synthetic::{self as made, Guest, Page, KERNEL_PAGE};
+use guests::{assert_whole, verdicts};
 use vicover::addr::{Gfn, GfnRange};
 use vicover::guest::candidate::Form;
 use vicover::guest::doubt::Doubt;
@@ -25,18 +25,6 @@ fn plan_at(guest: &Guest, level: u8) -> Plan {
 
 fn plan(guest: &Guest) -> Plan {
     plan_at(guest, 31)
-}
-
-fn verdicts(plan: &Plan, pages: std::ops::Range<u64>) -> Vec<(u64, Verdict)> {
-    let mut runs: Vec<(u64, Verdict)> = Vec::new();
-    for pfn in pages {
-        let verdict = plan.verdict(Gfn(pfn));
-        match runs.last_mut() {
-            Some((number, same)) if *same == verdict => *number += 1,
-            _ => runs.push((1, verdict)),
-        }
-    }
-    runs
 }
 
 #[test]

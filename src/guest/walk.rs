@@ -109,23 +109,10 @@ impl Walker<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::guest::guests::plan_of;
     use crate::guest::guests::synthetic::{self as made, Guest};
-    use crate::guest::plan::Plan;
+    use crate::guest::guests::{plan_of, verdicts};
 
     const SECTION: u64 = SECTION_PAGES as u64;
-
-    /// Verdicts on pages, as how many in a row have each.
-    fn verdicts(plan: &Plan, pages: std::ops::Range<u64>) -> Vec<(u64, Verdict)> {
-        let mut runs: Vec<(u64, Verdict)> = Vec::new();
-        for verdict in pages.map(|pfn| plan.verdict(Gfn(pfn))) {
-            match runs.last_mut() {
-                Some((number, same)) if *same == verdict => *number += 1,
-                _ => runs.push((1, verdict)),
-            }
-        }
-        runs
-    }
 
     #[test]
     fn pages_whose_descriptors_cannot_be_read_are_unknown_and_no_others() {

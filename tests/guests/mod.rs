@@ -12,14 +12,14 @@ pub mod overlay;
 pub mod symbols;
 pub mod synthetic;
 
-use vicover::addr::GfnRange;
+use vicover::addr::{Gfn, GfnRange};
 use vicover::guest::arch::x86_64::Processor;
 use vicover::guest::limits::Limits;
 use vicover::guest::locate::locate;
 use vicover::guest::log::Log;
 use vicover::guest::memory::GuestMemory;
 use vicover::guest::plan::{build, Plan};
-use vicover::guest::verdict::DumpLevel;
+use vicover::guest::verdict::{DumpLevel, Verdict};
 
 use synthetic::Guest;
 
@@ -47,6 +47,18 @@ pub fn plan_through(memory: &dyn GuestMemory, processors: &[Processor]) -> Plan 
     let located = locate(memory, processors, &Limits::default()).expect("a kernel");
     let (level, limits) = (DumpLevel::DEFAULT, Limits::default());
     build(memory, &located, processors, level, &limits)
+}
+
+/// Verdicts on pages, as how many in a row have each.
+pub fn verdicts(plan: &Plan, pages: std::ops::Range<u64>) -> Vec<(u64, Verdict)> {
+    let mut runs: Vec<(u64, Verdict)> = Vec::new();
+    for verdict in pages.map(|pfn| plan.verdict(Gfn(pfn))) {
+        match runs.last_mut() {
+            Some((number, same)) if *same == verdict => *number += 1,
+            _ => runs.push((1, verdict)),
+        }
+    }
+    runs
 }
 
 /// Does all that reads a guest, whatever it holds.

@@ -253,6 +253,14 @@ mod tests {
         refused(|config| put(config, path, value))
     }
 
+    /// Each of these paths with such a value is refused with such a reason.
+    fn all_refused(with: fn(&str, Value) -> Option<String>, cases: &[(&str, &str, &str)]) {
+        for &(path, value, why) in cases {
+            let said = with(path, value.into()).unwrap_or_default();
+            assert!(said.contains(why), "{path}: {said}");
+        }
+    }
+
     #[test]
     fn an_ordinary_guest_can_be_recovered() {
         assert_eq!(refused(|_| ()), None);
@@ -379,10 +387,7 @@ mod tests {
                 "will not be served by blkback or QEMU",
             ),
         ];
-        for (path, value, why) in cases {
-            let said = with(path, value.into()).unwrap_or_default();
-            assert!(said.contains(why), "{path}: {said}");
-        }
+        all_refused(with, &cases);
         for key in ["ioports", "irqs", "iomem"] {
             let said = with(&format!("/b_info/{key}"), serde_json::json!([5])).unwrap();
             assert_eq!(said, format!("{key} {HARDWARE}"));
@@ -430,10 +435,7 @@ mod tests {
             ("/b_info/type.hvm/made_up", "1", "made_up=1"),
             ("/b_info/type.pvh", "1", "type.pvh=1"),
         ];
-        for (path, value, why) in cases {
-            let said = hvm_with(path, value.into()).unwrap_or_default();
-            assert!(said.contains(why), "{path}: {said}");
-        }
+        all_refused(hvm_with, &cases);
     }
 
     #[test]
