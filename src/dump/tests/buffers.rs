@@ -2,19 +2,14 @@
 //! How much is written at once: buffers are filled, and memory waits for no more than so
 //! many pages.
 
-use super::guest::{config, SMALL_BUFFERS};
+use super::guest::{config, state, SMALL_BUFFERS};
 use super::recorder::{Call, Recorder};
 use crate::addr::{Page, Pfn};
-use crate::dump::buffer::{Pool, Sizes, State};
-use crate::dump::engine_state::EngineState;
+use crate::dump::buffer::{Sizes, State};
 use crate::dump::format_writer::FormatWriter;
 use crate::dump::kdump_writer::KdumpWriter;
 use crate::dump::output::Output;
-use crate::dump::progress::EngineCounters;
 use crate::dump::{Bitmap, Bitmaps, Chunk, Codec, Engine, EngineConfig, Facts, Pages, Unreadable};
-use crate::limits::cancel::Cancel;
-use crate::os::sync::atomic::AtomicBool;
-use crate::os::sync::OnceLock;
 use std::sync::Arc;
 
 /// Pages that are all full of one byte.
@@ -90,20 +85,8 @@ fn a_buffer_is_filled_with_pages_to_its_end() {
 
 #[test]
 fn descriptors_of_4096_pages_are_written_whatever_else_waits() {
-    let shared = Arc::new(EngineState {
-        bitmaps: bitmaps(5000),
-        stored: None,
-        codec: Codec::NONE,
-        summed: true,
-        room: None,
-        pool: Pool::new(Sizes::new(SMALL_BUFFERS, 1).unwrap()).unwrap(),
-        counters: EngineCounters::default(),
-        dead: OnceLock::new(),
-        fault: OnceLock::new(),
-        abandoned: AtomicBool::new(false),
-        unwatched: AtomicBool::new(false),
-        cancel: Cancel::default(),
-    });
+    let sizes = Sizes::new(SMALL_BUFFERS, 1).unwrap();
+    let shared = state(bitmaps(5000), sizes);
     let sink = Box::new(Recorder::new(1));
     let output = &mut Output::new(sink, None, shared.clone());
     let mut writer = KdumpWriter::begin(output, &Facts::default(), &shared, 1 << 16).unwrap();

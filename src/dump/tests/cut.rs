@@ -209,7 +209,7 @@ fn who_goes_on_dumps_what_is_missing_and_nothing_else() {
         assert_eq!(before.bytes, length + 464, "its header was written anew");
         submit(&engine);
         let summary = engine.finish().unwrap();
-        assert_eq!(completed.iter().count(), 2);
+        assert_eq!(completed.into_iter().count(), 2);
         let left_out = room.map_or(0, |pages| missing - pages);
         let progress = summary.progress;
         assert_eq!(

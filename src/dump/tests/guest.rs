@@ -3,12 +3,18 @@
 
 use super::recorder::Recorder;
 use crate::addr::{Page, Pfn, PAGE_SIZE};
+use crate::dump::buffer::{Pool, Sizes};
+use crate::dump::engine_state::EngineState;
+use crate::dump::progress::EngineCounters;
 use crate::dump::reader::{Flaw, Reader, Source};
 use crate::dump::{
     Bitmap, Bitmaps, Chunk, Codec, Completed, Engine, EngineConfig, Facts, Format, Pages, Sink,
     Unreadable, ZLIB, ZSTD,
 };
+use crate::limits::cancel::Cancel;
+use crate::os::sync::atomic::AtomicBool;
 use crate::os::sync::mpsc::Receiver;
+use crate::os::sync::OnceLock;
 use std::sync::Arc;
 
 /// Frames per chunk in tests that do not say otherwise.
@@ -151,10 +157,28 @@ pub(in crate::dump) fn dump(
         engine.submit(chunk).unwrap();
     }
     let summary = engine.finish().unwrap();
-    assert_eq!(completed.iter().count(), count);
+    assert_eq!(completed.into_iter().count(), count);
     assert_eq!(summary.progress.pages, summary.wanted_pages);
     assert_eq!(Some(summary.length), sink.length());
     sink
+}
+
+/// What the threads of a dump without a limit share before any has begun.
+pub(in crate::dump) fn state(bitmaps: Arc<Bitmaps>, sizes: Sizes) -> Arc<EngineState> {
+    Arc::new(EngineState {
+        bitmaps,
+        stored: None,
+        codec: Codec::NONE,
+        summed: true,
+        room: None,
+        pool: Pool::new(sizes).unwrap(),
+        counters: EngineCounters::default(),
+        dead: OnceLock::new(),
+        fault: OnceLock::new(),
+        abandoned: AtomicBool::new(false),
+        unwatched: AtomicBool::new(false),
+        cancel: Cancel::default(),
+    })
 }
 
 pub(in crate::dump) fn config(codec: Codec) -> EngineConfig {

@@ -69,6 +69,7 @@ impl Recorder {
         self.state.lock().unwrap().prepared
     }
 
+    #[cfg(not(shuttle))]
     /// Where page data was written that may go past a cache, and how much.
     pub(in crate::dump) fn pages(&self) -> Vec<(u64, u64)> {
         self.state.lock().unwrap().pages.clone()

@@ -4,25 +4,20 @@
 //! made to wait. The first chunk is looked at when the last one has been handed in: one
 //! that comes back too early, and is written before that, is not seen here.
 
-use super::guest::{Guest, Memory, SMALL_BUFFERS};
+use super::guest::{state, Guest, Memory, SMALL_BUFFERS};
 use super::recorder::Recorder;
 use crate::addr::Pfn;
-use crate::dump::buffer::{Pool, Sizes};
-use crate::dump::engine_state::EngineState;
+use crate::dump::buffer::Sizes;
 use crate::dump::kdump_writer::KdumpWriter;
 use crate::dump::line::Line;
 use crate::dump::output::Output;
-use crate::dump::progress::EngineCounters;
 use crate::dump::reader::Reader;
 use crate::dump::worker::Worker;
 use crate::dump::writer::Writer;
 use crate::dump::{Bitmap, Bitmaps, Chunk, ChunkOutcome, Codec, Completed};
-use crate::limits::cancel::Cancel;
 use crate::os::modelled::every_order::EveryOrder;
 use crate::os::modelled::never_time_out;
 use crate::os::modelled::scheduler::run;
-use crate::os::sync::atomic::AtomicBool;
-use crate::os::sync::OnceLock;
 use crate::os::thread::{start, Signals};
 use std::sync::Arc;
 
@@ -68,23 +63,6 @@ fn check_saved(sink: &Recorder, done: &Completed<Memory>) {
     );
 }
 
-fn state(sizes: Sizes) -> Arc<EngineState> {
-    Arc::new(EngineState {
-        bitmaps: bitmaps(),
-        stored: None,
-        codec: Codec::NONE,
-        summed: true,
-        room: None,
-        pool: Pool::new(sizes).unwrap(),
-        counters: EngineCounters::default(),
-        dead: OnceLock::new(),
-        fault: OnceLock::new(),
-        abandoned: AtomicBool::new(false),
-        unwatched: AtomicBool::new(false),
-        cancel: Cancel::default(),
-    })
-}
-
 /// Two threads that take chunks, one that writes, and this one, which hands the last chunk
 /// in when there is room, and then gets the chunks back. One more thread to get them back
 /// has sixty times as many orders (17,564 for 280 without a preemption).
@@ -92,7 +70,7 @@ fn dump() {
     never_time_out();
     let sink = Recorder::new(1);
     let sizes = Sizes::new(SMALL_BUFFERS, WORKERS).unwrap();
-    let shared = state(sizes);
+    let shared = state(bitmaps(), sizes);
     let (line, completed) = Line::new(Arc::clone(&shared), WORKERS, sizes.count);
     let workers: Vec<_> = (0..WORKERS)
         .map(|_| {
