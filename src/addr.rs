@@ -3,8 +3,10 @@
 //!
 //! Xen and Linux count the same memory in different ways, and using one
 //! number for another is the classic bug of this field. For a PVH or HVM guest
-//! a gfn and the pfn that the guest's kernel uses are equal by definition; that
-//! step is written down with [`Gfn::as_pfn`] wherever it is taken.
+//! a gfn and the pfn that the guest's kernel uses are equal by definition. A PV guest
+//! names its pages to Xen by machine frame; here its gfns are the pfns of its kernel all
+//! the same, and [`Mfn`] is what they are for Xen. The step from a gfn to a pfn is written
+//! down with [`Gfn::as_pfn`] wherever it is taken.
 
 use std::fmt;
 
@@ -50,6 +52,10 @@ number_type! {
     Pfn
 }
 number_type! {
+    /// Machine frame number: a page of the host's memory.
+    Mfn
+}
+number_type! {
     /// Guest-physical address in bytes.
     GuestPhys
 }
@@ -59,7 +65,7 @@ number_type! {
 }
 
 impl Gfn {
-    /// The page of this frame as the kernel of a PVH or HVM guest counts it.
+    /// The page of this frame as the guest's kernel counts it.
     pub fn as_pfn(self) -> Pfn {
         Pfn(self.0)
     }

@@ -71,6 +71,7 @@ fn dump(ram: Arc<File>, dir: &Path, format: Format) -> PathBuf {
         vcpus: vec![VcpuRegisters::default()],
         timestamp_s: 1_700_000_000,
         dump_level: 0,
+        changes: Default::default(),
     };
     let mut all = Bitmap::new(Pfn(pages)).unwrap();
     all.set_range(Pfn(0), Pfn(pages));

@@ -9,7 +9,7 @@ use super::elf_writer::ElfWriter;
 use super::ending::{Failure, Summary};
 use super::engine_state::EngineState;
 use super::error::Error;
-use super::facts::Facts;
+use super::facts::{Changes, Facts};
 use super::forecast::{room_after, DumpSize};
 use super::format::Format;
 use super::format_writer::FormatWriter;
@@ -58,6 +58,8 @@ struct Basis {
     bitmaps: Arc<Bitmaps>,
     /// Pages that are in the dump already, if another process began it.
     stored: Option<Bitmap>,
+    /// In what more pages are not stored as they are.
+    changes: Changes,
     counters: EngineCounters,
     /// Bytes that more pages may take, if that is limited.
     room: Option<u64>,
@@ -87,6 +89,7 @@ impl<P: Pages + 'static> Engine<P> {
             room: room_for_data(&config, facts, &bitmaps)?,
             bitmaps,
             stored: None,
+            changes: facts.changes.clone(),
             counters: EngineCounters::default(),
         };
         Self::launch(sink, Tables::New(Box::new(facts.clone())), basis, config)
@@ -119,6 +122,7 @@ impl<P: Pages + 'static> Engine<P> {
             },
             bitmaps,
             stored: Some(stored),
+            changes: Changes::default(),
         };
         Self::launch(
             Box::new(sink),
@@ -143,6 +147,7 @@ impl<P: Pages + 'static> Engine<P> {
         let shared = Arc::new(EngineState {
             bitmaps: basis.bitmaps,
             stored: basis.stored,
+            changes: basis.changes,
             codec,
             summed: config.format.has_manifest(),
             room: basis.room,

@@ -5,6 +5,7 @@ use super::bitmap::{Bitmap, Bitmaps};
 use super::buffer::Pool;
 use super::codec::Codec;
 use super::error::Error;
+use super::facts::Changes;
 use super::progress::EngineCounters;
 use crate::limits::cancel::Cancel;
 use crate::os::sync::atomic::AtomicBool;
@@ -17,6 +18,8 @@ pub(super) struct EngineState {
     /// Wanted pages that are in the dump already, if another process began it.
     pub(super) stored: Option<Bitmap>,
     pub(super) codec: Codec,
+    /// In what pages are not stored as they are.
+    pub(super) changes: Changes,
     /// Whether buffers are checksummed.
     pub(super) summed: bool,
     /// Bytes that pages may take, if that is limited.

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //! What a dump says about the guest besides its memory.
 
+use serde::{Deserialize, Serialize};
+
+use crate::addr::{Page, Pfn};
+
 /// Handed in once, written into headers and notes.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
@@ -16,6 +20,47 @@ pub struct Facts {
     pub timestamp_s: u64,
     /// Kinds of pages that were left out, as makedumpfile's `-d` adds them up.
     pub dump_level: u32,
+    /// What the dump does not hold as the guest has it.
+    pub changes: Changes,
+}
+
+/// In what a dump is not what the guest's memory is: so that readers find their way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changes {
+    /// Entries of page tables name the guest's pages; the guest's own name the machine's.
+    #[serde(default)]
+    pub translated_tables: bool,
+    /// Bytes that are zero in the dump.
+    #[serde(default)]
+    pub zeroed: Vec<Zeroed>,
+}
+
+/// Bytes of a page that are zero in a dump, whatever they are in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Zeroed {
+    /// The page.
+    pub pfn: u64,
+    /// Where in the page they begin.
+    pub offset: usize,
+    /// How many they are; none of them is in another page.
+    pub bytes: usize,
+}
+
+impl Changes {
+    /// Whether there is none.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Makes of a page what the dump holds of it.
+    pub(super) fn apply(&self, pfn: Pfn, page: &mut Page) {
+        for zeroed in self.zeroed.iter().filter(|zeroed| zeroed.pfn == pfn.0) {
+            let end = zeroed.offset.saturating_add(zeroed.bytes);
+            if let Some(bytes) = page.get_mut(zeroed.offset..end) {
+                bytes.fill(0);
+            }
+        }
+    }
 }
 
 /// What uname(2) says in the guest; each at most 64 bytes, the rest is cut off.

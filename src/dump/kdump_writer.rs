@@ -258,6 +258,7 @@ impl KdumpWriter {
             zero_pages: progress.zero_pages,
             unreadable_pages: progress.unreadable_pages,
             left_out_pages: progress.left_out_pages,
+            changes: self.shared.changes.clone(),
             tables_bytes: self.layout.zero_page,
             tables_crc32: tables.take()[0],
             piece_bytes: sums.piece_bytes(),

@@ -7,6 +7,8 @@
 use crc32fast::Hasher;
 use serde::{Deserialize, Serialize};
 
+use super::facts::Changes;
+
 /// Data that one checksum covers: damage is found to within this many bytes,
 /// and a dump of 1 TiB has 16 Ki of them.
 const PIECE_BYTES: u64 = 64 << 20;
@@ -30,6 +32,9 @@ pub struct Manifest {
     /// Of `pages`, those that there was no room for.
     #[serde(default)]
     pub left_out_pages: u64,
+    /// In what the dump is not what the guest's memory is.
+    #[serde(default, skip_serializing_if = "Changes::is_none")]
+    pub changes: Changes,
     /// Bytes of headers and tables at the dump's start.
     pub tables_bytes: u64,
     /// Checksum of headers and tables.

@@ -75,7 +75,7 @@ pub use config::EngineConfig;
 pub use ending::{Failure, Summary};
 pub use engine::Engine;
 pub use error::{Error, Reason};
-pub use facts::{Facts, Utsname, VcpuRegisters};
+pub use facts::{Changes, Facts, Utsname, VcpuRegisters, Zeroed};
 pub use file_sink::FileSink;
 pub use flat::{FlatSink, PatientStream};
 pub use forecast::{DumpSize, Sizer};

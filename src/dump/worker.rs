@@ -9,7 +9,7 @@ use super::error::Error;
 use super::line::{Line, Taker};
 use super::message::Message;
 use super::pack::{is_zero, store_compressed, store_raw};
-use crate::addr::{Pfn, PAGE_SIZE};
+use crate::addr::{Page, Pfn, PAGE_SIZE};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::Arc;
 
@@ -120,11 +120,16 @@ impl<P: Pages> Worker<P> {
         let index = (pfn.0 - chunk.first.0) as usize;
         let at = lease.used;
         let out = &mut lease.bytes[at..];
+        let copy = |page: &mut Page| {
+            let copied = chunk.pages.copy(index, page);
+            self.shared.changes.apply(pfn, page);
+            copied
+        };
         let state = if self.compressor.is_none() {
-            store_raw(out, |page| chunk.pages.copy(index, page))
+            store_raw(out, copy)
         } else {
             let mut page = [0; PAGE_SIZE];
-            match chunk.pages.copy(index, &mut page) {
+            match copy(&mut page) {
                 Err(_) => State::Unreadable,
                 Ok(()) if is_zero(&page) => State::Zero,
                 Ok(()) => store_compressed(&mut self.compressor, out, &page),

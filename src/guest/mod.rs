@@ -35,6 +35,7 @@ mod looked;
 pub mod memory;
 pub mod page_map;
 pub mod paging;
+pub mod paravirtual;
 pub mod plan;
 mod pointers;
 mod search;

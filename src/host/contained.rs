@@ -64,6 +64,10 @@ impl CrashedDomain for ContainedDomain<'_> {
         contained("claim", || self.inner.claim(pages))
     }
 
+    fn is_paravirtual(&self) -> bool {
+        self.inner.is_paravirtual()
+    }
+
     fn pages(&self) -> Result<u64, HostError> {
         contained("pages", || self.inner.pages())
     }

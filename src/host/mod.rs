@@ -114,6 +114,12 @@ pub trait CrashedDomain: Send + Sync {
     /// what was kept before. Nothing is kept when the domain is gone.
     fn claim(&self, pages: u64) -> Result<(), HostError>;
 
+    /// Whether the guest's page tables name machine frames, which is not what is read of
+    /// them here: that names the guest's frames.
+    fn is_paravirtual(&self) -> bool {
+        false
+    }
+
     /// Pages that the domain has, those that are not RAM included.
     fn pages(&self) -> Result<u64, HostError>;
 

@@ -4,7 +4,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::addr::GuestVirt;
-use crate::dump::{Facts, Utsname, VcpuRegisters};
+use crate::dump::{Changes, Facts, Utsname, VcpuRegisters};
 use crate::guest::arch::x86_64::Processor;
 use crate::guest::doubt::Doubt;
 use crate::guest::kernel::Kernel;
@@ -12,7 +12,12 @@ use crate::guest::plan::Plan;
 use crate::guest::vmcoreinfo::VmcoreInfo;
 use crate::host::VcpuState;
 
-pub(super) fn facts(kernel: Option<&Kernel>, vcpus: &[VcpuState], plan: &Plan) -> Facts {
+pub(super) fn facts(
+    kernel: Option<&Kernel>,
+    vcpus: &[VcpuState],
+    plan: &Plan,
+    changes: Changes,
+) -> Facts {
     let timestamp_s = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs());
@@ -33,6 +38,7 @@ pub(super) fn facts(kernel: Option<&Kernel>, vcpus: &[VcpuState], plan: &Plan) -
         vcpus: vcpus.iter().map(VcpuRegisters::from).collect(),
         timestamp_s,
         dump_level: u32::from(plan.level().get()),
+        changes,
     }
 }
 

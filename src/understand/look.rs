@@ -11,13 +11,14 @@ use super::facts::facts;
 use super::known::Understanding;
 use super::mapped::MappedMemory;
 use crate::addr::{Gfn, GfnRange};
-use crate::dump::{Bitmap, Bitmaps};
+use crate::dump::{Bitmap, Bitmaps, Changes, Zeroed};
 use crate::error::{joined, panic_text, Error};
 use crate::guest::arch::x86_64::Processor;
 use crate::guest::doubt::Doubt;
 use crate::guest::kernel::Kernel;
 use crate::guest::limits::Limits;
 use crate::guest::locate::{locate, Located, Way};
+use crate::guest::paravirtual;
 use crate::guest::plan::{self, Plan};
 use crate::guest::verdict::{DumpLevel, Verdict};
 use crate::guest::vmcoreinfo::VmcoreInfo;
@@ -90,6 +91,8 @@ pub(crate) fn understand(
 pub(crate) struct Seen {
     kernel: Option<Kernel>,
     plan: Plan,
+    /// In what the dump will not be what the guest's memory is.
+    changes: Changes,
 }
 
 /// Reads the memory of `domain`. After a cancel, what it returns is of no use but to
@@ -104,12 +107,45 @@ pub(crate) fn look(
     let asked = DumpLevel::new(options.dump_level).unwrap_or(DumpLevel::ALL_PAGES);
     // The windows of this view are unmapped before anything is released.
     let memory = MappedMemory::new(domain);
-    let looking = AssertUnwindSafe(|| make_plan(&memory, vcpus, asked, awaited, job));
-    let (kernel, plan) = catch_unwind(looking).unwrap_or_else(|panic| {
-        let doubt = Doubt::Failed(panic_text(&*panic));
-        (None, Plan::everything(&memory, asked, doubt))
+    let is_paravirtual = domain.is_paravirtual();
+    let looking = AssertUnwindSafe(|| {
+        let (kernel, plan) = make_plan(&memory, vcpus, asked, awaited, job);
+        let zeroed = match is_paravirtual {
+            true => hidden_from_crash(&memory, kernel.as_ref(), job),
+            false => None,
+        };
+        (kernel, plan, zeroed)
     });
-    Seen { kernel, plan }
+    let (kernel, plan, zeroed) = catch_unwind(looking).unwrap_or_else(|panic| {
+        let doubt = Doubt::Failed(panic_text(&*panic));
+        (None, Plan::everything(&memory, asked, doubt), None)
+    });
+    Seen {
+        kernel,
+        plan,
+        changes: Changes {
+            translated_tables: is_paravirtual,
+            zeroed: zeroed.into_iter().collect(),
+        },
+    }
+}
+
+/// What must be zero in the dump of a PV guest, whose page tables look there like any
+/// other's: else crash does not believe it.
+fn hidden_from_crash(
+    memory: &MappedMemory<'_>,
+    kernel: Option<&Kernel>,
+    job: &JobState,
+) -> Option<Zeroed> {
+    let mark = kernel.map(|kernel| paravirtual::mark(memory, kernel))?;
+    let not_for_crash = mark.as_ref().err().map(ToString::to_string);
+    job.log.tell(GuestEvent::TablesTranslated { not_for_crash });
+    let at = mark.ok()?;
+    Some(Zeroed {
+        pfn: at.gfn().as_pfn().0,
+        offset: at.page_offset(),
+        bytes: paravirtual::MARK_BYTES,
+    })
 }
 
 impl Seen {
@@ -120,7 +156,11 @@ impl Seen {
         vcpus: &[VcpuState],
         job: &JobState,
     ) -> Result<Understanding, Error> {
-        let Self { kernel, plan } = self;
+        let Self {
+            kernel,
+            plan,
+            changes,
+        } = self;
         let ram = domain.ram();
         let end = ram.last().map_or(Gfn(0), |range| range.end);
         let mut present = Bitmap::new(end.as_pfn()).map_err(Error::DumpStart)?;
@@ -134,7 +174,7 @@ impl Seen {
         let bitmaps = Bitmaps::new(present, wanted).map_err(Error::DumpStart)?;
         tell_plan(&plan, &bitmaps, job);
         Ok(Understanding {
-            facts: facts(kernel.as_ref(), vcpus, &plan),
+            facts: facts(kernel.as_ref(), vcpus, &plan, changes),
             bitmaps: Arc::new(bitmaps),
             chunks: in_order(ram, &plan),
             plan,

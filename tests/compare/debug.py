@@ -18,15 +18,25 @@ def output_of(*command) -> str:
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
 
 
-def vmlinux_of(release: str, kernel: str, version: str) -> Path:
+def host_packages(release: str, directory: str, package: str):
+    """Fetches a package from where the emulated host has its own: updates included."""
+    subprocess.run([HERE.parent / "host/private-apt", "only", directory, package], check=True,
+                   env=os.environ | {"VICOVER_APT_RELEASE": release})
+
+
+def image_packages(release: str, directory: str, package: str):
+    """Fetches a package from where images of guests have theirs: releases without updates."""
+    subprocess.run([IMAGES / "packages", release, directory, package], check=True)
+
+
+def vmlinux_of(release: str, kernel: str, version: str, fetch=image_packages) -> Path:
     """The debug information of a kernel of a release of Debian's: 1 GB to download, of
     which only vmlinux is kept, in the cache."""
     vmlinux = CACHE / f"vmlinux-{kernel}-{version}"
     if not vmlinux.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=CACHE, prefix="vmlinux-building.") as work:
-            package = f"linux-image-{kernel}-dbg={version}"
-            subprocess.run([IMAGES / "packages", release, work, package], check=True)
+            fetch(release, work, f"linux-image-{kernel}-dbg={version}")
             unpack(Path(work), kernel).rename(vmlinux)
     return vmlinux
 

@@ -257,6 +257,7 @@ fn dump(image: &Arc<Image>, level: DumpLevel, dir: &Path) {
         vcpus: image.registers.iter().map(VcpuRegisters::from).collect(),
         timestamp_s: 1_700_000_000,
         dump_level: u32::from(plan.level().get()),
+        changes: Default::default(),
     };
     let bitmaps = Bitmaps::new(present, wanted).expect("wanted pages are present");
     let config = EngineConfig::default();

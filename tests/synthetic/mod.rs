@@ -131,6 +131,7 @@ pub(crate) fn facts() -> Facts {
         vcpus: (0..2).map(registers).collect(),
         timestamp_s: 1_700_000_000,
         dump_level: 0,
+        changes: Default::default(),
     }
 }
 

@@ -3,7 +3,9 @@
 
 use super::guest::{config, dump, Guest, CHUNK};
 use super::recorder::Recorder;
-use crate::dump::{verify, Codec, Engine, FileSink, Finding, Format, Manifest, Report, ZLIB};
+use crate::dump::{
+    verify, Changes, Codec, Engine, FileSink, Finding, Format, Manifest, Report, ZLIB,
+};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -251,6 +253,7 @@ fn a_manifest_says_what_gzip_and_the_counts_of_pages_say() {
         zero_pages: zero,
         unreadable_pages: lost.len() as u64,
         left_out_pages: 0,
+        changes: Changes::default(),
         tables_bytes: ZERO_PAGE as u64,
         tables_crc32: crc32fast::hash(&dump[..ZERO_PAGE]),
         piece_bytes: 64 << 20,

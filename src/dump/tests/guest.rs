@@ -5,6 +5,7 @@ use super::recorder::Recorder;
 use crate::addr::{Page, Pfn, PAGE_SIZE};
 use crate::dump::buffer::{Pool, Sizes};
 use crate::dump::engine_state::EngineState;
+use crate::dump::facts::Changes;
 use crate::dump::progress::EngineCounters;
 use crate::dump::reader::{Flaw, Reader, Source};
 use crate::dump::{
@@ -168,6 +169,7 @@ pub(in crate::dump) fn state(bitmaps: Arc<Bitmaps>, sizes: Sizes) -> Arc<EngineS
     Arc::new(EngineState {
         bitmaps,
         stored: None,
+        changes: Changes::default(),
         codec: Codec::NONE,
         summed: true,
         room: None,

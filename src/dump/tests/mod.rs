@@ -3,6 +3,7 @@
 
 #[cfg(not(shuttle))]
 mod buffers;
+mod changes;
 mod cut;
 #[cfg(not(shuttle))]
 mod elf;

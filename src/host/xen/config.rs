@@ -234,7 +234,7 @@ impl CrashConfig {
     pub(super) fn asked(&self) -> Result<Asked, HostError> {
         let build = &self.config.b_info;
         let hole_kib = match self.kind()? {
-            Kind::Pvh => 0,
+            Kind::Pvh | Kind::Pv => 0,
             // SAFETY: the part of the union that is an HVM guest's.
             Kind::Hvm => unsafe { said(build.u.hvm.mmio_hole_memkb) },
         };
@@ -310,7 +310,8 @@ impl CrashConfig {
             let Some(domid) = domid.filter(|_| refused.is_none()) else {
                 return Ok(refused);
             };
-            Ok(own_memory::check(&Control::open()?.domain_info(domid)?).err())
+            let info = Control::open()?.domain_info(domid)?;
+            Ok(own_memory::check(&info, self.kind()?).err())
         };
         look().unwrap_or_else(|error: HostError| Some(error.to_string()))
     }

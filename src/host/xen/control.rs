@@ -13,9 +13,21 @@ use std::sync::{Mutex, MutexGuard};
 
 use xenctrl_sys as xc;
 
+use super::foreign::FrameName;
 use super::handles::{closed, opened};
-use crate::addr::{Gfn, PAGE_SIZE};
+use crate::addr::{Gfn, Mfn, PAGE_SIZE};
 use crate::host::{Backing, HostError};
+
+unsafe extern "C" {
+    /// libxenctrl has it for Xen's own libraries, and no public header declares it
+    /// (`tools/libs/ctrl/xc_private.h`). Each of `count` frames gets its type.
+    fn xc_get_pfn_type_batch(
+        handle: *mut xc::xc_interface,
+        domid: u32,
+        count: libc::c_uint,
+        frames: *mut xc::xen_pfn_t,
+    ) -> libc::c_int;
+}
 
 /// An open `xc_interface`.
 struct Handle(NonNull<xc::xc_interface>);
@@ -171,9 +183,9 @@ impl Control {
     ///
     /// Extents of a higher order would gain nothing
     /// (`relied_on::extents_are_taken_apart`).
-    pub(super) fn decrease_reservation(&self, domid: u32, frames: &[Gfn]) -> usize {
+    pub(super) fn decrease_reservation(&self, domid: u32, frames: &[FrameName]) -> usize {
         let handle = self.handle();
-        let mut extents: Vec<xc::xen_pfn_t> = frames.iter().map(|gfn| gfn.0).collect();
+        let mut extents: Vec<xc::xen_pfn_t> = frames.iter().map(|name| name.0).collect();
         // SAFETY: the array holds as many extents as we say, and is ours.
         let done = unsafe {
             xc::xc_domain_decrease_reservation(
@@ -285,6 +297,74 @@ impl Control {
             )
         };
         answer(rc, "xc_domain_set_pod_target").map(|()| backing)
+    }
+
+    /// Bytes of an address of a PV guest.
+    pub(super) fn guest_width(&self, domid: u32) -> Result<u32, HostError> {
+        let handle = self.handle();
+        let mut bytes = 0;
+        // SAFETY: an out number of ours.
+        let rc = unsafe { xc::xc_domain_get_guest_width(handle.raw(), domid, &mut bytes) };
+        answer(rc, "xc_domain_get_guest_width").map(|()| bytes)
+    }
+
+    /// What Xen has machine frames of a PV guest for (`XEN_DOMCTL_PFINFO_*`): 1024 at most.
+    pub(super) fn page_types(&self, domid: u32, frames: &[Mfn]) -> Result<Vec<u64>, HostError> {
+        let handle = self.handle();
+        let mut types: Vec<xc::xen_pfn_t> = frames.iter().map(|mfn| mfn.0).collect();
+        let count = types.len() as u32;
+        // SAFETY: the array holds as many frames as we say, each of which gets its type.
+        let rc = unsafe { xc_get_pfn_type_batch(handle.raw(), domid, count, types.as_mut_ptr()) };
+        answer(rc, "xc_get_pfn_type_batch").map(|()| types)
+    }
+
+    /// Takes its page tables and its registers from a virtual processor.
+    pub(super) fn reset_vcpu(&self, domid: u32, vcpu: u32) -> Result<(), HostError> {
+        let handle = self.handle();
+        // SAFETY: no context asks for that (xen/include/public/domctl.h).
+        let rc = unsafe { xc::xc_vcpu_setcontext(handle.raw(), domid, vcpu, std::ptr::null_mut()) };
+        answer(rc, "xc_vcpu_setcontext")
+    }
+
+    /// Unpins page tables of a PV guest.
+    pub(super) fn unpin(&self, domid: u32, tables: &[Mfn]) -> Result<(), HostError> {
+        if tables.is_empty() {
+            return Ok(());
+        }
+        let handle = self.handle();
+        let unpin = |mfn: &Mfn| xc::mmuext_op {
+            cmd: xc::MMUEXT_UNPIN_TABLE,
+            arg1: xc::mmuext_op__bindgen_ty_1 { mfn: mfn.0 },
+            ..xc::mmuext_op::default()
+        };
+        let mut operations: Vec<xc::mmuext_op> = tables.iter().map(unpin).collect();
+        let count = operations.len() as u32;
+        // SAFETY: the array holds as many operations as we say, and is ours.
+        let rc = unsafe { xc::xc_mmuext_op(handle.raw(), operations.as_mut_ptr(), count, domid) };
+        answer(rc, "xc_mmuext_op")
+    }
+
+    /// Whether a domain is there and not marked as dying
+    /// (`relied_on::paging_ignores_the_dying`).
+    pub(super) fn has_paging(&self, domid: u32) -> Result<bool, HostError> {
+        let handle = self.handle();
+        // No size that Xen could tell.
+        let mut mib = u32::MAX;
+        // SAFETY: an in and out number of ours.
+        let rc = unsafe {
+            xc::xc_shadow_control(
+                handle.raw(),
+                domid,
+                xc::XEN_DOMCTL_SHADOW_OP_GET_ALLOCATION,
+                &mut mib,
+                0,
+            )
+        };
+        match answer(rc, "xc_shadow_control") {
+            Ok(()) => Ok(mib != u32::MAX),
+            Err(error) if matches!(error.errno, libc::EINVAL | libc::EOPNOTSUPP) => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 
     pub(super) fn set_max_memory(&self, domid: u32, kib: u64) -> Result<(), HostError> {

@@ -7,8 +7,9 @@
 //! - a `libxenforeignmemory` handle is only a file descriptor, and may be used by
 //!   several threads at once; a `libxenctrl` handle by one at a time.
 //!
-//! What holds for one kind of guest only is in `kind`, for one backend of disks in
-//! `disk`; what no interface promises is in `relied_on`.
+//! What holds for one kind of guest only is in `kind`, for memory that Xen does not
+//! translate in `pv`, for one backend of disks in `disk`; what no interface promises is in
+//! `relied_on`.
 
 mod allowed;
 mod attach;
@@ -16,6 +17,7 @@ mod background;
 mod build;
 mod bus;
 mod claim;
+mod claimant;
 mod config;
 mod control;
 mod destroy;
@@ -24,6 +26,7 @@ mod device_model;
 mod devices;
 mod disk;
 mod domain;
+mod foreign;
 mod handles;
 mod hotplug_lock;
 mod kind;
@@ -32,14 +35,17 @@ mod linked;
 mod look;
 mod own_memory;
 mod past;
+mod pv;
 mod recovery;
 mod refusal;
 mod relied_on;
+mod settle;
 mod standby;
 mod store;
 mod sys;
 mod toolstack;
 mod uuid;
+mod view;
 
 pub use config::CrashConfig;
 pub use domain::XenDomain;

@@ -4,15 +4,19 @@
 
 use xenctrl_sys as xc;
 
+use super::kind::Kind;
+
 /// Refuses a domain with pages that it shares, pages that are paged out, or page tables that
 /// Xen keeps copies of: what is given back of them is not what the host gets.
-pub(super) fn check(info: &xc::xc_domaininfo_t) -> Result<(), String> {
+pub(super) fn check(info: &xc::xc_domaininfo_t, kind: Kind) -> Result<(), String> {
     let counts = [(info.shr_pages, "shared"), (info.paged_pages, "paged out")];
     if let Some((pages, what)) = counts.iter().find(|(pages, _)| *pages > 0) {
         return Err(format!("{pages} of the guest's pages are {what}"));
     }
     match info.flags & xc::XEN_DOMINF_hap {
-        0 => Err("the guest runs on shadow page tables (hap=0), not on nested paging".into()),
+        0 if kind.is_translated() => {
+            Err("the guest runs on shadow page tables (hap=0), not on nested paging".into())
+        }
         _ => Ok(()),
     }
 }
@@ -28,11 +32,11 @@ mod tests {
             tot_pages: 1 << 17,
             ..xc::xc_domaininfo_t::default()
         };
-        assert_eq!(check(&ordinary), Ok(()));
+        assert_eq!(check(&ordinary, Kind::Pvh), Ok(()));
         let refused = |change: fn(&mut xc::xc_domaininfo_t)| {
             let mut info = ordinary;
             change(&mut info);
-            check(&info).unwrap_err()
+            check(&info, Kind::Pvh).unwrap_err()
         };
         let said = refused(|info| info.shr_pages = 3);
         assert_eq!(said, "3 of the guest's pages are shared");
@@ -40,5 +44,10 @@ mod tests {
         assert_eq!(said, "1 of the guest's pages are paged out");
         let said = refused(|info| info.flags = xc::XEN_DOMINF_shutdown);
         assert!(said.contains("shadow page tables"), "{said}");
+        let pv = xc::xc_domaininfo_t {
+            flags: 0,
+            ..ordinary
+        };
+        assert_eq!(check(&pv, Kind::Pv), Ok(()));
     }
 }

@@ -2,15 +2,19 @@
 //! The recovery domain's memory while it is thinly backed.
 
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use xenctrl_sys as xc;
 
+use super::claim::claim_above_total;
+use super::claimant::Claimant;
 use super::config::CrashConfig;
 use super::control::Control;
+use super::foreign::ForeignMemory;
 use super::kind::Kind;
 use super::libxl::KIB_PER_PAGE;
+use super::store::Store;
 use crate::host::disk_statistics::DiskStatistics;
 use crate::host::qemu_statistics::QemuStatistics;
 use crate::host::{Backing, HostError, RecoveryDomain};
@@ -34,6 +38,9 @@ pub(super) struct XenRecovery {
     /// Backing many pages takes the hypervisor long, and whoever watches the
     /// domain must not wait for it.
     growing: Control,
+    store: Mutex<Store>,
+    /// Of a domain whose guest takes its memory itself, to keep that for it.
+    foreign: Option<ForeignMemory>,
 }
 
 impl XenRecovery {
@@ -42,10 +49,15 @@ impl XenRecovery {
     pub(super) fn new(domid: u32, config: &CrashConfig) -> Result<Self, HostError> {
         let (control, full_pages) = (Control::open()?, config.full_pages());
         control.set_max_memory(domid, full_pages * KIB_PER_PAGE + LIMIT_SLACK_KIB)?;
+        let kind = config.kind()?;
+        let foreign = kind.takes_memory().then(ForeignMemory::open);
         Ok(Self {
             domid,
-            kind: config.kind()?,
-            most_pages: full_pages + LIMIT_SLACK_PAGES,
+            kind,
+            most_pages: match kind.takes_memory() {
+                true => full_pages,
+                false => full_pages + LIMIT_SLACK_PAGES,
+            },
             control,
             disks: Mutex::new(DiskStatistics::new(Path::new("/sys"), domid)),
             // (`relied_on::qemu_has_a_second_monitor`)
@@ -54,7 +66,25 @@ impl XenRecovery {
                 Mutex::new(QemuStatistics::new(monitor))
             }),
             growing: Control::open()?,
+            store: Mutex::new(Store::open()?),
+            foreign: foreign.transpose()?,
         })
+    }
+
+    fn store(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sees to it that nobody else takes what the guest may take until it has `pages`.
+    fn keep(&self, foreign: &ForeignMemory, pages: u64) -> Result<(), HostError> {
+        let claimant = Claimant {
+            domid: self.domid,
+            kind: self.kind,
+            control: &self.growing,
+            foreign,
+        };
+        let has = self.control.domain_info(self.domid)?.tot_pages;
+        claim_above_total(&claimant, pages.saturating_sub(has))
     }
 }
 
@@ -75,16 +105,21 @@ impl RecoveryDomain for XenRecovery {
     }
 
     fn backing(&self) -> Result<Backing, HostError> {
-        self.kind.backing(&self.control, self.domid)
+        self.kind.backing(&self.control, &self.store(), self.domid)
     }
 
     fn grow(&self, pages: u64) -> Result<Backing, HostError> {
-        let now = self.kind.backing(&self.control, self.domid)?;
+        let now = self.backing()?;
         let target = now.total.saturating_add(pages).min(self.most_pages);
         if target <= now.total {
             return Ok(now);
         }
-        self.kind.set_backing(&self.growing, self.domid, target)
+        if let Some(foreign) = &self.foreign {
+            // What is not kept for it may be there all the same.
+            let _ = self.keep(foreign, target);
+        }
+        let (kind, growing) = (self.kind, &self.growing);
+        kind.set_backing(growing, &self.store(), self.domid, target)
     }
 
     fn pause(&self) -> Result<(), HostError> {

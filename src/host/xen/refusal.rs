@@ -374,7 +374,7 @@ mod tests {
     #[test]
     fn what_cannot_move_or_be_thinly_backed_is_refused_with_its_reason() {
         let cases = [
-            ("/c_info/type", "pv", "only PVH and HVM"),
+            ("/c_info/type", "sunos", "only PV, PVH and HVM"),
             ("/c_info/type", "invalid", "this one is invalid"),
             ("/c_info/passthrough", "enabled", "passthrough excludes"),
             ("/b_info/altp2m", "external", "altp2m excludes populate"),

@@ -174,6 +174,32 @@ mod limit_slack {}
 /// Story `vicover`.
 mod paging_pool_is_large {}
 
+/// A PV guest of 64 bits has the list of its machine frames in one piece, at an address and
+/// behind page tables that it says in `arch_shared_info`: `p2m_vaddr` and `p2m_cr3`.
+///
+/// Xen, `xen/include/public/arch-x86/xen.h`; Linux since 4.0, `arch/x86/xen/p2m.c`,
+/// `xen_setup_mfn_list_list`. Story `pv-block`.
+mod pv_list_is_linear {}
+
+/// Sixteen entries of each root of a PV guest's page tables are Xen's, from 256 on
+/// (`ROOT_PAGETABLE_FIRST_XEN_SLOT`), and the guest's kernel knows nothing of them.
+///
+/// Xen, `xen/arch/x86/include/asm/config.h`. Story `pv-block`.
+mod pv_root_has_xens_entries {}
+
+/// Linux of a PV guest makes page descriptors for ten times as much memory as it starts
+/// with, beside that (`EXTRA_MEM_RATIO`).
+///
+/// Linux, `arch/x86/xen/setup.c`. Read.
+mod pv_grows_tenfold {}
+
+/// Of a domain that is marked as dying Xen answers questions about shadow page tables with
+/// success, and says nothing. Of others it answers them, or with an error where it is built
+/// without such tables, as Debian's is.
+///
+/// Xen, `xen/arch/x86/mm/paging.c`, `paging_domctl`. Story `pv-block`, which claims.
+mod paging_ignores_the_dying {}
+
 /// Extents of a higher order gain nothing where memory is given back: Xen takes them
 /// apart page by page, cannot be interrupted meanwhile, and of one that it refuses
 /// half way it does not say which half.

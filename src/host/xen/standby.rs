@@ -77,6 +77,9 @@ impl XenStandbyHost {
         if let Some(why) = config.refusal(self.ctx, Some(self.running)) {
             return Err(refused(why));
         }
+        if let Some(why) = config.kind()?.why_no_standby() {
+            return Err(refused(why));
+        }
         if let Some(why) = config.why_built_with_disks() {
             return Err(refused(format!("{why}, and a standby has no disk")));
         }
@@ -133,7 +136,7 @@ impl XenStandbyHost {
             }
             // A guest that touches more than it has is ended. One so near to that goes
             // on at the crash, when there is memory for it.
-            if kind.backing(&self.control, domid)?.spare < LOW_PAGES {
+            if kind.backing(&self.control, &self.store, domid)?.spare < LOW_PAGES {
                 return Ok(Some(()));
             }
             let used = Duration::from_nanos(info.cpu_time);

@@ -5,15 +5,14 @@
 use std::ffi::CString;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use super::background::Background;
 use super::config::CrashConfig;
 use super::control::Control;
 use super::libxl::{joined, libxl_answer, no_thread, LibxlContext, KIB_PER_PAGE};
-use super::look::{look_until, Patience};
 use super::past::{self, Told};
 use super::recovery::XenRecovery;
+use super::settle::{free_of_others, Settlement};
 use super::store::Store;
 use super::uuid::Uuid;
 use super::{attach, build, destroy, detach, standby, sys};
@@ -21,23 +20,6 @@ use crate::host::{
     BuiltStandby, Description, FoundRecovery, HostError, RecoveryDomain, Requirement, Toolstack,
 };
 use crate::os::thread::{start_in, Signals};
-
-/// How long memory of a destroyed domain may take to come back.
-const SETTLING: Patience = Patience {
-    most: Duration::from_secs(3),
-    between: Duration::from_millis(20),
-};
-/// How long a guest may take until it has given back what its target leaves out: it boots
-/// before that. A crashed guest had done so, and its memory is all that there is.
-const BALLOONING: Patience = Patience {
-    most: Duration::from_secs(600),
-    ..SETTLING
-};
-/// Pages that any domain has beside its RAM and can do without.
-const SURPLUS_PAGES: u64 = 64;
-/// Pages of Xen's that a guest takes once its drivers connect (grant table,
-/// event channels). Six were measured for one disk and one interface.
-const LATER_PAGES: u64 = 16;
 
 /// libxl, acting for one crash.
 pub struct XenToolstack {
@@ -135,61 +117,6 @@ impl XenToolstack {
     fn destroy(&self, domid: u32) -> Result<(), HostError> {
         destroy::destroy(self.ctx, domid)
     }
-}
-
-impl XenToolstack {
-    /// Backs the rest of the recovery domain with what the destroyed domain
-    /// leaves, and with nothing else. Xen frees a dead domain's last structures a
-    /// little later, so this waits for them.
-    ///
-    /// A few pages never come back, because Xen's own tables for dom0 grew while
-    /// both domains lived, and the recovery domain's drivers may still want some.
-    /// These pages are taken from what the recovery domain has beside its RAM.
-    fn back_wholly(&self, recovery: &dyn RecoveryDomain) -> Result<(), HostError> {
-        let kind = self.config.kind()?;
-        if kind.gives_back(&self.store, recovery.domid())? {
-            look_until(BALLOONING, || {
-                let (_, short) = self.shortage(recovery)?;
-                Ok((short <= SURPLUS_PAGES).then_some(()))
-            })?;
-        }
-        let (mut missing, mut short) = (0, 0);
-        look_until(SETTLING, || {
-            (missing, short) = self.shortage(recovery)?;
-            Ok((short == 0).then_some(()))
-        })?;
-        let taken = match short {
-            0 => Ok(()),
-            short => kind.take_surplus(&self.control, recovery.domid(), short),
-        };
-        // Whatever became of that: a guest must be wholly backed.
-        recovery.grow(missing)?;
-        taken
-    }
-
-    /// Pages that the recovery domain lacks, and how many of what it will want are not
-    /// there without taking any that were free before the crash.
-    fn shortage(&self, recovery: &dyn RecoveryDomain) -> Result<(u64, u64), HostError> {
-        let missing = recovery.backing()?.missing();
-        let spare = self.control.free_pages()?.saturating_sub(self.free_before);
-        Ok((missing, (missing + LATER_PAGES).saturating_sub(spare)))
-    }
-}
-
-/// Free pages that are not the guest's. What a recovery gave up of its surplus is free,
-/// and its successor is built with: else each crash of a guest would leave less for it.
-fn free_of_others(
-    ctx: LibxlContext,
-    control: &Control,
-    domid: u32,
-    config: &CrashConfig,
-) -> Result<u64, HostError> {
-    let taken = config.kind().and_then(|kind| {
-        // One that is gone has no surplus, and one of another kind never comes so far.
-        kind.surplus_taken(control, domid, build::pool_kib(ctx, config)?)
-    });
-    let free = control.free_pages()?;
-    Ok(free.saturating_sub(taken.unwrap_or(0)))
 }
 
 impl Toolstack for XenToolstack {
@@ -334,14 +261,14 @@ impl Toolstack for XenToolstack {
     }
 
     fn settle(&mut self, recovery: &dyn RecoveryDomain) -> Result<(), HostError> {
-        self.back_wholly(recovery)?;
-        let target = self.config.get().b_info.target_memkb;
-        let target = i64::try_from(target)
-            .map_err(|_| HostError::new("libxl_set_memory_target", "target beyond 63 bits"))?;
-        // SAFETY: numbers only; absolute, and enforced on the hypervisor's limit.
-        let rc =
-            unsafe { sys::libxl_set_memory_target(self.ctx.raw(), recovery.domid(), target, 0, 1) };
-        libxl_answer("libxl_set_memory_target", rc)?;
+        let settlement = Settlement {
+            ctx: self.ctx,
+            store: &self.store,
+            control: &self.control,
+            config: &self.config,
+            free_before: self.free_before,
+        };
+        settlement.settle(recovery)?;
         self.coming.finish()
     }
 

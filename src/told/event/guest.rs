@@ -63,6 +63,11 @@ pub enum GuestEvent {
         /// The description is a 32-bit kernel's.
         is_32_bit: bool,
     },
+    /// The guest's page tables name machine frames, those in the dump the guest's.
+    TablesTranslated {
+        /// Why the debugger crash will take them for the guest's own, if it will.
+        not_for_crash: Option<String>,
+    },
     /// What to dump has been decided.
     Planned {
         /// Pages of the guest.
@@ -84,6 +89,7 @@ impl GuestEvent {
     pub(super) fn level(&self) -> Level {
         match self {
             Self::Doubted { .. } | Self::Unconfirmed { .. } => Level::Warn,
+            Self::TablesTranslated { not_for_crash } if not_for_crash.is_some() => Level::Warn,
             Self::Vmcoreinfo { .. } | Self::Verdicts { .. } => Level::Debug,
             _ => Level::Info,
         }
@@ -119,6 +125,13 @@ impl fmt::Display for GuestEvent {
             Self::Noticed { what } => what.fmt(f),
             Self::Unconfirmed { release, is_32_bit } => {
                 unconfirmed(f, release.as_deref(), *is_32_bit)
+            }
+            Self::TablesTranslated { not_for_crash } => {
+                f.write_str("the dump's page tables name the guest's pages, not the machine's; ")?;
+                match not_for_crash {
+                    None => f.write_str("xen_start_info is 0 there, as crash needs it"),
+                    Some(why) => write!(f, "crash will not find its way through them: {why}"),
+                }
             }
             Self::Planned {
                 pages,

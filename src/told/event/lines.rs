@@ -91,6 +91,28 @@ fn a_guest_is_described() {
 }
 
 #[test]
+fn what_is_not_as_the_guest_had_it_is_told() {
+    lines_are(vec![
+        (
+            GuestEvent::TablesTranslated {
+                not_for_crash: None,
+            },
+            Info,
+            "the dump's page tables name the guest's pages, not the machine's; xen_start_info is \
+             0 there, as crash needs it",
+        ),
+        (
+            GuestEvent::TablesTranslated {
+                not_for_crash: Some("it is hidden".into()),
+            },
+            Warn,
+            "the dump's page tables name the guest's pages, not the machine's; crash will not \
+             find its way through them: it is hidden",
+        ),
+    ]);
+}
+
+#[test]
 fn a_recovery_is_followed() {
     lines_are(vec![
         (

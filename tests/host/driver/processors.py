@@ -24,7 +24,7 @@ where memory has none any more: seen in two of some seventy boots of Linux 6.12,
 in sched_clock_cpu(), beside a second host on this machine's two processors. A run that
 ends so before dom0 is ready is repeated once, and counted. To boot dom0 on one processor
 and start the others later is not possible: a PV Linux with maxcpus=1 has no others, nor
-has Xen. Guests can: those with several processors boot on one, and their init starts the
+has Xen. PVH and HVM guests can: those with several processors boot on one, and init starts the
 others. Before that two of four boots of Linux 6.12 on two processors ended so, each in
 sched_clock_cpu(), beside builds on this machine.
 """

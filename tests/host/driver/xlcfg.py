@@ -54,7 +54,7 @@ def guest_config(options, network) -> str:
         if not re.fullmatch(r"""\d+|\[.*\]|".*"|'.*'""", value.strip(), re.DOTALL):
             value = f'"{value}"'
         keys[key.strip()] = value.strip()
-    if options.vcpus > 1:
+    if options.vcpus > 1 and 'type="pv"' not in options.xlcfg:
         keys["cmdline"] = f'{keys["cmdline"][:-1]} {processors.ONE_AT_FIRST}"'
     if keys["vif"] != "[]":
         keys["cmdline"] = f'{keys["cmdline"][:-1]} vhost.address={network.guest}/24"'

@@ -15,19 +15,21 @@
 
 use super::allowed::{Keys, Reasons};
 use super::control::Control;
+use super::foreign::FrameName;
 use super::store::Store;
-use crate::addr::{Gfn, GfnRange};
+use crate::addr::GfnRange;
 use crate::host::{Backing, HostError, VcpuState};
 
 mod hvm;
 mod pod;
+mod pv;
 mod pvh;
 mod ram;
 mod registers;
 
 /// Said of guests of any other kind.
 pub(super) const SUPPORTED: &str =
-    "only PVH and HVM guests are supported (type=\"pvh\" or \"hvm\")";
+    "only PV, PVH and HVM guests are supported (type=\"pv\", \"pvh\" or \"hvm\")";
 
 /// The kinds of guests that can be dumped and recovered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,6 +38,8 @@ pub(super) enum Kind {
     Pvh,
     /// Hardware virtualisation with a device model.
     Hvm,
+    /// No hardware virtualisation.
+    Pv,
 }
 
 /// What a configuration asks for of memory, in KiB.
@@ -55,6 +59,7 @@ impl Kind {
         match name {
             pvh::NAME => Some(Self::Pvh),
             hvm::NAME => Some(Self::Hvm),
+            pv::NAME => Some(Self::Pv),
             _ => None,
         }
     }
@@ -64,6 +69,7 @@ impl Kind {
         match self {
             Self::Pvh => pvh::KEYS,
             Self::Hvm => hvm::KEYS,
+            Self::Pv => pv::KEYS,
         }
     }
 
@@ -72,13 +78,39 @@ impl Kind {
         match self {
             Self::Pvh => [pod::REASONS, &[]],
             Self::Hvm => [pod::REASONS, hvm::REASONS],
+            Self::Pv => [&[], &[]],
+        }
+    }
+
+    /// Whether Xen translates what guests of the kind take for machine memory.
+    pub(super) fn is_translated(self) -> bool {
+        match self {
+            Self::Pvh | Self::Hvm => true,
+            Self::Pv => false,
+        }
+    }
+
+    /// Whether a domain of the kind gets more memory only by its guest's taking it, as
+    /// soon as there is some.
+    pub(super) fn takes_memory(self) -> bool {
+        match self {
+            Self::Pvh | Self::Hvm => false,
+            Self::Pv => true,
+        }
+    }
+
+    /// Why there is no standby for a guest of the kind, if there is none.
+    pub(super) fn why_no_standby(self) -> Option<&'static str> {
+        match self {
+            Self::Pvh | Self::Hvm => None,
+            Self::Pv => Some(pv::NO_STANDBY),
         }
     }
 
     /// Whether a QEMU runs beside every domain of the kind, whatever its devices are.
     pub(super) fn has_device_model(self) -> bool {
         match self {
-            Self::Pvh => false,
+            Self::Pvh | Self::Pv => false,
             Self::Hvm => true,
         }
     }
@@ -88,6 +120,7 @@ impl Kind {
         match self {
             Self::Pvh => pvh::ram(asked.full_kib),
             Self::Hvm => hvm::ram(asked.full_kib, asked.video_kib, asked.hole_kib),
+            Self::Pv => pv::ram(asked.full_kib),
         }
     }
 
@@ -95,6 +128,7 @@ impl Kind {
     pub(super) fn make_whole(self, control: &Control, domid: u32) -> Result<(), HostError> {
         match self {
             Self::Pvh | Self::Hvm => pod::make_whole(control, domid),
+            Self::Pv => Ok(()),
         }
     }
 
@@ -102,20 +136,22 @@ impl Kind {
     pub(super) fn check_mappable(self, control: &Control, domid: u32) -> Result<(), HostError> {
         match self {
             Self::Pvh | Self::Hvm => pod::check_mappable(control, domid),
+            Self::Pv => pv::check_mappable(control, domid),
         }
     }
 
     /// Registers of every virtual processor that was ever started.
     pub(super) fn vcpus(self, control: &Control, domid: u32) -> Result<Vec<VcpuState>, HostError> {
         match self {
-            Self::Pvh | Self::Hvm => registers::read_all(control, domid),
+            Self::Pvh | Self::Hvm | Self::Pv => registers::read_all(control, domid),
         }
     }
 
     /// A frame beside RAM that the domain has as long as it lives.
-    pub(super) fn kept_frame(self, control: &Control, domid: u32) -> Result<Gfn, HostError> {
+    pub(super) fn kept_frame(self, control: &Control, domid: u32) -> Result<FrameName, HostError> {
         match self {
             Self::Pvh | Self::Hvm => pod::kept_frame(control, domid),
+            Self::Pv => pv::kept_frame(control, domid),
         }
     }
 
@@ -123,6 +159,7 @@ impl Kind {
     pub(super) fn check_not_dying(self, control: &Control, domid: u32) -> Result<(), HostError> {
         match self {
             Self::Pvh | Self::Hvm => pod::check_not_dying(control, domid),
+            Self::Pv => pv::check_not_dying(control, domid),
         }
     }
 
@@ -134,6 +171,7 @@ impl Kind {
                 // The graphics adapter has all its memory from the start.
                 pod::first_kib(ram_kib, ramdisk_bytes) + asked.full_kib - ram_kib
             }
+            Self::Pv => pv::first_kib(asked.full_kib, ramdisk_bytes),
         }
     }
 
@@ -147,6 +185,8 @@ impl Kind {
     ) -> Result<(), HostError> {
         match self {
             Self::Pvh | Self::Hvm => pod::tell_target(store, domid, model),
+            // As much as it has, which libxl has told it.
+            Self::Pv => Ok(()),
         }
     }
 
@@ -154,13 +194,20 @@ impl Kind {
     pub(super) fn gives_back(self, store: &Store, domid: u32) -> Result<bool, HostError> {
         match self {
             Self::Pvh | Self::Hvm => pod::gives_back(store, domid),
+            Self::Pv => Ok(false),
         }
     }
 
     /// What the domain has of the memory that its guest sees.
-    pub(super) fn backing(self, control: &Control, domid: u32) -> Result<Backing, HostError> {
+    pub(super) fn backing(
+        self,
+        control: &Control,
+        store: &Store,
+        domid: u32,
+    ) -> Result<Backing, HostError> {
         match self {
             Self::Pvh | Self::Hvm => pod::backing(control, domid),
+            Self::Pv => pv::backing(control, store, domid),
         }
     }
 
@@ -168,11 +215,13 @@ impl Kind {
     pub(super) fn set_backing(
         self,
         control: &Control,
+        store: &Store,
         domid: u32,
         pages: u64,
     ) -> Result<Backing, HostError> {
         match self {
             Self::Pvh | Self::Hvm => pod::set_backing(control, domid, pages),
+            Self::Pv => pv::set_backing(control, store, domid, pages),
         }
     }
 
@@ -185,6 +234,8 @@ impl Kind {
     ) -> Result<(), HostError> {
         match self {
             Self::Pvh | Self::Hvm => pod::take_surplus(control, domid, pages),
+            // It has nothing beside its RAM.
+            Self::Pv => Ok(()),
         }
     }
 
@@ -198,6 +249,21 @@ impl Kind {
     ) -> Result<u64, HostError> {
         match self {
             Self::Pvh | Self::Hvm => pod::surplus_taken(control, domid, pool_kib),
+            Self::Pv => Ok(0),
+        }
+    }
+
+    /// Sees to it that nothing is kept any more for a domain that has been told of all its
+    /// memory.
+    pub(super) fn end_growth(
+        self,
+        control: &Control,
+        store: &Store,
+        domid: u32,
+    ) -> Result<(), HostError> {
+        match self {
+            Self::Pvh | Self::Hvm => Ok(()),
+            Self::Pv => pv::end_growth(control, store, domid),
         }
     }
 }

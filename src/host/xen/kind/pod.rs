@@ -8,8 +8,9 @@
 
 use super::super::allowed::Reasons;
 use super::super::control::Control;
+use super::super::foreign::FrameName;
 use super::super::store::Store;
-use crate::addr::{Gfn, PAGE_SIZE};
+use crate::addr::PAGE_SIZE;
 use crate::host::{Backing, HostError};
 
 const POD: &str = "excludes populate-on-demand, which recovery needs";
@@ -51,8 +52,8 @@ pub(super) fn check_mappable(control: &Control, domid: u32) -> Result<(), HostEr
 }
 
 /// The frame through which the domain talks to xenstore.
-pub(super) fn kept_frame(control: &Control, domid: u32) -> Result<Gfn, HostError> {
-    control.store_frame(domid)
+pub(super) fn kept_frame(control: &Control, domid: u32) -> Result<FrameName, HostError> {
+    control.store_frame(domid).map(|gfn| FrameName(gfn.0))
 }
 
 /// Asks for a state of the domain, which Xen then refuses
