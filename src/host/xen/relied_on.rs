@@ -30,6 +30,15 @@ mod closed_is_not_idle {}
 /// `dm_wq_work`. Story `no-recovery`.
 mod suspended_keeps_requests {}
 
+/// A block device of dm-crypt's counts a write as in flight when it is encrypted, and has
+/// it in a work queue before that (`accounts_remapped_io`; of the kernel's own targets only
+/// dm-delay, which is for tests, does the same). One above it, such as a logical volume,
+/// counts it from the start. Its uuid begins with "CRYPT-", as cryptsetup names it.
+///
+/// Linux, `drivers/md/dm-crypt.c`, `crypt_map`, and `drivers/md/dm.c`,
+/// `dm_submit_bio_remap`. Read; that of dm-delay was seen.
+mod crypt_counts_late {}
+
 /// A device's directory in sysfs goes after its driver has let go of the device, its
 /// link on the bus before.
 ///

@@ -4,7 +4,8 @@
 //! A backend's state in xenstore says nothing of its requests in flight
 //! (`relied_on::closed_is_not_idle`). So a disk counts as gone only when its device is
 //! gone from sysfs and the block device below has nothing in flight, and keeps nothing
-//! back that will be (`relied_on::suspended_keeps_requests`).
+//! back that will be (`relied_on::suspended_keeps_requests`,
+//! `relied_on::crypt_counts_late`).
 //!
 //! A disk can be used as soon as blkback has its block device, whose numbers it waits
 //! for in xenstore. libxl's hotplug script finds them out, makes sure that nobody
@@ -68,7 +69,7 @@ pub(super) fn trace(store: &Store, domid: u32, number: i32) -> Result<Trace, Hos
         label: device.label,
         left: Box::new(move || {
             let is_there = (device.left)();
-            below.busy_with().or(is_there)
+            below.busy_with(is_there.is_some()).or(is_there)
         }),
     })
 }
@@ -79,16 +80,21 @@ pub(in crate::host::xen) fn busy(disk: &Disk) -> Option<Trace> {
     let device = BlockDevice::of(&numbers)?;
     Some(Trace {
         label: path,
-        left: Box::new(move || device.busy_with()),
+        left: Box::new(move || device.busy_with(false)),
     })
 }
 
 /// A block device of dom0's, as sysfs shows it.
 struct BlockDevice {
     directory: PathBuf,
+    /// It has requests that it does not count as in flight yet.
+    counts_late: bool,
     /// Looks that are still to come until nothing can be kept back any more.
     unsure: Cell<u32>,
 }
+
+/// How the uuid of a device begins that encrypts what is written to it.
+const CRYPT: &str = "CRYPT-";
 
 /// Looks at a device after it was resumed, before what it kept back has surely been sent.
 /// It is sent by a thread of the kernel's, which waits for nothing but a processor, and
@@ -104,16 +110,24 @@ impl BlockDevice {
     }
 
     fn at(directory: impl Into<PathBuf>) -> Self {
+        let directory: PathBuf = directory.into();
+        let uuid = read_text(&directory.join("dm/uuid"), 4096).unwrap_or_default();
+        let counts_late = uuid.starts_with(CRYPT);
         Self {
-            directory: directory.into(),
-            unsure: Cell::new(0),
+            directory,
+            counts_late,
+            unsure: Cell::new(if counts_late { UNSURE } else { 0 }),
         }
     }
 
     /// Says what is on its way to the device; one that is gone altogether has nothing.
     /// What it kept back while it was suspended is in flight a moment after that, so the
-    /// first looks that find it resumed prove nothing.
-    fn busy_with(&self) -> Option<String> {
+    /// first looks that find it resumed prove nothing; nor do those at a device that counts
+    /// late, when its backend has just let go of it.
+    fn busy_with(&self, is_used: bool) -> Option<String> {
+        if self.counts_late && is_used {
+            self.unsure.set(UNSURE);
+        }
         let suspended = self.read("dm/suspended");
         if suspended.is_some_and(|text| text.trim() == "1") {
             self.unsure.set(UNSURE);
@@ -121,7 +135,7 @@ impl BlockDevice {
         }
         if let Some(left) = self.unsure.get().checked_sub(1) {
             self.unsure.set(left);
-            return Some("it was suspended, and what it kept back may not be sent yet".into());
+            return Some("what it kept back may not be sent yet".into());
         }
         let text = self.read("inflight").filter(|text| !is_idle(text));
         text.map(|text| format!("requests in flight: {}", text.trim()))
@@ -280,21 +294,40 @@ mod tests {
         let write = |file: &str, text: &str| fs::write(sysfs.path().join(file), text).unwrap();
         let device = BlockDevice::at(sysfs.path());
         write("inflight", "       0        0\n");
-        assert_eq!(device.busy_with(), None);
+        assert_eq!(device.busy_with(false), None);
         fs::create_dir(sysfs.path().join("dm")).unwrap();
         write("dm/suspended", "1\n");
-        assert!(device.busy_with().is_some());
+        assert!(device.busy_with(false).is_some());
         write("dm/suspended", "0\n");
         for look in 0..UNSURE {
-            assert!(device.busy_with().is_some(), "look {look}");
+            assert!(device.busy_with(false).is_some(), "look {look}");
         }
         write("inflight", "       0        2\n");
         assert_eq!(
-            device.busy_with().as_deref(),
+            device.busy_with(false).as_deref(),
             Some("requests in flight: 0        2")
         );
         write("inflight", "       0        0\n");
-        assert_eq!(device.busy_with(), None);
+        assert_eq!(device.busy_with(false), None);
+    }
+
+    #[test]
+    fn a_device_that_encrypts_is_busy_for_a_while_after_its_backend_has_gone() {
+        let sysfs = tempfile::tempdir().unwrap();
+        let write = |file: &str, text: &str| fs::write(sysfs.path().join(file), text).unwrap();
+        write("inflight", "       0        0\n");
+        fs::create_dir(sysfs.path().join("dm")).unwrap();
+        write("dm/uuid", "CRYPT-LUKS2-0123-disk\n");
+        let device = BlockDevice::at(sysfs.path());
+        for look in 0..3 * UNSURE {
+            assert!(device.busy_with(true).is_some(), "look {look}");
+        }
+        for look in 1..UNSURE {
+            assert!(device.busy_with(false).is_some(), "look {look}");
+        }
+        assert_eq!(device.busy_with(false), None);
+        write("dm/uuid", "LVM-0123\n");
+        assert_eq!(BlockDevice::at(sysfs.path()).busy_with(true), None);
     }
 
     #[test]
