@@ -262,4 +262,4 @@ impl Drop for DrainedAtEnd<'_> {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;

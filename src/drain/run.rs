@@ -318,8 +318,12 @@ impl<'a> Drain<'a> {
         }
         let wanted = self.understanding.bitmaps.wanted();
         let which = |gfn: Gfn| !wanted.get(gfn.as_pfn()) && which(gfn);
+        // A successor that sees only what it has is short of memory until it has this.
+        let may_rest = !self.domain.is_paravirtual();
         for range in &self.understanding.chunks {
-            self.wait_resumed();
+            if may_rest {
+                self.wait_resumed();
+            }
             if range.iter().any(which) {
                 self.map_and_give_back(*range, which);
             }

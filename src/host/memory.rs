@@ -344,6 +344,7 @@ impl Toolstack for MemoryHost {
             total: self.thin_pages,
             spare: self.thin_pages,
             unbacked: self.pages,
+            untold: 0,
         };
         world.recovery = Some(false);
         world.events.push(HostEvent::Created);
@@ -364,6 +365,7 @@ impl Toolstack for MemoryHost {
             total: standby.pages,
             spare: standby.pages,
             unbacked: self.pages,
+            untold: 0,
         };
         world.recovery = Some(false);
         world.events.push(HostEvent::Adopted);

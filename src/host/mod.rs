@@ -308,12 +308,21 @@ pub struct Backing {
     /// Addresses that the guest sees and that no page is behind yet. None of a guest
     /// that sees only what it has.
     pub unbacked: u64,
+    /// Pages that the guest is to have and does not see yet. None of a guest that sees all
+    /// that it is to have.
+    pub untold: u64,
 }
 
 impl Backing {
     /// Pages that the domain lacks: zero when whatever the guest touches is covered.
     pub fn missing(&self) -> u64 {
         self.unbacked.saturating_sub(self.spare)
+    }
+
+    /// Whether the guest sees so little of its memory, less than three quarters, that what
+    /// it runs may not do with that. It cannot wait for more: it fails.
+    pub fn is_small(&self) -> bool {
+        self.untold > self.total / 3
     }
 }
 

@@ -244,8 +244,8 @@ impl<'a> Post<'a> {
             return Ok(());
         };
         let (now, used) = (self.began.elapsed(), self.watch.recovery.processor_time()?);
-        self.handover
-            .set_drain_paused(start.look(now, used, backing.spare, backing.missing()));
+        let held = start.look(now, used, backing.spare, backing.missing());
+        self.handover.set_drain_paused(held && !backing.is_small());
         if start.is_over(now) {
             self.head_start = None;
         }

@@ -99,6 +99,7 @@ pub(super) mod tests {
         total: 3,
         spare: 2,
         unbacked: 5,
+        untold: 0,
     };
 
     impl Answering {

@@ -214,7 +214,7 @@ fn whoever_waits_for_memory_learns_that_there_is_enough_or_no_more() {
 }
 
 /// Checks that a thread waits in `wait` until `let_go` is called.
-pub(in crate::drain) fn waits(wait: impl FnOnce() + Send, let_go: impl FnOnce()) {
+pub(crate) fn waits(wait: impl FnOnce() + Send, let_go: impl FnOnce()) {
     let is_let_go = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let (is_there, there) = std::sync::mpsc::channel();

@@ -6,11 +6,13 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
 
 use super::*;
+use crate::addr::Pfn;
 use crate::drain::handover::tests::{waits, Grown};
 use crate::drain::{start_dump, Target};
-use crate::dump::Bitmaps;
+use crate::dump::{Bitmap, Bitmaps};
 use crate::host::images::SyntheticImage;
 use crate::host::memory::{Faults, MemoryHost};
+use crate::host::VcpuState;
 use crate::journal::Untouched;
 use crate::options::Options;
 use crate::told::event::Event;
@@ -135,6 +137,58 @@ fn a_paused_drain_neither_reads_nor_gives_back() {
             true,
         );
     }
+}
+
+/// A guest whose successor sees only what it has.
+struct Paravirtual<'a>(&'a MemoryHost);
+
+impl CrashedDomain for Paravirtual<'_> {
+    fn ram(&self) -> &[GfnRange] {
+        self.0.ram()
+    }
+    fn vcpus(&self) -> Result<Vec<VcpuState>, HostError> {
+        self.0.vcpus()
+    }
+    fn map(&self, frames: GfnRange, access: Access) -> Result<Box<dyn Mapping>, HostError> {
+        self.0.map(frames, access)
+    }
+    fn release(&self, frames: &[Gfn]) -> Result<u64, HostError> {
+        self.0.release(frames)
+    }
+    fn claim(&self, pages: u64) -> Result<(), HostError> {
+        self.0.claim(pages)
+    }
+    fn is_paravirtual(&self) -> bool {
+        true
+    }
+    fn pages(&self) -> Result<u64, HostError> {
+        self.0.pages()
+    }
+}
+
+#[test]
+fn what_nobody_wants_does_not_wait_for_a_successor_that_sees_only_what_it_has() {
+    let directory = tempfile::tempdir().unwrap();
+    let (host, kept) = (guest(), Kept::default());
+    let job = JobState::new(kept.log("guest"));
+    let handover = Handover::new(&host, &job.log, &job.cancel);
+    handover.detached();
+    handover.pause_drain();
+    let mut known = nothing_wanted(&host, Untouched::Frames(vec![])).unwrap();
+    let half = Pfn(FRAMES / 2);
+    let mut wanted = Bitmap::new(Pfn(FRAMES)).unwrap();
+    wanted.set_range(half, Pfn(FRAMES));
+    let present = known.bitmaps.present().clone();
+    known.bitmaps = Arc::new(Bitmaps::new(present, wanted).unwrap());
+    let (domain, target) = (Paravirtual(&host), target(directory.path()));
+    let start = |known: &mut Understanding| {
+        assert_eq!(host.released(), half.0);
+        start_dump(&domain, &target, known, &job)
+    };
+    let work = Work::HandOver(&handover);
+    let drain = || drop(run(&domain, &mut known, work, start, &job).unwrap());
+    waits(drain, || handover.resume_drain());
+    all_is_given_back(&host, &kept);
 }
 
 #[test]

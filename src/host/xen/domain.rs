@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //! A domain's memory: mapping, scrubbing and releasing its frames.
 
+use std::sync::OnceLock;
+
 use xenctrl_sys as xc;
 
 use super::claim::{claim_above_total, Claimed};
@@ -24,7 +26,8 @@ pub struct XenDomain {
     ram: Vec<GfnRange>,
     control: Control,
     foreign: ForeignMemory,
-    view: View,
+    most_pages: u64,
+    view: OnceLock<View>,
 }
 
 impl XenDomain {
@@ -53,15 +56,26 @@ impl XenDomain {
         let kind = config.kind()?;
         kind.check_mappable(&control, domid)?;
         let foreign = ForeignMemory::open()?;
-        let view = View::of(kind, &control, &foreign, domid, config.full_pages())?;
         Ok(Self {
             domid,
             kind,
             ram: kind.ram(config.asked()?),
             control,
             foreign,
-            view,
+            most_pages: config.full_pages(),
+            view: OnceLock::new(),
         })
+    }
+
+    /// How the memory is seen, as it was when somebody first looked: a domain that is
+    /// dumped while it runs has been stopped by then.
+    fn view(&self) -> Result<&View, HostError> {
+        if let Some(view) = self.view.get() {
+            return Ok(view);
+        }
+        let (control, foreign) = (&self.control, &self.foreign);
+        let view = View::of(self.kind, control, foreign, self.domid, self.most_pages)?;
+        Ok(self.view.get_or_init(|| view))
     }
 
     fn claimant(&self) -> Claimant<'_> {
@@ -81,22 +95,24 @@ impl CrashedDomain for XenDomain {
 
     fn vcpus(&self) -> Result<Vec<VcpuState>, HostError> {
         let vcpus = self.kind.vcpus(&self.control, self.domid)?;
-        let shown = vcpus.into_iter().map(|vcpu| self.view.shown_vcpu(vcpu));
+        let view = self.view()?;
+        let shown = vcpus.into_iter().map(|vcpu| view.shown_vcpu(vcpu));
         Ok(shown.collect())
     }
 
     fn map(&self, frames: GfnRange, access: Access) -> Result<Box<dyn Mapping>, HostError> {
-        self.view.prepare(&self.control, access)?;
-        let names: Vec<_> = frames.iter().map(|gfn| self.view.name(gfn)).collect();
+        let view = self.view()?;
+        view.prepare(&self.control, access)?;
+        let names: Vec<_> = frames.iter().map(|gfn| view.name(gfn)).collect();
         let mapping = self.foreign.map(self.domid, &names, access)?;
-        Ok(self.view.shown(frames, Box::new(mapping)))
+        Ok(view.shown(frames, Box::new(mapping)))
     }
 
     fn release(&self, frames: &[Gfn]) -> Result<u64, HostError> {
-        let mut accepted = 0;
+        let (mut accepted, view) = (0, self.view()?);
         let names: Vec<_> = frames
             .iter()
-            .filter_map(|gfn| self.view.name_to_release(*gfn))
+            .filter_map(|gfn| view.name_to_release(*gfn))
             .collect();
         for batch in names.chunks(RELEASE_BATCH) {
             let mut rest = batch;

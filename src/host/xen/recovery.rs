@@ -105,7 +105,16 @@ impl RecoveryDomain for XenRecovery {
     }
 
     fn backing(&self) -> Result<Backing, HostError> {
-        self.kind.backing(&self.control, &self.store(), self.domid)
+        let backing = self
+            .kind
+            .backing(&self.control, &self.store(), self.domid)?;
+        Ok(match self.kind.takes_memory() {
+            true => Backing {
+                untold: self.most_pages.saturating_sub(backing.total),
+                ..backing
+            },
+            false => backing,
+        })
     }
 
     fn grow(&self, pages: u64) -> Result<Backing, HostError> {

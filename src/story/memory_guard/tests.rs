@@ -3,6 +3,7 @@
 //! and what cannot be seen is told.
 
 use super::*;
+use crate::drain::handover::tests::waits;
 use crate::dump::Pacer;
 use crate::host::images::SyntheticImage;
 use crate::host::memory::{Faults, MemoryHost};
@@ -60,6 +61,7 @@ impl RecoveryDomain for Scripted {
             total: spare,
             spare,
             unbacked: 512 * MIB,
+            untold: 0,
         })
     }
     fn grow(&self, _pages: u64) -> Result<Backing, HostError> {
@@ -157,6 +159,42 @@ fn a_dying_domain_is_not_taken_for_one_in_need() {
     assert_eq!(guarded.pauses, 0);
     assert_ne!(guarded.lowest_cache, Some(0));
     assert!(story.pace.is_urgent());
+}
+
+#[test]
+fn a_guest_that_sees_little_of_its_memory_does_not_hold_up_the_dump() {
+    let (kept, cancel) = (Kept::default(), Cancel::default());
+    let log = kept.log("test");
+    let crashed = MemoryHost::new(Arc::new(SyntheticImage::new(1)), 1, Faults::default());
+    let handover = Handover::new(&crashed, &log, &cancel);
+    let (watch, pace) = (
+        Watch::over(Arc::new(Scripted::default())),
+        WritePace::default(),
+    );
+    let mut post = Post::new(&watch, &pace, &handover, &log);
+    let sees = |total, untold| Backing {
+        total,
+        untold,
+        ..Backing::default()
+    };
+    post.give_head_start(&sees(300, 100)).unwrap();
+    waits(|| handover.wait_resumed(), || handover.resume_drain());
+    post.give_head_start(&sees(299, 101)).unwrap();
+    goes_on(&handover);
+}
+
+/// Checks that a drain does not wait.
+fn goes_on(handover: &Handover<'_>) {
+    thread::scope(|scope| {
+        let (goes, gone) = std::sync::mpsc::channel();
+        scope.spawn(move || {
+            handover.wait_resumed();
+            goes.send(())
+        });
+        let waited = gone.recv_timeout(NEVER);
+        handover.resume_drain();
+        assert!(waited.is_ok(), "the drain still waits");
+    });
 }
 
 #[test]
