@@ -45,14 +45,34 @@ step_map_guest_disk() {
     ln -sfn /dev/mapper/guest /dev/vhost-guest
 }
 
+# new_disk MIB: another disk that can be made bad; what is below it can be made slow.
+new_disk() {
+    truncate -s "$1M" /out/images.img &&
+    mapped below "$(losetup --find --show /out/images.img)" &&
+    mapped images /dev/mapper/below
+}
+
+# map_images MIB: such a disk with images of disks.
+map_images() {
+    mkdir /out/disks &&
+    new_disk "$1" &&
+    mke2fs -q -t ext4 -m 0 -E lazy_itable_init=0 /dev/mapper/images &&
+    mount /dev/mapper/images /out/disks
+}
+
+# third_disk KIND: a third disk of the guest's that can be made bad, or the disk that has
+# its image.
+step_third_disk() {
+    [ "$1" != block ] || { new_disk 16; return; }
+    map_images 64 &&
+    head -c 16M /dev/zero > /out/disks/third &&
+    sync -f /out/disks
+}
+
 # The guest's disk and a second one as files, the first in the format that is QEMU's own,
 # on a disk that can be made bad.
 step_qemu_disks() {
-    mkdir /out/disks &&
-    truncate -s 1G /out/images.img &&
-    mapped images "$(losetup --find --show /out/images.img)" &&
-    mke2fs -q -t ext4 -m 0 -E lazy_itable_init=0 /dev/mapper/images &&
-    mount /dev/mapper/images /out/disks &&
+    map_images 1024 &&
     qemu-img convert -f raw -O qcow2 /dev/vhost-guest /out/disks/guest.qcow2 3>&- &&
     cp --sparse=always "$(disk files)" /out/disks/second.img
 }
@@ -66,6 +86,26 @@ step_fill_dump_disk() {
 
 room_for_dumps() {
     df --output=avail "$dumps" | tail -n 1
+}
+
+# slow_writes MS: each write to that disk takes so much longer. It is what is below that
+# waits: dm-delay counts a request as in flight when it has waited, dm-linear from the start.
+step_slow_writes() {
+    modprobe dm-delay &&
+    become below "$(table_of "$(below below)" delay 0 "$(below below)" 0 "$1")"
+}
+
+# writes_on_their_way NAME COUNT SECONDS: until so many writes to a disk have not ended.
+step_writes_on_their_way() {
+    device=$(dmsetup info -c --noheadings -o major,minor "$1") || return
+    end=$(($(cut -d. -f1 /proc/uptime) + $3))
+    while [ "$(cut -d. -f1 /proc/uptime)" -lt "$end" ]; do
+        read -r _ writes < "/sys/dev/block/$device/inflight"
+        [ "${writes:-0}" -lt "$2" ] || return 0
+        sleep 0.05
+    done
+    echo "$writes writes are on their way" >&2
+    return 1
 }
 
 # stall NAME: whoever asks a disk for something waits.

@@ -8,7 +8,7 @@ from .scenarios import (crash, full_memory, keep_told, recovered, scenario, sett
 # From a crash's first note to its end, here, or less on a busy machine: moments are
 # spread over this.
 STORY_MS = 11_000
-# What a recovery domain leaves of its paging pool (host/xen/toolstack.rs), and a bit.
+# What a recovery domain leaves of its paging pool (host/xen/settle.rs), and a bit.
 A_FEW_PAGES = 16 + 8
 # So long a service may take that is started anew, by a machine that is busy.
 BACK_S = 120

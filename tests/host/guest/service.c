@@ -8,9 +8,12 @@
  *               C MiB of page cache from the disk; answer "ok"
  *   memory      answer "ok TOTAL FREE", in KiB, as the kernel counts them
  *   uptime      answer "ok SECONDS" since the kernel booted
+ *   overwrite N keep N writes on their way to the disk from now on, each over
+ *               64 KiB of its own and past the page cache; answer "ok"
+ *   overwritten answer "ok SUM" of what the disk has where these writes go
  *   crash N     panic the kernel (sysrq c) on processor N; no answer
  *
- *   service PORT LOG TMPFS-FILE CACHE-FILE
+ *   service PORT LOG TMPFS-FILE CACHE-FILE DISK
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -32,11 +35,12 @@
 
 #define MIB (1UL << 20)
 #define PAGE 4096UL
+#define WRITE_SIZE (64 * 1024UL)
 #define MAX_CLIENTS 16
 #define RECORD_SIZE 11 /* ten digits and a newline: a torn record is seen */
 
 static int log_fd;
-static const char *tmpfs_path, *cache_path;
+static const char *tmpfs_path, *cache_path, *written_path;
 
 static void die(const char *what)
 {
@@ -147,6 +151,68 @@ static void uptime(int client)
               snprintf(answer, sizeof answer, "ok %ld\n", info.uptime));
 }
 
+/* One of the writers, for ever: what it writes is never the same twice. */
+static void overwrite_slot(int fd, uint8_t *block, unsigned long slot)
+{
+    unsigned long round, i;
+
+    for (round = 0;; round++) {
+        for (i = 0; i < WRITE_SIZE / PAGE; i++)
+            fill_page(block + i * PAGE, "write", round << 16 | slot << 8 | i);
+        if (pwrite(fd, block, WRITE_SIZE, slot * WRITE_SIZE) != WRITE_SIZE)
+            die("overwrite");
+    }
+}
+
+/* Past the page cache: what is written is on its way to the disk. */
+static int open_written(int flags)
+{
+    int fd = open(written_path, flags | O_DIRECT | O_CLOEXEC, 0600);
+
+    if (fd < 0)
+        die(written_path);
+    return fd;
+}
+
+static uint8_t *aligned_block(void)
+{
+    void *block;
+
+    if (posix_memalign(&block, PAGE, WRITE_SIZE) != 0)
+        die("memory");
+    return block;
+}
+
+static void overwrite(int client, unsigned long writers)
+{
+    int fd = open_written(O_RDWR);
+    unsigned long slot;
+
+    for (slot = 0; slot < writers; slot++)
+        if (fork() == 0)
+            overwrite_slot(fd, aligned_block(), slot);
+    close(fd);
+    write_all(client, "ok\n", 3);
+}
+
+static void overwritten(int client)
+{
+    int fd = open_written(O_RDONLY);
+    uint8_t *block = aligned_block();
+    uint64_t sum = 0xcbf29ce484222325; /* FNV-1a */
+    char text[32];
+    ssize_t n, i;
+
+    while ((n = read(fd, block, WRITE_SIZE)) > 0)
+        for (i = 0; i < n; i++)
+            sum = (sum ^ block[i]) * 0x100000001b3;
+    if (n < 0)
+        die("overwritten");
+    close(fd);
+    free(block);
+    write_all(client, text, snprintf(text, sizeof text, "ok %016lx\n", sum));
+}
+
 /* In a process of its own, whose number says nothing about the processor. */
 static void crash(unsigned long processor)
 {
@@ -177,6 +243,10 @@ static void answer(int client, char *line)
         memory(client);
     else if (strcmp(line, "uptime") == 0)
         uptime(client);
+    else if (sscanf(line, "overwrite %lu", &a) == 1)
+        overwrite(client, a);
+    else if (strcmp(line, "overwritten") == 0)
+        overwritten(client);
     else if (sscanf(line, "crash %lu", &a) == 1)
         crash(a);
     else
@@ -227,14 +297,15 @@ int main(int argc, char **argv)
     struct pollfd fds[1 + MAX_CLIENTS];
     int count = 1, i, on = 1;
 
-    if (argc != 5) {
-        fprintf(stderr, "usage: service PORT LOG TMPFS-FILE CACHE-FILE\n");
+    if (argc != 6) {
+        fprintf(stderr, "usage: service PORT LOG TMPFS-FILE CACHE-FILE DISK\n");
         return 2;
     }
     signal(SIGPIPE, SIG_IGN);
     open_log(argv[2]);
     tmpfs_path = argv[3];
     cache_path = argv[4];
+    written_path = argv[5];
     fds[0] = (struct pollfd){ .fd = listen_on(atoi(argv[1])), .events = POLLIN };
     printf("service: ready\n");
     fflush(stdout);

@@ -15,7 +15,7 @@ dom0_unwanted=('perl*' 'python3*' 'libpython3*' 'libperl*' usrmerge 'lib*-perl'
     'libdb5.3' 'libkrb5*' libsqlite3-0 'grub*')
 
 dom0_modules=(virtio_blk virtio_pci virtio_console ext4 crc32c_generic loop bridge tun
-    dm-mod dm-flakey
+    dm-mod dm-flakey dm-delay
     xen-evtchn xen-gntdev xen-gntalloc xen-privcmd xenfs xen-blkback xen-netback)
 
 make_dom0() {
