@@ -12,9 +12,6 @@ KINDS = {
     # So that a panic is one for toolstacks, too, that do not look for one.
     "hvm": (*DEVICE_MODEL, 'cmdline="console=hvc0 quiet xen_legacy_crash"'),
 }
-# Pages that a recovery may do without: Xen keeps a few, and a PV guest has nothing beside
-# its RAM that they could be taken from.
-WITHOUT = {'type="pv"': 64}
 # As the guest's configuration names them; of files, those that dom0's step disk_file makes.
 DISKS = {
     "block": (),
@@ -38,8 +35,7 @@ def crash_of(disk: str):
         domid = run.result["recovery_domid"]
         if (online := figures_of(host, domid)["vcpus_online"]) != run.options.vcpus:
             raise HostError(f"recovery has {online} processors, the guest {run.options.vcpus}")
-        without = sum(WITHOUT.get(pair, 0) for pair in run.options.xlcfg)
-        no_more_memory(host, crashed, domid, without)
+        no_more_memory(host, run, crashed, domid)
         ends_well(host, run, crashed, crashed)
         run.result.update(vcpus=run.options.vcpus, memory_mib=run.options.memory)
 

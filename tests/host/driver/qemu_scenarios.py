@@ -58,7 +58,7 @@ def hvm(host, run):
     handed_over(host, crashed)
     told(host, "guest panicked", 1, crashed)
     over(host, crashed)
-    no_more_memory(host, crashed, run.result["recovery_domid"])
+    no_more_memory(host, run, crashed, run.result["recovery_domid"])
     host.step("sysrq b")
     restarted = host.wait("domain_crashed", 20, "the guest did not restart", after=crashed)
     recovered(host, run, restarted, 300)

@@ -3,8 +3,8 @@
 a crash of its own, and the ordinary life of a guest afterwards."""
 
 from .pieces import HostError
-from .scenarios import (crash, full_memory, is_told, keep_told, recovered, scenario, settled,
-                        start, told)
+from .scenarios import (crash, full_memory, is_told, keep_told, may_lack, recovered, scenario,
+                        settled, start, told)
 
 # Everything is dumped, and slowly once recovery runs: memory stays short.
 SLOW = 'vicover="dump_level=0,io=fixed:256K"'
@@ -62,17 +62,16 @@ def figures_of(host, domid: int) -> dict:
                      where=lambda data: data["domid"] == domid).data
 
 
-def no_more_memory(host, crashed, recovery: int, without: int = 0) -> None:
-    """The crash took no memory of others', and recovery has as much as the guest had, but
-    for the pages that it may do without. Of an HVM guest that is not all: Linux gives back
-    as much as the graphics adapter has."""
+def no_more_memory(host, run, crashed, recovery: int) -> None:
+    """The crash took no memory of others', and recovery has as much as the guest had. Of an
+    HVM guest that is not all: Linux gives back as much as the graphics adapter has."""
     has = figures_of(host, recovery)["tot_pages"]
     least = [event for event in host.events if event.name == "free_min"][-1]
     least = least.data["free_pages_min"]
     before, had = crashed.data["free_pages_before"], crashed.data["tot_pages"]
     if least < before:
         raise HostError(f"{least} pages were free at least, {before} before the crash")
-    if has + without < had:
+    if has + may_lack(run) < had:
         raise HostError(f"recovery has {has} pages, the guest had {had}")
 
 

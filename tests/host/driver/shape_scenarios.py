@@ -52,7 +52,7 @@ def given_back(host, run):
     crashed = crash(host, run)
     recovered(host, run, crashed, 300)
     handed_over(host, crashed)
-    no_more_memory(host, crashed, run.result["recovery_domid"])
+    no_more_memory(host, run, crashed, run.result["recovery_domid"])
     ends_well(host, run, crashed, crashed)
 
 
