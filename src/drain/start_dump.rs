@@ -29,7 +29,10 @@ pub(crate) fn start_dump(
     let config = config(&target.options, job);
     let sink = open_sink(target, understanding.facts.timestamp_s, config.format, job)?;
     let path = sink.path();
-    job.note(&Entry::DumpBegun { path: path.clone() });
+    job.note(&Entry::DumpBegun {
+        path: path.clone(),
+        changes: understanding.facts.changes.clone(),
+    });
     job.log.tell(DumpEvent::Started { path: path.clone() });
     job.set_place(sink.place());
     begin(domain, target, understanding, sink, config, job).map_err(|error| match error {

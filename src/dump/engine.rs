@@ -110,6 +110,7 @@ impl<P: Pages + 'static> Engine<P> {
             begun,
             bitmaps,
             stored,
+            changes,
             zero_pages,
         } = unfinished;
         let basis = Basis {
@@ -122,7 +123,7 @@ impl<P: Pages + 'static> Engine<P> {
             },
             bitmaps,
             stored: Some(stored),
-            changes: Changes::default(),
+            changes,
         };
         Self::launch(
             Box::new(sink),

@@ -3,6 +3,7 @@
 
 use super::bitmap::{Bitmap, Bitmaps};
 use super::error::Error;
+use super::facts::Changes;
 use super::file_sink::FileSink;
 use super::kdump::{BegunKdump, SIGNATURE};
 use super::mend::mend;
@@ -23,11 +24,19 @@ pub struct Unfinished {
     pub(super) begun: BegunKdump,
     pub(super) bitmaps: Arc<Bitmaps>,
     pub(super) stored: Bitmap,
+    /// In what more pages are not stored as they are.
+    pub(super) changes: Changes,
     /// Of the stored pages, those of zeroes only.
     pub(super) zero_pages: u64,
 }
 
 impl Unfinished {
+    /// Goes on with these changes, which its writer made.
+    #[must_use]
+    pub fn with_changes(self, changes: Changes) -> Self {
+        Self { changes, ..self }
+    }
+
     /// Opens the dump at `path`, which ends in `.incomplete`, and finds out which pages
     /// are in it. None when there cannot be any: the header, which is written when all
     /// it points at is there, is missing.
@@ -80,6 +89,7 @@ impl Unfinished {
             sink,
             bitmaps: Arc::new(bitmaps),
             stored,
+            changes: Changes::default(),
             zero_pages,
             begun: reader.begun(data_end),
         })

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::addr::{Gfn, GfnRange};
+use crate::dump::Changes;
 use crate::os::process::Process;
 
 /// Ranges that are written down one by one.
@@ -58,6 +59,9 @@ pub enum Entry {
     DumpBegun {
         /// Where it is, if it has a path.
         path: Option<PathBuf>,
+        /// In what it is not what the guest's memory is.
+        #[serde(default, skip_serializing_if = "Changes::is_none")]
+        changes: Changes,
     },
     /// Nothing more will be dumped.
     DumpEnded {

@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::entry::{Begun, Entry, Handler, Untouched};
+use crate::dump::Changes;
 
 /// What became of a crash's dump.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -16,6 +17,8 @@ pub enum PastDump {
     Begun {
         /// The file.
         path: Option<PathBuf>,
+        /// In what it is not what the guest's memory is.
+        changes: Changes,
     },
     /// Nothing more is to be dumped.
     Ended,
@@ -125,7 +128,7 @@ impl Past {
             Entry::Runs { .. } => self.runs = true,
             Entry::Stopped { is_stopped } => self.is_stopped = is_stopped,
             Entry::Understood { untouched } => self.untouched = Some(untouched),
-            Entry::DumpBegun { path } => self.dump = PastDump::Begun { path },
+            Entry::DumpBegun { path, changes } => self.dump = PastDump::Begun { path, changes },
             Entry::DumpEnded { .. } => self.dump = PastDump::Ended,
         }
         Ok(())

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::addr::{Gfn, GfnRange};
+use crate::dump::{Changes, Zeroed};
 use crate::os::process::{boot_id, Process};
 
 const NOW: Option<Duration> = Some(Duration::ZERO);
@@ -179,6 +180,11 @@ fn what_is_written_is_read_back() {
     let journal = Journal::default();
     journal.open(Box::new(JournalFile::begin(&place, begun("a")).unwrap()));
     let untouched = Untouched::of([GfnRange::new(Gfn(3), Gfn(5))].into_iter());
+    let (pfn, offset, bytes) = (7, 8, 8);
+    let changes = Changes {
+        translated_tables: true,
+        zeroed: vec![Zeroed { pfn, offset, bytes }],
+    };
     for entry in [
         Entry::Standby { domid: 8 },
         Entry::Detaching,
@@ -187,6 +193,7 @@ fn what_is_written_is_read_back() {
         },
         Entry::DumpBegun {
             path: Some("/d/x.kdump.incomplete".into()),
+            changes: changes.clone(),
         },
         Entry::Built {
             domid: 9,
@@ -215,6 +222,7 @@ fn what_is_written_is_read_back() {
         untouched: Some(untouched),
         dump: PastDump::Begun {
             path: Some("/d/x.kdump.incomplete".into()),
+            changes,
         },
     };
     assert_eq!(past, expected);

@@ -13,7 +13,7 @@ use std::sync::Mutex;
 use crate::addr::GfnRange;
 use crate::drain::handover::Handover;
 use crate::drain::{Target, Work};
-use crate::dump::{self, Unfinished};
+use crate::dump::{self, Changes, Unfinished};
 use crate::error::Error;
 use crate::host::contained::{ContainedDomain, ContainedToolstack};
 use crate::host::{BuiltStandby, CrashedDomain, FoundRecovery, HostError, Requirement, Toolstack};
@@ -293,7 +293,13 @@ fn prepare(
     match (&past.dump, untouched) {
         (PastDump::Ended, Some(untouched)) => nothing_left(domain, untouched),
         (_, Some(untouched)) if !job.is_dump_wanted() => nothing_left(domain, untouched),
-        (PastDump::Begun { path: Some(path) }, Some(untouched)) => match reopened(path) {
+        (
+            PastDump::Begun {
+                path: Some(path),
+                changes,
+            },
+            Some(untouched),
+        ) => match reopened(path, changes) {
             Ok(Reopened::Unfinished(dump)) => Ok(Prepared {
                 understanding: remembered(domain, &dump, untouched)?,
                 left: Left::Rest(dump),
@@ -308,7 +314,7 @@ fn prepare(
                 look_again(domain, past, target, job)
             }
         },
-        (PastDump::Begun { path: None }, _) => {
+        (PastDump::Begun { path: None, .. }, _) => {
             say_not_gone_on(None, "it was a stream".into(), job);
             look_again(domain, past, target, job)
         }
@@ -333,9 +339,12 @@ enum Reopened {
     Complete,
 }
 
-fn reopened(path: &Path) -> Result<Reopened, dump::Error> {
+fn reopened(path: &Path, changes: &Changes) -> Result<Reopened, dump::Error> {
     match Unfinished::open(path) {
-        Ok(Some(dump)) => Ok(Reopened::Unfinished(Box::new(dump))),
+        Ok(Some(dump)) => {
+            let dump = dump.with_changes(changes.clone());
+            Ok(Reopened::Unfinished(Box::new(dump)))
+        }
         Ok(None) => {
             // Should it stay, it says of itself that it is incomplete.
             let _ = std::fs::remove_file(path);

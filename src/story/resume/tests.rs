@@ -116,7 +116,10 @@ fn a_dump_that_nobody_wants_is_not_begun_again() {
 
 #[test]
 fn a_dump_that_was_a_stream_is_made_anew_and_that_is_told() {
-    let begun = Entry::DumpBegun { path: None };
+    let begun = Entry::DumpBegun {
+        path: None,
+        changes: dump::Changes::default(),
+    };
     let left = Interrupted::after(&[Entry::Detaching, UNDERSTOOD, begun]);
     assert!(matches!(left.prepared().left, Left::All));
     let told = |event: &Event| matches!(event, Event::Dump(DumpEvent::NotGoneOn { .. }));

@@ -2,8 +2,7 @@
 //! A PV guest's memory as the rest of the library knows memory: numbered by the guest's
 //! pages, with page tables that name those.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::super::control::Control;
 use super::super::foreign::{ForeignMemory, FrameName};
@@ -35,8 +34,8 @@ impl MachineFrames for Frames<'_> {
 pub(in super::super) struct PvMemory {
     domid: u32,
     known: Arc<Known>,
-    /// Nothing of the guest's holds its pages any more.
-    is_let_go: AtomicBool,
+    /// Nothing of the guest's holds its pages any more. Locked while that is brought about.
+    is_let_go: Mutex<bool>,
 }
 
 struct Known {
@@ -63,7 +62,7 @@ impl PvMemory {
         Ok(Self {
             domid,
             known: Arc::new(Known { p2m, tables }),
-            is_let_go: AtomicBool::new(false),
+            is_let_go: Mutex::new(false),
         })
     }
 
@@ -89,7 +88,9 @@ impl PvMemory {
     /// to: the processors' and the guest's own hold on its page tables. The domain cannot
     /// run after that, and its registers are gone.
     pub(in super::super) fn let_go(&self, control: &Control) -> Result<(), HostError> {
-        if self.is_let_go.load(Relaxed) {
+        let is_let_go = self.is_let_go.lock();
+        let mut is_let_go = is_let_go.unwrap_or_else(PoisonError::into_inner);
+        if *is_let_go {
             return Ok(());
         }
         if control.domain_info(self.domid)?.flags & xenctrl_sys::XEN_DOMINF_shutdown == 0 {
@@ -99,7 +100,7 @@ impl PvMemory {
         let Known { p2m, tables } = &*self.known;
         let tables: Vec<Mfn> = tables.pages().filter_map(|gfn| p2m.machine(gfn)).collect();
         references::drop_all(control, self.domid, &tables)?;
-        self.is_let_go.store(true, Relaxed);
+        *is_let_go = true;
         Ok(())
     }
 

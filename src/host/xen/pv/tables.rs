@@ -57,6 +57,10 @@ pub(super) struct Tables {
 const BATCH: usize = 1024;
 /// How many tables are mapped at once.
 const TABLES: usize = 256;
+/// A kernel has a table for 512 pages in each of its mappings of them, of which few are of
+/// all memory; and some tables whatever memory it has.
+const PAGES_A_TABLE: usize = 64;
+const LEAST_TABLES: usize = 4096;
 
 impl Tables {
     /// Finds out which pages of a list are tables, and takes those from it that the domain
@@ -85,7 +89,8 @@ impl Tables {
     }
 
     /// Counts the tables, too, that a root leads to: of a domain that nothing holds any more
-    /// Xen does not know them.
+    /// Xen does not know them. A guest may say of every page that it is a table: no more are
+    /// counted than a kernel can have.
     ///
     /// # Errors
     /// Those of mapping.
@@ -95,30 +100,35 @@ impl Tables {
         p2m: &P2m,
         root: Mfn,
     ) -> Result<(), HostError> {
+        let most = self.levels.len() / PAGES_A_TABLE + LEAST_TABLES;
         let mut tables: Vec<Gfn> = p2m.page(root).into_iter().collect();
-        for level in (1..=ROOT).rev() {
+        for gfn in &tables {
+            self.levels[gfn.0 as usize] = ROOT;
+        }
+        let mut reached = 0;
+        for level in (2..=ROOT).rev() {
             let mut below = Vec::new();
             for batch in tables.chunks(TABLES) {
                 let frames: Vec<_> = batch.iter().map(|gfn| p2m.machine(*gfn)).collect();
-                let mapping = match level {
-                    1 => None,
-                    _ => Some(memory.map(&frames)?),
-                };
-                for (index, gfn) in batch.iter().enumerate() {
-                    self.levels[gfn.0 as usize] = level;
-                    if let Some(mapping) = &mapping {
-                        below.extend(self.new_below(&**mapping, index, level, p2m));
+                let mapping = memory.map(&frames)?;
+                for index in 0..batch.len() {
+                    for gfn in self.new_below(&*mapping, index, level, p2m) {
+                        if reached == most {
+                            return Ok(());
+                        }
+                        reached += 1;
+                        self.levels[gfn.0 as usize] = level - 1;
+                        below.push(gfn);
                     }
                 }
             }
-            below.sort_unstable();
-            below.dedup();
             tables = below;
         }
         Ok(())
     }
 
-    /// The pages that a table of a mapping leads to, and that no table is known in.
+    /// The pages that a table of a mapping leads to, each once, and that are not known for
+    /// tables.
     fn new_below(&self, mapping: &dyn Mapping, index: usize, level: u8, p2m: &P2m) -> Vec<Gfn> {
         let mut page = [0; PAGE_SIZE];
         if !mapping.copy(index, &mut page) {
@@ -128,9 +138,12 @@ impl Tables {
             .zip(words(&page))
             .filter(|(slot, _)| !is_xens(level, *slot));
         let pages = entries.filter_map(|(_, entry)| p2m.page(frame(entry)?));
-        pages
+        let mut new: Vec<_> = pages
             .filter(|gfn| self.level(*gfn) != Some(level - 1))
-            .collect()
+            .collect();
+        new.sort_unstable();
+        new.dedup();
+        new
     }
 
     /// The level of a page that is a table.

@@ -214,6 +214,35 @@ fn tables_that_xen_does_not_know_any_more_are_reached_from_the_kernels_root() {
 }
 
 #[test]
+fn a_guest_that_says_that_all_its_pages_are_tables_is_not_believed() {
+    const PAGES: u64 = 8192;
+    let (mut machine, start) = (Machine::with_list(&[]), 0x5000);
+    let listed: Vec<u64> = (start..start + PAGES).collect();
+    let mut listed = Listed::read(&Machine::with_list(&listed), PLACE, PAGES).unwrap();
+    // Its root and the tables below lead to every page of its.
+    for slot in 0..512u64 {
+        machine.set(start, slot as usize, entry(start + slot));
+        for page in (0..512).filter(|_| slot > 0) {
+            machine.set(
+                start + slot,
+                page as usize,
+                entry(start + (slot * 16 + page) % PAGES),
+            );
+        }
+    }
+    let unknown = |mfns: &[Mfn]| Ok(vec![0; mfns.len()]);
+    let mut tables = Tables::among(&mut listed, unknown).unwrap();
+    let p2m = P2m::of(listed).unwrap();
+    tables.add_reached(&machine, &p2m, Mfn(start)).unwrap();
+    let count = tables.pages().count() as u64;
+    let most = PAGES / 64 + 4096;
+    assert!(
+        (most - 512..=most + 1).contains(&count),
+        "{count} of {most}"
+    );
+}
+
+#[test]
 fn an_entry_names_the_guests_page_in_place_of_the_machines() {
     let p2m = Machine::with_list(&[0x50, 0x51]).p2m(2);
     let flags = 1 << 63 | 0x67;
