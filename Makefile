@@ -19,6 +19,7 @@
 # make bench-pacing   disk I/O policies on a model, in thousands of scenarios
 # make bench-pacing-host   the same on the emulated host (RUNS=1, LOADS, POLICIES)
 # make compare-makedumpfile   which pages are left out, against makedumpfile
+# make compare-levels   the same, of guests of every kind on the emulated host (KINDS=pv)
 # make test-matrix   every kind of guest on every kind of disk, on both Xens (KINDS=pvh)
 # make compare-drgn   what drgn and crash find in a small dump, against a full one
 # XEN=4.17 (the default) or 4.20: the Xen of the emulated host.
@@ -38,7 +39,7 @@ GUESTS ?= linux-6.1 linux-6.12
 version = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 
 .PHONY: all test-faults test-faults-host test-worlds demo test-emulator bench-dump bench-dump-host bench-plan bench-budget \
-    bench-downtime bench-pacing bench-pacing-host compare-makedumpfile compare-drgn \
+    bench-downtime bench-pacing bench-pacing-host compare-makedumpfile compare-levels compare-drgn \
     test test-matrix check fuzz deny mutants coverage install clean
 
 all:
@@ -89,6 +90,10 @@ bench-pacing-host:
 compare-makedumpfile:
 	@tests/install-deps busybox-static xz-utils
 	@tests/compare/run
+
+compare-levels:
+	@tests/install-deps busybox-static xz-utils
+	@tests/compare/levels $(KINDS)
 
 test-matrix:
 	@tests/install-deps busybox-static xz-utils

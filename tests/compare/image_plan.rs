@@ -6,6 +6,7 @@
 //! image-plan elf IMAGE FILE                    all memory as an ELF vmcore
 //! image-plan compare IMAGE LEVEL KDUMP         makedumpfile's selection and ours, as JSON
 //! image-plan dump IMAGE LEVEL DIRECTORY        a dump as the library writes it; prints its path
+//! image-plan selected NAME LEVEL OURS THEIRS   what two dumps of a guest hold, as JSON
 //! ```
 
 #[path = "../guests/mod.rs"]
@@ -20,7 +21,7 @@ use std::time::Instant;
 use guests::image::Image;
 use guests::kdump::SelectedPages;
 use serde_json::json;
-use vicover::addr::{Gfn, GfnRange, GuestPhys, Page, PAGE_SIZE};
+use vicover::addr::{Gfn, GfnRange, GuestPhys, Page, Pfn, PAGE_SIZE};
 use vicover::dump::{
     Bitmap, Bitmaps, Chunk, Engine, EngineConfig, Facts, FileSink, Pages, Unreadable, Utsname,
     VcpuRegisters,
@@ -51,7 +52,10 @@ fn main() -> io::Result<()> {
             let image = Image::open(Path::new(image))?;
             dump(&Arc::new(image), level(number), Path::new(dir));
         }
-        _ => panic!("usage: image-plan show|elf|compare|dump IMAGE ..."),
+        ["selected", name, number, ours, theirs] => {
+            selected(name, level(number), Path::new(ours), Path::new(theirs))?;
+        }
+        _ => panic!("usage: image-plan show|elf|compare|dump|selected ..."),
     }
     Ok(())
 }
@@ -191,6 +195,34 @@ fn compare(image: &Image, level: DumpLevel, kdump: &Path) -> io::Result<()> {
     // anything that it leaves out is kept.
     let agree = only_we == 0 && only_they * 200 < (both + only_they).max(1);
     if !agree {
+        eprintln!("selections differ: {row}");
+        std::process::exit(1);
+    }
+    Ok(())
+}
+
+/// Compares what our dump of a guest and makedumpfile's hold, of the same level.
+fn selected(name: &str, level: DumpLevel, ours: &Path, theirs: &Path) -> io::Result<()> {
+    let [ours, theirs] = [ours, theirs].map(|dump| SelectedPages::read(dump, level.excludes_zero()));
+    let (ours, theirs) = (ours?, theirs?);
+    let frames = ours.frames().max(theirs.frames());
+    let count = |which: fn(bool, bool) -> bool| {
+        let held = |pfn: &u64| which(ours.holds(Pfn(*pfn)), theirs.holds(Pfn(*pfn)));
+        (0..frames).filter(held).count() as u64
+    };
+    let both = count(|ours, theirs| ours && theirs);
+    let only_we = count(|ours, theirs| !ours && theirs);
+    let only_they = count(|ours, theirs| ours && !theirs);
+    let row = json!({
+        "guest": name,
+        "level": level.get(),
+        "both_hold": both,
+        "only_we_leave_out": only_we,
+        "only_they_leave_out": only_they,
+    });
+    println!("{row}");
+    eprintln!("{name:<21} {:>5} {both:>9} {only_we:>8} {only_they:>9}", level.get());
+    if only_we > 0 || only_they * 200 >= frames {
         eprintln!("selections differ: {row}");
         std::process::exit(1);
     }

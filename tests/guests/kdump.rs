@@ -57,6 +57,11 @@ impl SelectedPages {
         Ok(())
     }
 
+    /// Page frames that there are bits for.
+    pub fn frames(&self) -> u64 {
+        self.bitmap.len() as u64 * 8
+    }
+
     pub fn holds(&self, pfn: Pfn) -> bool {
         let byte = self.bitmap.get((pfn.0 / 8) as usize).copied();
         byte.unwrap_or(0) >> (pfn.0 % 8) & 1 != 0

@@ -4,8 +4,9 @@ own dump-core, to compare with."""
 
 import re
 
+from .matrix_scenarios import KINDS
 from .pieces import HostError
-from .scenarios import nothing_lost, scenario, start, told, verify
+from .scenarios import crash, nothing_lost, scenario, start, told, verify
 from .xlcfg import EVENTS
 
 DIRECTORY = "/var/lib/xen/dump"
@@ -104,6 +105,32 @@ def live_dump(host, run):
     if sorted(line.split()[0] for line in dumps) != [
             "half.kdump.incomplete", "live.kdump", "live.kdump.sums"]:
         raise HostError(f"not the dumps that should be there: {dumps}")
+
+
+# Dump levels that are compared with makedumpfile's.
+LEVELS = (1, 16, 17, 31)
+
+
+def levels_of(host, run):
+    """A dead guest is dumped again and again: all of it, and at each level."""
+    start(host, run)
+    host.step("make_dump_directory")
+    crashed = crash(host, run)
+    wanted = {"all.elf": "dump_level=0,format=elf",
+              **{f"{level}.kdump": f"dump_level={level}" for level in LEVELS}}
+    for name, options in wanted.items():
+        began = begin(host, f"-o {EVENTS},{options} guest {DIRECTORY}/{name}")
+        if status := end(host, began, 300):
+            raise HostError(f"{name}: xl vicover-dump ended with status {status}")
+    run.result["crashed_domid"] = crashed.data["domid"]
+
+
+for _kind, _keys in KINDS.items():
+    def _story(host, run):
+        levels_of(host, run)
+    _story.__name__ = f"levels_{_kind}"
+    _story.__doc__ = f"A dead guest of kind {_kind} is dumped at every level."
+    scenario('on_crash="preserve"', *_keys)(_story)
 
 
 def timed(host, run, command: str) -> None:
