@@ -262,7 +262,7 @@ is_living() {
 
 step_list() {
     event domains "{\"list\":$(xl list -v 2>&1 | json_lines),\"dumps\":$(
-        [ ! -d "$dumps" ] || find "$dumps" -type f -printf '%f %s\n' | json_lines)}"
+        { [ ! -d "$dumps" ] || find "$dumps" -type f -printf '%f %s\n'; } | json_lines)}"
 }
 
 # For xl's own dumps, and for files that an operator names: neither makes it.
