@@ -203,7 +203,8 @@ fn compare(image: &Image, level: DumpLevel, kdump: &Path) -> io::Result<()> {
 
 /// Compares what our dump of a guest and makedumpfile's hold, of the same level.
 fn selected(name: &str, level: DumpLevel, ours: &Path, theirs: &Path) -> io::Result<()> {
-    let [ours, theirs] = [ours, theirs].map(|dump| SelectedPages::read(dump, level.excludes_zero()));
+    let [ours, theirs] =
+        [ours, theirs].map(|dump| SelectedPages::read(dump, level.excludes_zero()));
     let (ours, theirs) = (ours?, theirs?);
     let frames = ours.frames().max(theirs.frames());
     let count = |which: fn(bool, bool) -> bool| {
@@ -221,7 +222,10 @@ fn selected(name: &str, level: DumpLevel, ours: &Path, theirs: &Path) -> io::Res
         "only_they_leave_out": only_they,
     });
     println!("{row}");
-    eprintln!("{name:<21} {:>5} {both:>9} {only_we:>8} {only_they:>9}", level.get());
+    eprintln!(
+        "{name:<21} {:>5} {both:>9} {only_we:>8} {only_they:>9}",
+        level.get()
+    );
     if only_we > 0 || only_they * 200 >= frames {
         eprintln!("selections differ: {row}");
         std::process::exit(1);
