@@ -26,19 +26,37 @@ const LIMIT_SLACK_KIB: u64 = 1024;
 /// backs more than the guest has addresses for.
 const LIMIT_SLACK_PAGES: u64 = LIMIT_SLACK_KIB / KIB_PER_PAGE;
 
+/// Handles to act on a domain.
+struct Hands {
+    control: Control,
+    store: Mutex<Store>,
+}
+
+impl Hands {
+    fn open() -> Result<Self, HostError> {
+        Ok(Self {
+            control: Control::open()?,
+            store: Mutex::new(Store::open()?),
+        })
+    }
+
+    fn store(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A recovery domain, built and thinly backed.
 pub(super) struct XenRecovery {
     domid: u32,
     kind: Kind,
     most_pages: u64,
-    control: Control,
+    watching: Hands,
     disks: Mutex<DiskStatistics>,
     /// Those that QEMU serves, if any.
     qemus_disks: Option<Mutex<QemuStatistics>>,
     /// Backing many pages takes the hypervisor long, and whoever watches the
     /// domain must not wait for it.
-    growing: Control,
-    store: Mutex<Store>,
+    growing: Hands,
     /// Of a domain whose guest takes its memory itself, to keep that for it.
     foreign: Option<ForeignMemory>,
 }
@@ -47,7 +65,8 @@ impl XenRecovery {
     /// Takes charge of a domain that was just created. The domain's limit is raised to
     /// the full memory at once; what backs it follows page by page.
     pub(super) fn new(domid: u32, config: &CrashConfig) -> Result<Self, HostError> {
-        let (control, full_pages) = (Control::open()?, config.full_pages());
+        let (watching, full_pages) = (Hands::open()?, config.full_pages());
+        let control = &watching.control;
         control.set_max_memory(domid, full_pages * KIB_PER_PAGE + LIMIT_SLACK_KIB)?;
         let kind = config.kind()?;
         let foreign = kind.takes_memory().then(ForeignMemory::open);
@@ -58,21 +77,16 @@ impl XenRecovery {
                 true => full_pages,
                 false => full_pages + LIMIT_SLACK_PAGES,
             },
-            control,
+            watching,
             disks: Mutex::new(DiskStatistics::new(Path::new("/sys"), domid)),
             // (`relied_on::qemu_has_a_second_monitor`)
             qemus_disks: config.has_qemus_disks().then(|| {
                 let monitor = format!("/run/xen/qmp-libxenstat-{domid}");
                 Mutex::new(QemuStatistics::new(monitor))
             }),
-            growing: Control::open()?,
-            store: Mutex::new(Store::open()?),
+            growing: Hands::open()?,
             foreign: foreign.transpose()?,
         })
-    }
-
-    fn store(&self) -> MutexGuard<'_, Store> {
-        self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sees to it that nobody else takes what the guest may take until it has `pages`.
@@ -80,10 +94,10 @@ impl XenRecovery {
         let claimant = Claimant {
             domid: self.domid,
             kind: self.kind,
-            control: &self.growing,
+            control: &self.growing.control,
             foreign,
         };
-        let has = self.control.domain_info(self.domid)?.tot_pages;
+        let has = self.watching.control.domain_info(self.domid)?.tot_pages;
         claim_above_total(&claimant, pages.saturating_sub(has))
     }
 }
@@ -94,20 +108,21 @@ impl RecoveryDomain for XenRecovery {
     }
 
     fn exists(&self) -> bool {
-        self.control
+        self.watching
+            .control
             .domain_info(self.domid)
             .is_ok_and(|info| !has_ended(info.flags))
     }
 
     fn processor_time(&self) -> Result<Duration, HostError> {
-        let info = self.control.domain_info(self.domid)?;
+        let info = self.watching.control.domain_info(self.domid)?;
         Ok(Duration::from_nanos(info.cpu_time))
     }
 
     fn backing(&self) -> Result<Backing, HostError> {
-        let backing = self
-            .kind
-            .backing(&self.control, &self.store(), self.domid)?;
+        let backing =
+            self.kind
+                .backing(&self.watching.control, &self.watching.store(), self.domid)?;
         Ok(match self.kind.takes_memory() {
             true => Backing {
                 untold: self.most_pages.saturating_sub(backing.total),
@@ -127,16 +142,17 @@ impl RecoveryDomain for XenRecovery {
             // What is not kept for it may be there all the same.
             let _ = self.keep(foreign, target);
         }
-        let (kind, growing) = (self.kind, &self.growing);
-        kind.set_backing(growing, &self.store(), self.domid, target)
+        let Hands { control, .. } = &self.growing;
+        let store = self.growing.store();
+        self.kind.set_backing(control, &store, self.domid, target)
     }
 
     fn pause(&self) -> Result<(), HostError> {
-        self.control.pause(self.domid)
+        self.watching.control.pause(self.domid)
     }
 
     fn unpause(&self) -> Result<(), HostError> {
-        self.control.unpause(self.domid)
+        self.watching.control.unpause(self.domid)
     }
 
     fn disk_totals(&self) -> Option<DiskTotals> {
