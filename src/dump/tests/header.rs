@@ -31,7 +31,6 @@ fn dump(codec: Codec) -> (Vec<u8>, Summary, (u64, u64)) {
         vcpus: vec![VcpuRegisters::default(); VCPUS],
         timestamp_s: 1_700_000_000,
         dump_level: 31,
-        changes: Default::default(),
         ..GUEST.facts()
     };
     let (sink, bitmaps) = (Recorder::new(4096), GUEST.bitmaps_up_to(LIMIT));
