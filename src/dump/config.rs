@@ -6,6 +6,7 @@ use super::format::Format;
 use super::notice::Notices;
 use super::output::Pacer;
 use crate::limits::cancel::Cancel;
+use crate::os::processor;
 use std::sync::Arc;
 
 /// How to write.
@@ -34,10 +35,9 @@ impl Default for EngineConfig {
     /// kdump with zlib level 1, half the online processors, 64 MiB, unthrottled, and
     /// as large as it gets.
     fn default() -> Self {
-        let processors = std::thread::available_parallelism().map_or(1, |n| n.get());
         Self {
             format: Format::Kdump(ZLIB.fastest()),
-            threads: (processors / 2).max(1),
+            threads: (processor::usable() / 2).max(1),
             buffer_bytes: 64 << 20,
             pacer: None,
             notices: None,

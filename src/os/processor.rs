@@ -1,8 +1,20 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-//! Processor time of single threads.
+//! Processors that may be used, and their time that single threads have used.
 #![allow(unsafe_code)]
 
 use std::time::Duration;
+
+use super::fd::Making;
+
+/// How many processors the process may use; one where the system does not say.
+#[allow(clippy::disallowed_methods)] // here no descriptor gets a standard stream's number
+pub(crate) fn usable() -> usize {
+    // It reads files that limit a control group.
+    let Ok(_making) = Making::begin() else {
+        return 1;
+    };
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
 
 /// What the calling thread has used so far (clock_gettime(2),
 /// `CLOCK_THREAD_CPUTIME_ID`); zero where the kernel does not say.
