@@ -326,7 +326,7 @@ mod tests {
     fn a_borrower_waits_until_a_buffer_is_returned() {
         let pool = Pool::new(Sizes {
             size: PAGE_SIZE,
-            count: 1,
+            count: 4,
             soon: 1,
         })
         .unwrap();

@@ -5,7 +5,7 @@ use super::gated::Gated;
 use super::guest::{config, dump, Guest, CHUNK, CODECS};
 use super::recorder::{apply, Call, Image, Recorder};
 use crate::dump::reader::{Flaw, Reader};
-use crate::dump::{ChunkOutcome, Codec, Pacer, ZLIB};
+use crate::dump::{ChunkOutcome, Codec, EngineConfig, Pacer, ZLIB};
 use proptest::prelude::*;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
@@ -28,6 +28,46 @@ proptest! {
         chunks.reverse();
         let sink = dump(guest, CODECS[codec], block, chunks);
         prop_assert_eq!(guest.compare(sink.image()).unwrap(), guest.readable());
+    }
+}
+
+/// Pages are described by their rank, and runs of them at once: where one ends, and the
+/// next does not begin, another may.
+#[test]
+fn a_run_of_pages_goes_on_only_with_the_page_after_its_last() {
+    let guest = Guest {
+        frames: 60,
+        seed: 3,
+    };
+    let wanted: Vec<u64> = (0..60).filter(|&pfn| guest.wanted(pfn)).collect();
+    // A chunk of the wanted pages of these ranks.
+    let of_ranks = |from: u64, to: u64| {
+        let at = |rank: u64| wanted.get(rank as usize).copied().unwrap_or(guest.frames);
+        guest.chunk(at(from), at(to) - at(from))
+    };
+    let all = wanted.len() as u64;
+    for first in 2..6 {
+        for count in 3..6 {
+            let (end, other) = (first + count, first * count);
+            let (sink, one_at_a_time) = (Recorder::new(4096), 1);
+            let config = EngineConfig {
+                threads: one_at_a_time,
+                ..config(Codec::NONE)
+            };
+            let (engine, _completed) = guest.start(sink.clone(), config);
+            for (from, to) in [
+                (first, end),
+                (other, other + 2),
+                (other + 2, all),
+                (end, other),
+                (0, first),
+            ] {
+                engine.submit(of_ranks(from, to.max(from))).unwrap();
+            }
+            engine.finish().unwrap();
+            let found = guest.compare(sink.image()).unwrap();
+            assert_eq!(found, guest.readable(), "{first} and {count} more");
+        }
     }
 }
 
