@@ -11,7 +11,7 @@
 //! page descriptors ([`sections`], [`layout`]), gives every page a [`verdict`]
 //! ([`classify`], [`page_map`]), sets that against what else the guest holds
 //! ([`kernel_pages`], [`image`], [`kallsyms`], [`zones`]) and against any [`doubt`], and orders the dump.
-//! [`log`] reads the kernel's messages. What is so on x86-64 only is in
+//! [`log`] reads the kernel's messages, and [`oops`] what of them says why it died. What is so on x86-64 only is in
 //! [`arch::x86_64`], as facts: nothing here is generic over architectures.
 #![forbid(unsafe_code)]
 
@@ -33,6 +33,7 @@ pub mod locate;
 pub mod log;
 mod looked;
 pub mod memory;
+pub mod oops;
 pub mod page_map;
 pub mod paging;
 pub mod paravirtual;

@@ -18,6 +18,7 @@ use crate::guest::doubt::Doubt;
 use crate::guest::kernel::Kernel;
 use crate::guest::limits::Limits;
 use crate::guest::locate::{locate, Located, Way};
+use crate::guest::oops::Oops;
 use crate::guest::paravirtual;
 use crate::guest::plan::{self, Plan};
 use crate::guest::verdict::{DumpLevel, Verdict};
@@ -246,6 +247,7 @@ fn make_plan(
         }
     };
     tell_kernel(&located, job);
+    tell_death(memory, &located.kernel, job);
     let plan = plan::build(memory, &located, &processors, asked, &limits);
     (Some(located.kernel), plan)
 }
@@ -265,6 +267,15 @@ fn tell_kernel(located: &Located, job: &JobState) {
         by_search: located.by == Way::Search,
         pages_probed: located.pages_probed,
     });
+}
+
+/// Says what the guest died of, before anything else is found out about it.
+fn tell_death(memory: &MappedMemory<'_>, kernel: &Kernel, job: &JobState) {
+    let Ok(Some(oops)) = Oops::find(memory, kernel) else {
+        return;
+    };
+    let (signature, oops) = (oops.signature(), Box::new(oops));
+    job.log.tell(GuestEvent::Died { oops, signature });
 }
 
 fn tell_plan(plan: &Plan, bitmaps: &Bitmaps, job: &JobState) {

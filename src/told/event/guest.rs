@@ -2,6 +2,7 @@
 //! What was found out about the guest.
 
 use std::fmt;
+use std::time::Duration;
 
 use log::Level;
 use serde::ser::SerializeMap;
@@ -9,9 +10,10 @@ use serde::Serialize;
 
 use super::as_text;
 use crate::guest::doubt::Doubt;
+use crate::guest::oops::{signature, Oops, Place, Task};
 use crate::guest::plan::Noticed;
 use crate::guest::verdict::Verdict;
-use crate::units::Size;
+use crate::units::{Size, Span};
 
 /// What was found out about the guest.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -34,6 +36,14 @@ pub enum GuestEvent {
     Kernel {
         /// The kernel's release, such as "6.1.0-18-amd64".
         release: String,
+    },
+    /// The kernel's log ends in a panic.
+    Died {
+        /// What it died of.
+        #[serde(flatten)]
+        oops: Box<Oops>,
+        /// The same for the same fault, 16 hexadecimal digits.
+        signature: String,
     },
     /// Where the kernel describes itself.
     Vmcoreinfo {
@@ -105,6 +115,7 @@ impl fmt::Display for GuestEvent {
                 write!(f, "guest: {vcpus} vCPU{plural}, {memory} of memory")
             }
             Self::Kernel { release } => write!(f, "guest runs Linux {release}"),
+            Self::Died { oops, signature } => died(f, oops, signature),
             Self::Vmcoreinfo {
                 gfns,
                 by_search,
@@ -149,6 +160,44 @@ impl fmt::Display for GuestEvent {
                 write!(f, "verdicts: {}", each.collect::<Vec<_>>().join(", "))
             }
         }
+    }
+}
+
+/// Functions of the call trace that the line names.
+const CALLERS: usize = 6;
+
+/// What it died of, where, who called, who ran, and when.
+fn died(f: &mut fmt::Formatter<'_>, oops: &Oops, signature: &str) -> fmt::Result {
+    write!(f, "the guest died of \"{}\"", oops.title)?;
+    for (number, place) in signature::told(oops).take(CALLERS).enumerate() {
+        f.write_str(if number == 0 { " at " } else { " < " })?;
+        called(f, place, number == 0)?;
+    }
+    if let Some(Task {
+        name,
+        pid,
+        cpu,
+        taint,
+    }) = &oops.task
+    {
+        write!(f, ", in {name} (PID {pid}")?;
+        cpu.map_or(Ok(()), |cpu| write!(f, ", CPU {cpu}"))?;
+        let taint = taint.as_ref();
+        taint.map_or(Ok(()), |taint| write!(f, ", tainted {taint}"))?;
+        f.write_str(")")?;
+    }
+    let up = Span(Duration::from_nanos(oops.up_ns));
+    write!(f, ", up {up}; signature {signature}")
+}
+
+fn called(f: &mut fmt::Formatter<'_>, place: &Place, with_offset: bool) -> fmt::Result {
+    f.write_str(&place.function)?;
+    if with_offset {
+        write!(f, "+{:#x}", place.offset_bytes)?;
+    }
+    match &place.module {
+        Some(module) => write!(f, " [{module}]"),
+        None => Ok(()),
     }
 }
 

@@ -9,6 +9,7 @@ use log::Level::{self, Debug, Error as Failed, Info, Warn};
 use super::*;
 use crate::addr::Gfn;
 use crate::guest::locate::LocateError;
+use crate::guest::oops::{Oops, Place, Task};
 use crate::host::HostError;
 use crate::options::{AtMost, OnCrashLoop};
 use crate::units::{Size, Span};
@@ -29,6 +30,45 @@ fn cause() -> Cause {
         step: "creating the recovery domain",
         source: refused(),
     })
+}
+
+fn death() -> GuestEvent {
+    let place = |function: &str, module: Option<&str>| Place {
+        function: function.into(),
+        offset_bytes: 0x1b,
+        module: module.map(Into::into),
+        is_sure: true,
+        is_interrupt: false,
+    };
+    let task = Task {
+        name: "sh".into(),
+        pid: 31,
+        cpu: Some(2),
+        taint: Some("GOE".into()),
+    };
+    let oops = Oops {
+        title: "BUG: kernel NULL pointer dereference".into(),
+        panic: None,
+        up_ns: 12_000_000_000,
+        task: Some(task),
+        at: Some(place("f", Some("broken"))),
+        trace: vec![place("g", None)],
+        modules: vec![],
+    };
+    GuestEvent::Died {
+        oops: Box::new(oops),
+        signature: "0123456789abcdef".into(),
+    }
+}
+
+#[test]
+fn what_a_guest_died_of_is_told() {
+    lines_are(vec![(
+        death(),
+        Info,
+        "the guest died of \"BUG: kernel NULL pointer dereference\" at f+0x1b [broken] < g, in \
+         sh (PID 31, CPU 2, tainted GOE), up 12.00 s; signature 0123456789abcdef",
+    )]);
 }
 
 #[test]

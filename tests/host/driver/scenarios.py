@@ -63,6 +63,14 @@ def told(host, what: str, deadline_s: float, after=None):
                      where=lambda data: f"{data['about']} {data['event']}" == what)
 
 
+def cause_told(host, crashed) -> None:
+    """What the guest died of was told: our guests ask for it."""
+    died = told(host, "guest died", 60, crashed).data
+    callers = [place["function"] for place in died["trace"]]
+    if not died["title"].endswith("sysrq triggered crash") or "sysrq_handle_crash" not in callers:
+        raise HostError(f"the guest is said to have died of something else: {died}")
+
+
 def keep_told(host, run, crashed) -> None:
     """What libvicover told goes into the result, with its time since the crash."""
     run.result["told"] = [
@@ -241,6 +249,7 @@ def vicover(host, run):
     for what in ("recovery settled", "dump complete"):
         told(host, what, 900, crashed)
     settled(host, run, crashed, 10)
+    cause_told(host, crashed)
     keep_told(host, run, crashed)
     if not run.result["dumps"]:
         raise HostError("there is no dump")

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//! What a kernel says it died of, from the end of its log.
+//!
+//! `arch/x86/kernel/dumpstack.c`, `kernel/panic.c`, `lib/dump_stack.c`: a report begins
+//! with a line that says what is wrong, its title, and goes on with the task, the
+//! instruction, the call trace and the modules. Where the kernel panics because of a
+//! report, that comes first and the panic's line after it; else the panic's line is the
+//! title. [`signature`] makes one short text of it that stays the same for the same fault.
+
+use super::kernel::Kernel;
+use super::log::{Log, LogError, Record};
+use super::memory::GuestMemory;
+
+mod lines;
+pub mod signature;
+
+use lines::{frame_in, is_end_of_context, modules_in, task_in, PANIC};
+pub use lines::{Place, Task};
+
+/// How the lines begin that a report begins with, whatever comes of it.
+const TITLES: [&str; 18] = [
+    "BUG: ",
+    "kernel BUG at ",
+    "general protection fault",
+    "Oops: ",
+    "divide error: ",
+    "invalid opcode: ",
+    "stack segment: ",
+    "int3: ",
+    "alignment check: ",
+    "traps: PANIC: ",
+    "PANIC: double fault",
+    "watchdog: BUG: ",
+    "NMI watchdog: ",
+    "watchdog: Watchdog detected ",
+    "INFO: task ",
+    "rcu: INFO: ",
+    "WARNING: ",
+    "------------[ cut here ]------------",
+];
+
+/// What a panic says of itself that another report has led to: how that goes on after
+/// [`PANIC`], and how the title of such a report begins.
+const OF_A_REPORT: [(&str, &[&str]); 7] = [
+    ("Fatal exception", &[]),
+    (
+        "Attempted to kill init!",
+        &["BUG: ", "Oops: ", "kernel BUG at ", "general protection"],
+    ),
+    ("softlockup: ", &["watchdog: BUG: "]),
+    ("hung_task: ", &["INFO: task "]),
+    ("Hard LOCKUP", &["NMI watchdog: ", "watchdog: Watchdog "]),
+    ("RCU Stall", &["rcu: INFO: "]),
+    ("kernel: panic_on_warn set", &["WARNING: "]),
+];
+
+/// Bytes of the log that are looked at from its end: a report, and what a panic prints
+/// after its line, stacks of other processors included.
+const LOG_BYTES: usize = 64 << 10;
+/// Lines between the first that says what is wrong and the last, `Oops: ` with its number.
+const BEGINNING: usize = 8;
+/// Lines of a report that are looked at, after its title.
+const LINES: usize = 200;
+/// Functions of a call trace that are kept.
+const FRAMES: usize = 64;
+
+/// What a kernel says it died of.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
+pub struct Oops {
+    /// What is wrong: the first line of the report.
+    pub title: String,
+    /// The panic's line, where the title is another.
+    pub panic: Option<String>,
+    /// How long the guest was up when it wrote the title, in nanoseconds of its clock.
+    pub up_ns: u64,
+    /// Who ran.
+    pub task: Option<Task>,
+    /// The instruction, where an exception tells it.
+    pub at: Option<Place>,
+    /// Who called, the innermost first.
+    pub trace: Vec<Place>,
+    /// Modules, as the kernel lists them: with their taints in brackets.
+    pub modules: Vec<String>,
+}
+
+struct Line<'a> {
+    time_ns: u64,
+    text: &'a str,
+}
+
+impl Oops {
+    /// What the kernel died of; none when its log does not end in a panic.
+    ///
+    /// # Errors
+    /// When the log is not found.
+    pub fn find(mem: &dyn GuestMemory, kernel: &Kernel) -> Result<Option<Self>, LogError> {
+        Ok(Self::in_log(&Log::find(mem, kernel)?.tail(mem, LOG_BYTES)))
+    }
+
+    /// What the kernel died of, from the last records of its log, oldest first; none when
+    /// it did not panic.
+    pub fn in_log(records: &[Record]) -> Option<Self> {
+        let lines: Vec<Line<'_>> = records.iter().flat_map(lines_of).collect();
+        let panic = lines
+            .iter()
+            .rposition(|line| line.text.starts_with(PANIC))?;
+        let title = cause(&lines, panic).unwrap_or(panic);
+        let report = &lines[title..lines.len().min(title + LINES)];
+        let (at, trace) = called(&report[1..]);
+        let modules = report.iter().find_map(|line| modules_in(line.text));
+        Some(Self {
+            title: lines[title].text.to_owned(),
+            panic: (title != panic).then(|| lines[panic].text.to_owned()),
+            up_ns: lines[title].time_ns,
+            task: report.iter().find_map(|line| task_in(line.text)),
+            at,
+            trace,
+            modules: modules.unwrap_or_default(),
+        })
+    }
+
+    /// The panic's line.
+    pub fn panic_line(&self) -> &str {
+        self.panic.as_deref().unwrap_or(&self.title)
+    }
+}
+
+fn lines_of(record: &Record) -> impl Iterator<Item = Line<'_>> {
+    let time_ns = record.time_ns;
+    let lines = record.text.lines().map(str::trim_end);
+    lines.map(move |text| Line { time_ns, text })
+}
+
+/// The title of the report that led to the panic in line `panic`, if one did.
+fn cause(lines: &[Line<'_>], panic: usize) -> Option<usize> {
+    let why = &lines[panic].text[PANIC.len()..];
+    let (_, titles) = OF_A_REPORT
+        .iter()
+        .find(|(begin, _)| why.starts_with(begin))?;
+    let begins =
+        |line: &Line<'_>, any: &[&str]| any.iter().any(|begin| line.text.starts_with(begin));
+    let titles = if titles.is_empty() {
+        &TITLES[..]
+    } else {
+        titles
+    };
+    let last = lines[..panic]
+        .iter()
+        .rposition(|line| begins(line, titles))?;
+    // What an exception is comes some lines before its number.
+    let first = last.saturating_sub(BEGINNING);
+    let earlier = lines[first..last]
+        .iter()
+        .position(|line| begins(line, &TITLES));
+    let title = earlier.map_or(last, |place| first + place);
+    let is_cut = lines[title].text == TITLES[TITLES.len() - 1];
+    Some(title + usize::from(is_cut && title < last))
+}
+
+/// The instruction and the call trace of the report whose lines after its title these are.
+fn called(lines: &[Line<'_>]) -> (Option<Place>, Vec<Place>) {
+    let mut at = None;
+    let mut trace = Vec::new();
+    let mut is_interrupt = false;
+    let mut begun = false;
+    for line in lines {
+        let text = line.text.trim_start();
+        if !begun {
+            at = at.or_else(|| text.strip_prefix("RIP: 0010:").and_then(frame_in));
+            begun = text == "Call Trace:";
+            continue;
+        }
+        match text {
+            "<IRQ>" | "<NMI>" | "<SOFTIRQ>" | "<#DF>" | "<#DB>" | "<#VC>"
+            | "<ENTRY_TRAMPOLINE>" => {
+                is_interrupt = true;
+            }
+            "<TASK>" => is_interrupt = false,
+            _ if is_end_of_context(text) => is_interrupt = false,
+            // The registers with which an exception or system call began.
+            _ if is_register(text) => {}
+            _ => match frame_in(text) {
+                Some(place) if trace.len() < FRAMES => trace.push(Place {
+                    is_interrupt,
+                    ..place
+                }),
+                Some(_) => {}
+                None => break,
+            },
+        }
+    }
+    (at, trace)
+}
+
+/// Whether a line within a call trace tells registers.
+fn is_register(text: &str) -> bool {
+    const REGISTERS: [&str; 9] = [
+        "RIP: ",
+        "RSP: ",
+        "RAX: ",
+        "RDX: ",
+        "RBP: ",
+        "R10: ",
+        "R13: ",
+        "Code: ",
+        "ORIG_RAX: ",
+    ];
+    REGISTERS.iter().any(|begin| text.starts_with(begin))
+}
+
+#[cfg(test)]
+mod tests;
