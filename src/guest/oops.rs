@@ -39,20 +39,38 @@ const TITLES: [&str; 18] = [
     "------------[ cut here ]------------",
 ];
 
+/// How those of them begin that tell of an exception.
+const EXCEPTIONS: &[&str] = &[
+    "BUG: ",
+    "kernel BUG at ",
+    "general protection fault",
+    "Oops: ",
+    "divide error: ",
+    "invalid opcode: ",
+    "stack segment: ",
+    "int3: ",
+    "alignment check: ",
+    "traps: PANIC: ",
+    "PANIC: double fault",
+];
+
 /// What a panic says of itself that another report has led to: how that goes on after
 /// [`PANIC`], and how the title of such a report begins.
 const OF_A_REPORT: [(&str, &[&str]); 7] = [
-    ("Fatal exception", &[]),
-    (
-        "Attempted to kill init!",
-        &["BUG: ", "Oops: ", "kernel BUG at ", "general protection"],
-    ),
+    ("Fatal exception", EXCEPTIONS),
+    (INIT_KILLED, EXCEPTIONS),
     ("softlockup: ", &["watchdog: BUG: "]),
     ("hung_task: ", &["INFO: task "]),
     ("Hard LOCKUP", &["NMI watchdog: ", "watchdog: Watchdog "]),
     ("RCU Stall", &["rcu: INFO: "]),
     ("kernel: panic_on_warn set", &["WARNING: "]),
 ];
+
+/// The first task has ended: by an exception of its own, or for a reason that the kernel
+/// does not know.
+const INIT_KILLED: &str = "Attempted to kill init!";
+/// The number of the first task.
+const INIT: u64 = 1;
 
 /// Bytes of the log that are looked at from its end: a report, and what a panic prints
 /// after its line, stacks of other processors included.
@@ -139,11 +157,6 @@ fn cause(lines: &[Line<'_>], panic: usize) -> Option<usize> {
         .find(|(begin, _)| why.starts_with(begin))?;
     let begins =
         |line: &Line<'_>, any: &[&str]| any.iter().any(|begin| line.text.starts_with(begin));
-    let titles = if titles.is_empty() {
-        &TITLES[..]
-    } else {
-        titles
-    };
     let last = lines[..panic]
         .iter()
         .rposition(|line| begins(line, titles))?;
@@ -154,7 +167,11 @@ fn cause(lines: &[Line<'_>], panic: usize) -> Option<usize> {
         .position(|line| begins(line, &TITLES));
     let title = earlier.map_or(last, |place| first + place);
     let is_cut = lines[title].text == TITLES[TITLES.len() - 1];
-    Some(title + usize::from(is_cut && title < last))
+    let ran = lines[title..panic]
+        .iter()
+        .find_map(|line| task_in(line.text));
+    let is_its_own = !why.starts_with(INIT_KILLED) || ran.is_some_and(|task| task.pid == INIT);
+    is_its_own.then_some(title + usize::from(is_cut && title < last))
 }
 
 /// The instruction and the call trace of the report whose lines after its title these are.

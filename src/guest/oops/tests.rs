@@ -256,6 +256,7 @@ fn a_watchdogs_panic_is_about_the_task_that_it_watched() {
 
 #[test]
 fn an_older_report_is_not_what_another_panic_is_about() {
+    let end = NULL_IN_A_MODULE.find("Kernel panic").expect("a panic");
     let older = NULL_IN_A_MODULE.replace("Kernel panic - not syncing: Fatal exception\n", "");
     let oops = died(&format!("{older}\n{SYSRQ}"));
     assert_eq!(
@@ -263,6 +264,13 @@ fn an_older_report_is_not_what_another_panic_is_about() {
         "Kernel panic - not syncing: sysrq triggered crash"
     );
     assert_eq!(oops.signature(), died(SYSRQ).signature());
+    let watchdog = LOCKUP.split_once("Kernel panic").expect("a panic").0;
+    let between = format!(
+        "{}{watchdog}{}",
+        &NULL_IN_A_MODULE[..end],
+        &NULL_IN_A_MODULE[end..]
+    );
+    assert_eq!(died(&between).title, died(NULL_IN_A_MODULE).title);
     // Nor is the first of two panics.
     assert_eq!(
         died(&format!("{SYSRQ}\n{LOCKUP}")).title,
@@ -283,7 +291,9 @@ fn init_is_killed_by_an_exception_or_by_itself() {
         .rsplit_once("Kernel panic")
         .expect("a panic")
         .0;
-    assert!(died_of(before.trim_end()).starts_with("BUG: kernel NULL"));
+    let of_init = before.replace("PID: 31 Comm: kworker/0:1", "PID: 1 Comm: init");
+    assert!(died_of(of_init.trim_end()).starts_with("BUG: kernel NULL"));
+    assert!(died_of(before.trim_end()).starts_with(PANIC));
 }
 
 #[test]
