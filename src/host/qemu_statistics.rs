@@ -5,7 +5,7 @@
 //! `docs/interop/qmp-spec.rst`). What it says is bounded and counts only: a guest may have
 //! taken over its own QEMU.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -15,13 +15,14 @@ use serde_json::Value;
 use crate::os::fd::stream_to;
 use crate::pacing::sample::DiskTotals;
 
-/// How long an answer may take. Whoever asks has other things to look at.
+/// How long an answer may take, however it comes. Whoever asks has other things to look
+/// at.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// How long it is left alone after it has not answered: another program may be talking to
 /// it, which it does with one at a time.
 const PAUSE: Duration = Duration::from_secs(5);
 /// Bytes of a line, at most.
-const MOST: u64 = 256 << 10;
+const MOST: usize = 256 << 10;
 /// Lines that are no answer, at most: QEMU tells events in between.
 const MOST_EVENTS: usize = 100;
 
@@ -92,24 +93,25 @@ fn totals_of(stats: &Value) -> DiskTotals {
 }
 
 fn connect(monitor: &Path) -> io::Result<BufReader<UnixStream>> {
+    let until = Instant::now() + PATIENCE;
     let stream = stream_to(monitor)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut connection = BufReader::new(stream);
     // It greets whoever comes, and takes no command before this one.
-    line(&mut connection)?;
+    line(&mut connection, until)?;
     execute(&mut connection, "qmp_capabilities")?;
     Ok(connection)
 }
 
 /// Has a command be carried out; its answer.
 fn execute(connection: &mut BufReader<UnixStream>, command: &str) -> io::Result<Value> {
+    let until = Instant::now() + PATIENCE;
     let asked = serde_json::json!({ "execute": command });
     connection
         .get_mut()
         .write_all(format!("{asked}\n").as_bytes())?;
     for _ in 0..MOST_EVENTS {
-        let mut said = line(connection)?;
+        let mut said = line(connection, until)?;
         if let Some(answer) = said.get_mut("return") {
             return Ok(answer.take());
         }
@@ -120,10 +122,25 @@ fn execute(connection: &mut BufReader<UnixStream>, command: &str) -> io::Result<
     Err(io::Error::other(format!("no answer to {command}")))
 }
 
-fn line(connection: &mut BufReader<UnixStream>) -> io::Result<Value> {
-    let mut text = String::new();
-    connection.by_ref().take(MOST).read_line(&mut text)?;
-    serde_json::from_str(&text).map_err(io::Error::from)
+/// What it says in one line, which it has said whole by then.
+fn line(connection: &mut BufReader<UnixStream>, until: Instant) -> io::Result<Value> {
+    let mut text = Vec::new();
+    while text.len() < MOST {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        connection.get_ref().set_read_timeout(Some(left))?;
+        let said = connection.fill_buf()?;
+        let end = said.iter().position(|byte| *byte == b'\n');
+        let taken = end.map_or(said.len(), |end| end + 1);
+        text.extend_from_slice(&said[..taken]);
+        connection.consume(taken);
+        if end.is_some() || taken == 0 {
+            return serde_json::from_slice(&text).map_err(io::Error::from);
+        }
+    }
+    Err(io::Error::other("a line without an end"))
 }
 
 #[cfg(test)]
@@ -193,6 +210,28 @@ mod tests {
         // It has gone, and is not asked again at once.
         assert_eq!(disks.totals(), None);
         assert!(disks.failed.is_some() && disks.connection.is_none());
+    }
+
+    /// A QEMU that a guest has taken over need never come to an end.
+    #[test]
+    fn an_answer_that_comes_byte_by_byte_is_given_up_in_time() {
+        const MANY: u32 = 100;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("monitor");
+        let listener = UnixListener::bind(&path).unwrap();
+        #[allow(clippy::disallowed_methods)] // not the library's
+        let serving = spawn(move || {
+            let mut stream = listener.accept().unwrap().0;
+            let mut said = 0;
+            while said < MANY && stream.write_all(b" ").is_ok() {
+                said += 1;
+                std::thread::sleep(PATIENCE / 10);
+            }
+            said
+        });
+        assert_eq!(QemuStatistics::new(path).totals(), None);
+        let said: u32 = serving.join().unwrap();
+        assert!(said > 1 && said < MANY, "{said} bytes");
     }
 
     #[test]

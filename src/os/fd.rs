@@ -7,6 +7,8 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+#[cfg(any(feature = "xen", test))]
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixDatagram;
 #[cfg(any(feature = "xen", test))]
 use std::os::unix::net::UnixStream;
@@ -113,16 +115,56 @@ pub(crate) fn datagram_socket() -> io::Result<UnixDatagram> {
 }
 
 /// A stream to whoever listens at a path.
+///
+/// # Errors
+/// Also when others wait there to be listened to, and there is no room for one more:
+/// nobody says how long that would take.
 #[cfg(any(feature = "xen", test))]
-#[allow(clippy::disallowed_methods)] // here it is raised
 pub(crate) fn stream_to(path: &Path) -> io::Result<UnixStream> {
+    let address = address_of(path)?;
     let _making = Making::begin()?;
-    let stream = UnixStream::connect(path)?;
-    match stream.as_raw_fd() < FIRST {
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: socket takes no pointer, and what it returns is a new descriptor that
+    // nobody else has.
+    let socket = unsafe {
+        match libc::socket(libc::AF_UNIX, kind, 0) {
+            -1 => return Err(io::Error::last_os_error()),
+            new => OwnedFd::from_raw_fd(new),
+        }
+    };
+    let socket = match socket.as_raw_fd() < FIRST {
         // The program closed that number after it had been looked at.
-        true => Ok(OwnedFd::from(duplicate(stream.as_raw_fd())?).into()),
-        false => Ok(stream),
+        true => OwnedFd::from(duplicate(socket.as_raw_fd())?),
+        false => socket,
+    };
+    let bytes = std::mem::size_of_val(&address) as libc::socklen_t;
+    // SAFETY: the address is ours, and as long as is said.
+    let connected =
+        unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), bytes) };
+    if connected == -1 {
+        return Err(io::Error::last_os_error());
     }
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
+
+/// A path as sockets name it (unix(7)); the rest of the name is zeroes, which end it.
+#[cfg(any(feature = "xen", test))]
+fn address_of(path: &Path) -> io::Result<libc::sockaddr_un> {
+    let mut address = libc::sockaddr_un {
+        sun_family: libc::AF_UNIX as libc::sa_family_t,
+        sun_path: [0; 108],
+    };
+    let name = path.as_os_str().as_bytes();
+    if name.is_empty() || name.contains(&0) || name.len() >= address.sun_path.len() {
+        let why = "not the path of a socket: it has 1 to 107 bytes, none of them zero";
+        return Err(io::Error::new(ErrorKind::InvalidInput, why));
+    }
+    for (to, from) in address.sun_path.iter_mut().zip(name) {
+        *to = *from as libc::c_char;
+    }
+    Ok(address)
 }
 
 /// What a file says that is at most `most` bytes long.
@@ -167,6 +209,35 @@ pub(crate) fn duplicate(fd: RawFd) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_waits_for_who_does_not_listen() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        // SAFETY: numbers only.
+        assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 1) }, 0);
+        let mut waiting = Vec::new();
+        let refused = loop {
+            match stream_to(&path) {
+                Ok(stream) => waiting.push(stream),
+                Err(error) => break error.kind(),
+            }
+            assert!(waiting.len() < 10, "there is always room");
+        };
+        assert_eq!(refused, ErrorKind::WouldBlock);
+        // Whoever came waits for what is said.
+        let mut heard = listener.accept().unwrap().0;
+        let saying = std::thread::spawn(move || std::io::Write::write_all(&mut heard, b"hello"));
+        let mut said = [0; 5];
+        waiting[0].read_exact(&mut said).unwrap();
+        assert_eq!(&said, b"hello");
+        saying.join().unwrap().unwrap();
+        for path in ["", "a\0b", &"x".repeat(108)] {
+            let refused = stream_to(Path::new(path)).map(drop).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::InvalidInput, "{path:?}");
+        }
+    }
 
     #[test]
     fn a_text_that_is_too_long_is_refused() {
