@@ -218,11 +218,12 @@ mod extents_are_taken_apart {}
 
 /// `xc_vcpu_getcontext` has Xen allocate a `struct vcpu_guest_context`, 5168 bytes and so
 /// two pages, for the time of the call; one of the states that Xen saves of a processor
-/// takes less than one.
+/// takes less than one. Of a processor that has stopped there is nothing else to ask.
 ///
 /// Xen, `xen/common/domctl.c`, `XEN_DOMCTL_getvcpucontext`, and
 /// `xen/arch/x86/hvm/save.c`, `hvm_save_one`. Story `vicover`, which looks at how much
-/// memory is free all the time.
+/// memory is free all the time, and `hvm-qcow2` with two processors, in which the two
+/// pages were seen.
 mod getcontext_takes_pages {}
 
 /// A processor that halts with its interrupts off is down for Xen, which then saves no
