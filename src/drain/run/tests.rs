@@ -11,7 +11,7 @@ use crate::drain::handover::tests::{waits, Grown};
 use crate::drain::{start_dump, Target};
 use crate::dump::{Bitmap, Bitmaps};
 use crate::host::images::SyntheticImage;
-use crate::host::memory::{Faults, MemoryHost};
+use crate::host::memory::{Faults, HostEvent, MemoryHost};
 use crate::host::VcpuState;
 use crate::journal::Untouched;
 use crate::options::Options;
@@ -188,6 +188,35 @@ fn what_nobody_wants_does_not_wait_for_a_successor_that_sees_only_what_it_has() 
     let work = Work::HandOver(&handover);
     let drain = || drop(run(&domain, &mut known, work, start, &job).unwrap());
     waits(drain, || handover.resume_drain());
+    all_is_given_back(&host, &kept);
+}
+
+/// Xen passes on in one piece what it got so.
+#[test]
+fn chunks_of_which_nothing_is_dumped_are_given_back_first() {
+    let (host, kept) = (guest(), Kept::default());
+    let job = JobState::new(kept.log("guest"));
+    let handover = Handover::new(&host, &job.log, &job.cancel);
+    handover.detached();
+    let mut known = all_of(&host, &job);
+    let present = known.bitmaps.present().clone();
+    let mut wanted = Bitmap::new(Pfn(FRAMES)).unwrap();
+    let (with_pages, without) = known.chunks.split_at(5);
+    for chunk in with_pages {
+        wanted.set(Pfn(chunk.start.0 + 7));
+    }
+    let mut whole: Vec<Gfn> = without.iter().flat_map(GfnRange::iter).collect();
+    known.bitmaps = Arc::new(Bitmaps::new(present, wanted).unwrap());
+    let start = |_: &mut Understanding| Err(Error::Cancelled);
+    run(&host, &mut known, Work::HandOver(&handover), start, &job).unwrap_err();
+    let released = host.events().into_iter().filter_map(|event| match event {
+        HostEvent::Released(gfn) => Some(gfn),
+        _ => None,
+    });
+    let mut first: Vec<Gfn> = released.take(whole.len()).collect();
+    first.sort_unstable();
+    whole.sort_unstable();
+    assert_eq!(first, whole);
     all_is_given_back(&host, &kept);
 }
 
