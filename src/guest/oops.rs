@@ -17,29 +17,7 @@ pub mod signature;
 use lines::{frame_in, is_end_of_context, modules_in, task_in, PANIC};
 pub use lines::{Place, Task};
 
-/// How the lines begin that a report begins with, whatever comes of it.
-const TITLES: [&str; 18] = [
-    "BUG: ",
-    "kernel BUG at ",
-    "general protection fault",
-    "Oops: ",
-    "divide error: ",
-    "invalid opcode: ",
-    "stack segment: ",
-    "int3: ",
-    "alignment check: ",
-    "traps: PANIC: ",
-    "PANIC: double fault",
-    "watchdog: BUG: ",
-    "NMI watchdog: ",
-    "watchdog: Watchdog detected ",
-    "INFO: task ",
-    "rcu: INFO: ",
-    "WARNING: ",
-    "------------[ cut here ]------------",
-];
-
-/// How those of them begin that tell of an exception.
+/// How the lines begin that a report of an exception begins with.
 const EXCEPTIONS: &[&str] = &[
     "BUG: ",
     "kernel BUG at ",
@@ -53,6 +31,8 @@ const EXCEPTIONS: &[&str] = &[
     "traps: PANIC: ",
     "PANIC: double fault",
 ];
+/// The line before a report whose title is the next one.
+const CUT_HERE: &str = "------------[ cut here ]------------";
 
 /// What a panic says of itself that another report has led to: how that goes on after
 /// [`PANIC`], and how the title of such a report begins.
@@ -152,26 +132,20 @@ fn lines_of(record: &Record) -> impl Iterator<Item = Line<'_>> {
 /// The title of the report that led to the panic in line `panic`, if one did.
 fn cause(lines: &[Line<'_>], panic: usize) -> Option<usize> {
     let why = &lines[panic].text[PANIC.len()..];
-    let (_, titles) = OF_A_REPORT
-        .iter()
-        .find(|(begin, _)| why.starts_with(begin))?;
-    let begins =
-        |line: &Line<'_>, any: &[&str]| any.iter().any(|begin| line.text.starts_with(begin));
-    let last = lines[..panic]
-        .iter()
-        .rposition(|line| begins(line, titles))?;
+    let mut known = OF_A_REPORT.iter();
+    let (_, titles) = known.find(|(begin, _)| why.starts_with(begin))?;
+    let is_title = |line: &Line<'_>| titles.iter().any(|title| line.text.starts_with(title));
+    let last = lines[..panic].iter().rposition(is_title)?;
     // What an exception is comes some lines before its number.
     let first = last.saturating_sub(BEGINNING);
-    let earlier = lines[first..last]
-        .iter()
-        .position(|line| begins(line, &TITLES));
+    let is_before = |line: &Line<'_>| is_title(line) || line.text == CUT_HERE;
+    let earlier = lines[first..last].iter().position(is_before);
     let title = earlier.map_or(last, |place| first + place);
-    let is_cut = lines[title].text == TITLES[TITLES.len() - 1];
-    let ran = lines[title..panic]
-        .iter()
-        .find_map(|line| task_in(line.text));
+    let title = title + usize::from(lines[title].text == CUT_HERE);
+    let mut report = lines[title..panic].iter();
+    let ran = report.find_map(|line| task_in(line.text));
     let is_its_own = !why.starts_with(INIT_KILLED) || ran.is_some_and(|task| task.pid == INIT);
-    is_its_own.then_some(title + usize::from(is_cut && title < last))
+    is_its_own.then_some(title)
 }
 
 /// The instruction and the call trace of the report whose lines after its title these are.
