@@ -149,15 +149,22 @@ mod tests {
     use std::os::unix::net::UnixListener;
     use std::thread::{spawn, JoinHandle};
 
-    /// A QEMU that says these lines, each but the first after it was told something; what it
-    /// was told.
-    fn qemu(lines: Vec<String>) -> (tempfile::TempDir, PathBuf, JoinHandle<Vec<String>>) {
+    /// Serves the first who comes to a monitor.
+    fn monitor<T: Send + 'static>(
+        serve: impl FnOnce(UnixStream) -> T + Send + 'static,
+    ) -> (tempfile::TempDir, PathBuf, JoinHandle<T>) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("monitor");
         let listener = UnixListener::bind(&path).unwrap();
         #[allow(clippy::disallowed_methods)] // not the library's
-        let serving = spawn(move || {
-            let mut stream = listener.accept().unwrap().0;
+        let serving = spawn(move || serve(listener.accept().unwrap().0));
+        (directory, path, serving)
+    }
+
+    /// A QEMU that says these lines, each but the first after it was told something; what it
+    /// was told.
+    fn qemu(lines: Vec<String>) -> (tempfile::TempDir, PathBuf, JoinHandle<Vec<String>>) {
+        monitor(move |mut stream| {
             let mut told = BufReader::new(stream.try_clone().unwrap()).lines();
             let mut heard = Vec::new();
             for (number, said) in lines.iter().enumerate() {
@@ -172,8 +179,7 @@ mod tests {
                 }
             }
             heard
-        });
-        (directory, path, serving)
+        })
     }
 
     fn conversation(answer: &str) -> Vec<String> {
@@ -216,12 +222,7 @@ mod tests {
     #[test]
     fn an_answer_that_comes_byte_by_byte_is_given_up_in_time() {
         const MANY: u32 = 100;
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("monitor");
-        let listener = UnixListener::bind(&path).unwrap();
-        #[allow(clippy::disallowed_methods)] // not the library's
-        let serving = spawn(move || {
-            let mut stream = listener.accept().unwrap().0;
+        let (_directory, path, serving) = monitor(|mut stream| {
             let mut said = 0;
             while said < MANY && stream.write_all(b" ").is_ok() {
                 said += 1;

@@ -87,11 +87,15 @@ fn fillers() -> io::Result<Vec<OwnedFd>> {
 #[allow(clippy::disallowed_methods)] // here it is raised
 pub(crate) fn open(path: &Path, options: &OpenOptions) -> io::Result<File> {
     let _making = Making::begin()?;
-    let file = options.open(path)?;
-    match file.as_raw_fd() < FIRST {
+    raised(options.open(path)?)
+}
+
+/// What was just made, with a number that is no standard stream's.
+fn raised<T: AsRawFd + From<OwnedFd>>(made: T) -> io::Result<T> {
+    match made.as_raw_fd() < FIRST {
         // The program closed that number after it had been looked at.
-        true => duplicate(file.as_raw_fd()),
-        false => Ok(file),
+        true => duplicate(made.as_raw_fd()).map(|file| OwnedFd::from(file).into()),
+        false => Ok(made),
     }
 }
 
@@ -104,12 +108,7 @@ pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
 #[allow(clippy::disallowed_methods)] // here it is raised
 pub(crate) fn datagram_socket() -> io::Result<UnixDatagram> {
     let _making = Making::begin()?;
-    let socket = UnixDatagram::unbound()?;
-    let socket = match socket.as_raw_fd() < FIRST {
-        // The program closed that number after it had been looked at.
-        true => OwnedFd::from(duplicate(socket.as_raw_fd())?).into(),
-        false => socket,
-    };
+    let socket = raised(UnixDatagram::unbound()?)?;
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
@@ -132,19 +131,14 @@ pub(crate) fn stream_to(path: &Path) -> io::Result<UnixStream> {
             new => OwnedFd::from_raw_fd(new),
         }
     };
-    let socket = match socket.as_raw_fd() < FIRST {
-        // The program closed that number after it had been looked at.
-        true => OwnedFd::from(duplicate(socket.as_raw_fd())?),
-        false => socket,
-    };
+    let stream = UnixStream::from(raised(socket)?);
     let bytes = std::mem::size_of_val(&address) as libc::socklen_t;
     // SAFETY: the address is ours, and as long as is said.
     let connected =
-        unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), bytes) };
+        unsafe { libc::connect(stream.as_raw_fd(), (&raw const address).cast(), bytes) };
     if connected == -1 {
         return Err(io::Error::last_os_error());
     }
-    let stream = UnixStream::from(socket);
     stream.set_nonblocking(false)?;
     Ok(stream)
 }
