@@ -354,6 +354,8 @@ fn the_signature_is_the_faults_and_not_the_cases() {
     assert_ne!(died(&in_another).signature(), signatures[1]);
     // Known, so that it is noticed when records of an earlier release would not match.
     assert_eq!(signatures[0], "02e401c1abeff9ce");
+    // README's.
+    assert_eq!(signatures[1], "34813974d496018d");
 }
 
 #[test]
