@@ -17,6 +17,41 @@ step_follow_console() {
     log-events /var/log/xen/console/guest-guest.log console >&3 &
 }
 
+# next_story NAME DISK: of the guest of another story that this host is for, the
+# configuration, and a disk that nobody has written to.
+step_next_story() {
+    cp "/etc/xen/guests/$1.cfg" "$guest_config" &&
+    VICOVER_OPTIONS=$(cat "/etc/xen/guests/$1.options") &&
+    disk=$(disk "$2") &&
+    ln -sfn "$disk" /dev/vhost-guest
+}
+
+# end_story NAME: what is left of a story is its files, in a directory of its own.
+step_end_story() {
+    # In a file: a command substitution has no jobs.
+    jobs -p > /tmp/jobs
+    # shellcheck disable=SC2046
+    kill $(cat /tmp/jobs) 2> /dev/null
+    wait
+    watch_pid=
+    # Those of a crash, or of a standby, may be gone by then with their guest.
+    for domid in $(xl list | awk 'NR > 1 && $2 != 0 { print $2 }'); do
+        xl destroy "$domid" 3>&- 2> /dev/null
+    done
+    while [ "$(xl list | wc -l)" -ne 2 ] || pgrep -x xl > /dev/null; do
+        sleep 0.2
+    done
+    script=/etc/xen/scripts/vif-bridge
+    [ ! -e $script.good ] || mv $script.good $script
+    rm -rf /run/vicover /run/vicover.events /run/held /run/interface /tmp/dump /out/disks
+    story=/out/stories/$1
+    mkdir -p "$story" &&
+    find /out -maxdepth 1 -type f -exec mv {} "$story" \; &&
+    cp "$guest_config" "$story" &&
+    find /out/xen -name '*guest*' -exec mv {} "$story" \; &&
+    { [ ! -d /out/lib/dump ] || mv /out/lib/dump "$story"; }
+}
+
 # Creating the guest, as an operator would; xl's daemon stays behind.
 step_create() {
     create "$guest_config"

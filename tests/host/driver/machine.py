@@ -73,10 +73,16 @@ CPU = ("EPYC,+svm,+npt,-smap,-smep,-monitor,"
 
 
 class Machine:
-    """A fresh Xen host. Use as a context manager: its QEMU always ends."""
+    """A fresh Xen host for one story or more. Use as a context manager: its QEMU always
+    ends.
 
-    def __init__(self, pieces: Pieces, options, directory: pathlib.Path):
+    `stories` are the names of all, with the options of each, which are about its guest;
+    `options` are the host's.
+    """
+
+    def __init__(self, pieces: Pieces, options, stories: dict, directory: pathlib.Path):
         self._pieces, self._options, self._directory = pieces, options, directory
+        self._stories = stories
         self._network = Network()
         self._patience = options.patience
         self._changed = threading.Condition()
@@ -100,13 +106,27 @@ class Machine:
     def __exit__(self, *_):
         self._clean()
 
-    def on_event(self, listener) -> None:
-        """Calls `listener(event)` for each event, from the reading thread."""
-        self._listeners.append(listener)
+    def listen(self, on_event, on_idle) -> None:
+        """Calls `on_event(event)` for each event, from the reading thread, and
+        `on_idle(text)` about every second that something is waited for; nobody else."""
+        self._listeners, self._idle_listeners = [on_event], [on_idle]
 
-    def on_idle(self, listener) -> None:
-        """Calls `listener(text)` about every second that something is waited for."""
-        self._idle_listeners.append(listener)
+    def next_story(self, name: str) -> None:
+        """The host is as after its start, for the guest of another story. Call after
+        `end_story`."""
+        with self._changed:
+            self.events = [event for event in self.events if event.name == "dom0_ready"]
+        self._earlier_faults = -len(TRIPLE_FAULT.findall(self._console_text()))
+        self.step(f"next_story {name} {self._disk_of(name)}")
+
+    def end_story(self, name: str) -> None:
+        """Nothing of a story is left on the host, and its files are put away."""
+        self.step(f"end_story {name}", 120)
+
+    def _disk_of(self, story: str) -> str:
+        """The serial number of the guest's disk: a story's own."""
+        number = list(self._stories).index(story)
+        return f"guest-{number}" if number else "guest"
 
     def wait(self, name: str, deadline_s: float, missing: str, where=None, after=None):
         """The first event `name` (after event `after`) for which `where(data)`.
@@ -188,13 +208,17 @@ class Machine:
         settings = {
             "DOM0_ADDRESS": net.dom0, "GUEST_ADDRESS": net.guest,
             "GUEST_MAC": net.guest_mac, "GUEST_PORT": net.port, "XEN": XEN,
-            "VICOVER_OPTIONS": xlcfg.spec(self._options),
+            "VICOVER_OPTIONS": xlcfg.spec(next(iter(self._stories.values()))),
         }
         text = "".join(f"{key}='{value}'\n" for key, value in settings.items())
         archive.add_file("etc/vhost.conf", text.encode())
-        config = xlcfg.guest_config(self._options, net)
-        archive.add_file("etc/xen/guest.cfg", config.encode())
-        (self._directory / "guest.cfg").write_text(config)
+        for name, options in self._stories.items():
+            config = xlcfg.guest_config(options, net)
+            if self._disk_of(name) == "guest":
+                archive.add_file("etc/xen/guest.cfg", config.encode())
+                (self._directory / "guest.cfg").write_text(config)
+            archive.add_file(f"etc/xen/guests/{name}.cfg", config.encode())
+            archive.add_file(f"etc/xen/guests/{name}.options", xlcfg.spec(options).encode())
         if (self._pieces.disk / "dom0").is_dir():
             archive.add_tree(self._pieces.disk / "dom0")
         if self._options.overlay:
@@ -244,6 +268,8 @@ class Machine:
             ("files", self._pieces.guest / "files.ext4", "on", ""),
             ("out", self._directory / "out.ext4", "off", throttle),
             ("guest", self._directory / "guest.ext4", "off", throttle),
+            *((self._disk_of(name), self._pieces.disk / "disk.ext4", "on", "")
+              for name in list(self._stories)[1:]),
         ):
             command += [
                 "-drive",
@@ -304,9 +330,11 @@ class Machine:
             listener(event)
 
     def triple_faults(self) -> int:
-        """How many guests ended in one so far."""
-        console = (self._directory / "console.log").read_text(errors="replace")
-        return self._earlier_faults + len(TRIPLE_FAULT.findall(console))
+        """How many guests of the story ended in one so far."""
+        return self._earlier_faults + len(TRIPLE_FAULT.findall(self._console_text()))
+
+    def _console_text(self) -> str:
+        return (self._directory / "console.log").read_text(errors="replace")
 
     def _check_emulator(self) -> None:
         if self.qemu.poll() is not None:

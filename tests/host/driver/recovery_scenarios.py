@@ -236,17 +236,17 @@ def standby_takes_over(host, run, crashed):
     return created
 
 
-def standby_story(host, run):
-    """A standby takes over, another takes over from that, a third one goes with
-    its guest."""
+def standby_story(host, run, crashes: int):
+    """Standbys take over, one from the other; the last one goes with its guest."""
     start(host, run)
     told(host, "standby ready", 300)
-    crashed = crash(host, run)
-    standby_takes_over(host, run, crashed)
-    again = crash_again(host, run)
-    last_one = standby_takes_over(host, run, again)
-    run.result["host_free_pages_before"] = crashed.data["free_pages_before"]
-    ends_well(host, run, crashed, again, 10, dumps=2)
+    first = crashed = crash(host, run)
+    last_one = standby_takes_over(host, run, crashed)
+    for _ in range(crashes - 1):
+        crashed = crash_again(host, run)
+        last_one = standby_takes_over(host, run, crashed)
+    run.result["host_free_pages_before"] = first.data["free_pages_before"]
+    ends_well(host, run, first, crashed, 10, dumps=crashes)
     full_memory(run)
     last = host.events[-1]
     host.step("destroy", 60)
@@ -257,13 +257,14 @@ def standby_story(host, run):
 @scenario('on_crash="vicover"', 'vicover="standby=1"', slack_mib=STANDBY_MIB)
 def standby(host, run):
     """A standby whose first instruction is still to come."""
-    standby_story(host, run)
+    standby_story(host, run, 1)
 
 
 @scenario('on_crash="vicover"', 'vicover="standby=booted"', slack_mib=STANDBY_MIB)
 def standby_booted(host, run):
-    """A standby that has booted until it waits for its disk."""
-    standby_story(host, run)
+    """Standbys that have booted until they wait for their disk; the second one takes
+    over from a domain that was a standby itself."""
+    standby_story(host, run, 2)
 
 
 def reaches(host, domid: int, mib: int, what: str) -> None:
