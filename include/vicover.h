@@ -120,7 +120,8 @@ struct vicover_options {
     const char    *spec;        /* "key=value,..." as in xl.cfg; NULL: defaults */
     const char    *name;        /* the guest's name, for file names and logs;
                                  * NULL: "guest" */
-    const char    *dump_dir;    /* where dumps go; NULL: /var/lib/xen/dump. Made
+    const char    *dump_dir;    /* where dumps go, and records of crashes wherever
+                                 * their dump goes; NULL: /var/lib/xen/dump. Made
                                  * (mode 0700) when it is missing and the directory
                                  * that it is in is there */
     vicover_log_fn log;         /* NULL: the log crate's logger, if any is set */

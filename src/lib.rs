@@ -17,6 +17,7 @@ pub mod dump;
 pub mod error;
 pub mod guest;
 pub mod host;
+pub mod incident;
 pub mod job;
 pub mod journal;
 pub mod limits;

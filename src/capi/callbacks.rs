@@ -31,7 +31,7 @@ pub(super) fn listener(raw: &abi::vicover_options) -> Option<Listener> {
         let message = line(&told.event.to_string());
         let level = level_number(told.event.level());
         if let Some(event) = event {
-            let (about, name) = told.names();
+            let (about, name) = told.event.names();
             let [about, name, record] = [about, name, told.record()].map(|text| line(&text));
             let happened = abi::vicover_event {
                 struct_size: size_of::<abi::vicover_event>(),

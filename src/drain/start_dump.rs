@@ -113,8 +113,11 @@ fn open_sink(
                 let path = dir.clone();
                 job.log.tell(DumpEvent::DirectoryMade { path });
             }
-            FileSink::create(dir, &target.name, timestamp_s, format)
-                .map(|sink| Box::new(sink) as Box<dyn Sink>)
+            let created = match job.files_stem() {
+                Some(stem) => FileSink::create_beside(dir, stem, format),
+                None => FileSink::create(dir, &target.name, timestamp_s, format),
+            };
+            created.map(|sink| Box::new(sink) as Box<dyn Sink>)
         }),
     };
     sink.map_err(Error::DumpStart)

@@ -3,10 +3,11 @@
 
 use super::error::Error;
 use super::format::Format;
-use super::naming::DumpName;
+use super::naming::{stem, DumpName};
 use super::place::DumpPlace;
 use super::seekable::Seekable;
 use super::sink::Sink;
+use crate::units::Utc;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -39,7 +40,16 @@ impl FileSink {
     /// # Errors
     /// When that is not possible; the message names the path.
     pub fn create(dir: &Path, name: &str, timestamp_s: u64, format: Format) -> Result<Self, Error> {
-        let created = DumpName::create(dir, name, timestamp_s, format.suffix());
+        Self::create_beside(dir, &stem(name, Utc(timestamp_s)), format)
+    }
+
+    /// Creates the file, as [`FileSink::create`] does, beside others whose names begin
+    /// with `stem`.
+    ///
+    /// # Errors
+    /// When that is not possible; the message names the path.
+    pub fn create_beside(dir: &Path, stem: &str, format: Format) -> Result<Self, Error> {
+        let created = DumpName::create(dir, stem, format.suffix());
         created.map(|(name, file)| Self::of(name, file))
     }
 

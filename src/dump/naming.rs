@@ -4,6 +4,7 @@
 use super::error::Error;
 use crate::os::fd::{open, open_to_read};
 use crate::os::file::{is_unsupported, rename_no_replace};
+use crate::units::Utc;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -37,20 +38,19 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> Error {
 }
 
 impl DumpName {
-    /// The first free name for a dump of the guest `name` that crashed at
-    /// `timestamp_s`, and its file, created for this process alone.
+    /// The first free name that begins with `stem`, and its file, created for this
+    /// process alone.
     ///
     /// # Errors
     /// When the directory does not exist or cannot be written to.
     pub(super) fn create(
         dir: &Path,
-        name: &str,
-        timestamp_s: u64,
+        stem: &str,
         suffix: &'static str,
     ) -> Result<(Self, File), Error> {
         let mut this = Self::Descriptive {
             dir: dir.into(),
-            stem: format!("{}-{}", sanitised(name), utc(timestamp_s)),
+            stem: stem.into(),
             number: 1,
             suffix,
         };
@@ -227,6 +227,12 @@ fn unless_unsupported(renamed: io::Result<()>, from: &Path, to: &Path) -> io::Re
     }
 }
 
+/// What the names of all files about one crash of the guest `name` begin with; other
+/// crashes in the same second get a number after it.
+pub fn stem(name: &str, at: Utc) -> String {
+    format!("{}-{}", sanitised(name), at.compact())
+}
+
 /// A guest's name as part of a file name: nothing that leaves the directory,
 /// hides the file or surprises a shell.
 fn sanitised(name: &str) -> String {
@@ -243,44 +249,6 @@ fn sanitised(name: &str) -> String {
         safe.push_str("guest");
     }
     safe
-}
-
-/// `YYYYMMDDThhmmssZ`.
-fn utc(timestamp_s: u64) -> String {
-    let (days, second) = (timestamp_s / 86_400, timestamp_s % 86_400);
-    let (year, month, day) = date(days);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
-}
-
-/// Year, month and day of the Gregorian calendar, from days since 1970.
-fn date(days: u64) -> (u64, u64, u64) {
-    const DAYS_IN_400_YEARS: u64 = 146_097;
-    // Counted from 2000-03-01 the leap day is a year's last; 1970 is then in
-    // the cycle of 400 years before.
-    const TO_MARCH_1600: u64 = 135_080;
-    let days = days + TO_MARCH_1600;
-    let (cycle, day) = (days / DAYS_IN_400_YEARS, days % DAYS_IN_400_YEARS);
-    let century = (day / 36_524).min(3);
-    let day = day - century * 36_524;
-    let four = day / 1461;
-    let day = day % 1461;
-    let year = (day / 365).min(3);
-    let mut day = day - year * 365;
-    let mut month = 3;
-    for length in [31, 30, 31, 30, 31, 31, 30, 31, 30, 31, 31] {
-        if day < length {
-            break;
-        }
-        day -= length;
-        month += 1;
-    }
-    let year = 1600 + cycle * 400 + century * 100 + four * 4 + year;
-    if month > 12 {
-        (year + 1, month - 12, day + 1)
-    } else {
-        (year, month, day + 1)
-    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 //! Structures: `kernel/printk/printk_ringbuffer.h`, Linux 5.10 and later (commit
 //! 896fbe20b4e2). Records are descriptors in one ring and text in another.
 
+use std::fmt::Write;
+
 use crate::addr::GuestVirt;
 
 use super::kernel::Kernel;
@@ -33,6 +35,25 @@ pub struct Record {
     pub time_ns: u64,
     /// Its text, with a dot for each byte that is not printable ASCII.
     pub text: String,
+}
+
+/// The lines of records, as dmesg(1) prints them: each with its record's time.
+pub fn as_dmesg(records: &[Record]) -> String {
+    let mut text = String::new();
+    for Record {
+        time_ns,
+        text: said,
+    } in records
+    {
+        let (seconds, micros) = (time_ns / 1_000_000_000, time_ns / 1_000 % 1_000_000);
+        // An empty record is a line as well.
+        let lines = said.lines().chain(said.is_empty().then_some(""));
+        for line in lines {
+            // Writing to a text does not fail.
+            let _ = writeln!(text, "[{seconds:5}.{micros:06}] {}", line.trim_end());
+        }
+    }
+    text
 }
 
 /// Why the log cannot be read.

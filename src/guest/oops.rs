@@ -54,7 +54,7 @@ const INIT: u64 = 1;
 
 /// Bytes of the log that are looked at from its end: a report, and what a panic prints
 /// after its line, stacks of other processors included.
-const LOG_BYTES: usize = 64 << 10;
+pub const LOG_BYTES: usize = 64 << 10;
 /// Lines between the first that says what is wrong and the last, `Oops: ` with its number.
 const BEGINNING: usize = 8;
 /// Lines of a report that are looked at, after its title.
@@ -63,7 +63,7 @@ const LINES: usize = 200;
 const FRAMES: usize = 64;
 
 /// What a kernel says it died of.
-#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Oops {
     /// What is wrong: the first line of the report.
     pub title: String,

@@ -4,7 +4,7 @@
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::Arc;
 
-use super::state::{JobState, Outcome, Phase};
+use super::state::JobState;
 use crate::error::{panic_text, Error};
 use crate::os::sync::thread::JoinHandle;
 use crate::os::thread::{start, Signals};
@@ -60,16 +60,14 @@ struct Ending<'a> {
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
         let result = std::mem::replace(&mut self.result, Ok(()));
-        if result.is_err() && self.shared.snapshot().phase > Phase::Understand {
-            self.shared.decide(Outcome::Dirty, 0);
-        }
-        self.shared.decide(Outcome::Untouched, 0);
+        self.shared.decide_at_end(result.is_err());
         self.shared.finish(result);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::state::{Outcome, Phase};
     use super::*;
 
     fn quiet() -> JobLog {

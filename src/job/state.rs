@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::count::Count;
 use super::standby_slot::Slot;
 use crate::control::io_control::IoControl;
@@ -59,8 +61,10 @@ impl Phase {
     }
 }
 
-/// How a crash ended for the caller.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// How a crash ended for the caller. Its words are those of the header's
+/// `VICOVER_OUTCOME_`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Too early to tell, or nothing to recover.
     Undecided,
@@ -68,10 +72,11 @@ pub enum Outcome {
     Adopted,
     /// Nothing was changed.
     Untouched,
-    /// Nothing was changed, and nothing but this is done: the guest keeps crashing.
-    GivenUp(OnCrashLoop),
     /// The crashed domain lost devices or memory, and nothing replaced it.
     Dirty,
+    /// Nothing was changed, and nothing but this is done: the guest keeps crashing.
+    #[serde(untagged)]
+    GivenUp(OnCrashLoop),
 }
 
 /// Numbers that grow while a job runs.
@@ -137,6 +142,8 @@ pub struct JobState {
     pub(crate) journal: Arc<Journal>,
     /// Where the guest's crashes are counted, if they are.
     pub(crate) count: OnceLock<Count>,
+    /// The file of the crash's record, once there is one.
+    pub(crate) record: Arc<OnceLock<PathBuf>>,
     /// Whether there is to be no dump.
     is_without_dump: AtomicBool,
     /// The dump's pace.
@@ -181,6 +188,7 @@ impl JobState {
             log,
             journal: Arc::default(),
             count: OnceLock::new(),
+            record: Arc::default(),
             is_without_dump: AtomicBool::new(false),
             pace: Arc::default(),
             io_control: IoControl::default(),
@@ -202,6 +210,18 @@ impl JobState {
                 state.recovery_domid = recovery_domid;
             }
         });
+    }
+
+    /// Settles how the crash ended where nobody has said it: by how far the job has come.
+    pub(crate) fn decide_at_end(&self, is_failed: bool) {
+        let is_changed = self.snapshot().phase > Phase::Understand;
+        self.decide(
+            match is_failed && is_changed {
+                true => Outcome::Dirty,
+                false => Outcome::Untouched,
+            },
+            0,
+        );
     }
 
     /// Says where the dump is.
@@ -260,6 +280,11 @@ impl JobState {
             state.phase = Phase::Done;
             state.took = Some(self.started.elapsed());
         });
+    }
+
+    /// What the names of all files about the crash begin with, once that is known.
+    pub(crate) fn files_stem(&self) -> Option<&str> {
+        self.record.get()?.file_stem()?.to_str()
     }
 
     /// Asks the dump to stop.

@@ -24,6 +24,11 @@ pub enum Entry {
         /// The process.
         by: Handler,
     },
+    /// There is a record of the crash, for people and programs.
+    Recorded {
+        /// The file.
+        path: PathBuf,
+    },
     /// A standby was taken for this crash.
     Standby {
         /// Its number in the hypervisor.

@@ -42,6 +42,8 @@ pub struct Past {
     pub begun: Begun,
     /// Who has handled it, the last one last.
     pub handlers: Vec<Handler>,
+    /// The file of its record, if it has one.
+    pub record: Option<PathBuf>,
     /// The standby that was taken for it.
     pub standby: Option<u32>,
     /// Whether anything may have been changed.
@@ -93,6 +95,7 @@ impl Past {
         let mut past = Self {
             begun,
             handlers: Vec::new(),
+            record: None,
             standby: None,
             is_detaching: false,
             recovery: None,
@@ -111,6 +114,7 @@ impl Past {
         match entry {
             Entry::Begun(_) => return Err(invalid("it begins twice")),
             Entry::Handled { by } => self.handlers.push(by),
+            Entry::Recorded { path } => self.record = Some(path),
             Entry::Standby { domid } => self.standby = Some(domid),
             Entry::Detaching => self.is_detaching = true,
             Entry::Built {

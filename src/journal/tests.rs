@@ -173,6 +173,17 @@ fn a_crash_that_ends_every_process_is_given_up() {
     assert!(put_aside(&path).starts_with("16 processes have ended"));
 }
 
+fn recorded(path: &str) -> Entry {
+    let path = path.into();
+    Entry::Recorded { path }
+}
+
+fn dump_begun(path: &str, changes: &Changes) -> Entry {
+    let path = Some(path.into());
+    let changes = changes.clone();
+    Entry::DumpBegun { path, changes }
+}
+
 #[test]
 fn what_is_written_is_read_back() {
     let directory = tempfile::tempdir().unwrap();
@@ -186,15 +197,13 @@ fn what_is_written_is_read_back() {
         zeroed: vec![Zeroed { pfn, offset, bytes }],
     };
     for entry in [
+        recorded("/d/x.json"),
         Entry::Standby { domid: 8 },
         Entry::Detaching,
         Entry::Understood {
             untouched: untouched.clone(),
         },
-        Entry::DumpBegun {
-            path: Some("/d/x.kdump.incomplete".into()),
-            changes: changes.clone(),
-        },
+        dump_begun("/d/x.kdump.incomplete", &changes),
         Entry::Built {
             domid: 9,
             spent_pages: 1,
@@ -210,6 +219,7 @@ fn what_is_written_is_read_back() {
     let expected = Past {
         begun: begun("a"),
         handlers: vec![Handler::this().unwrap()],
+        record: Some("/d/x.json".into()),
         standby: Some(8),
         is_detaching: true,
         recovery: Some(PastRecovery {

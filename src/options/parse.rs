@@ -154,7 +154,7 @@ mod tests {
             "compress=zstd, compress_level=3,threads=4,buffer=128M,dump_level=17,\
                             max_dump_size=3G,reserve=0,sink=/dev/vg/dump,io=fixed:80M,\
              on_recrash=queue,events=/run/events,standby=booted,max_dumps=1/30s,max_crashes=0,\
-             on_crash_loop=destroy",
+             on_crash_loop=destroy,record=0",
         )
         .unwrap();
         assert_eq!(
@@ -178,6 +178,7 @@ mod tests {
                 max_crashes: None,
                 on_crash_loop: OnCrashLoop::Destroy,
                 events: Some("/run/events".into()),
+                record: false,
                 standby: Standby::Booted,
             }
         );
@@ -190,7 +191,7 @@ mod tests {
             text("compres=zlib"),
             "unknown option 'compres'; allowed: dump_level, format, compress, compress_level, \
              threads, buffer, max_dump_size, reserve, sink, io, on_recrash, \
-             max_dumps, max_crashes, on_crash_loop, events, standby"
+             max_dumps, max_crashes, on_crash_loop, events, record, standby"
         );
         assert_eq!(
             text("compress=lzma"),

@@ -198,6 +198,16 @@ pub const TABLE: &[OptionSpec] = &[
         },
     },
     OptionSpec {
+        key: "record",
+        allowed: "0, 1",
+        default: "1",
+        help: "Keep what is known of the crash beside its dump, or in its place: a record, a text, the guest's log, a picture.",
+        set: |said, value| {
+            said.options.record = one_of(value, &[("0", false), ("1", true)])?;
+            Some(())
+        },
+    },
+    OptionSpec {
         key: "standby",
         allowed: "0, 1, booted",
         default: "0",

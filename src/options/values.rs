@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::dump::{CodecSpec, Format, ZLIB};
 use crate::pacing::policy::Policy;
@@ -34,7 +34,7 @@ pub enum Standby {
 }
 
 /// What becomes of a guest that keeps crashing.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnCrashLoop {
     /// It is destroyed and started anew, each time.
@@ -122,6 +122,8 @@ pub struct Options {
     pub on_crash_loop: OnCrashLoop,
     /// A datagram socket that events are sent to.
     pub events: Option<PathBuf>,
+    /// Whether a crash is recorded beside its dump.
+    pub record: bool,
     /// Whether a recovery domain is kept beside the running guest.
     pub standby: Standby,
 }
@@ -148,6 +150,7 @@ impl Default for Options {
             }),
             on_crash_loop: OnCrashLoop::Preserve,
             events: None,
+            record: true,
             standby: Standby::No,
         }
     }

@@ -8,10 +8,11 @@ use super::{live, recover, repeated, resume, standby};
 use crate::drain::Target;
 use crate::error::Error;
 use crate::host::{CrashedDomain, Pausable, StandbyHost, Toolstack};
+use crate::incident;
 use crate::job::back_off::Treatment;
 use crate::job::recrash::{self, Recoveries};
 use crate::job::{Count, Job, JobState};
-use crate::journal::{JournalFile, Notes, Past};
+use crate::journal::{Entry, JournalFile, Notes, Past};
 use crate::options::{Recrash, Standby};
 use crate::os::clock::since_boot;
 use crate::told::event::{GuestEvent, JobEvent};
@@ -72,7 +73,13 @@ fn write_down(
             .map_err(|error| format!("{}: {error}", notes.directory.display()))
     });
     match file {
-        Ok(file) => job.journal.open(Box::new(file)),
+        Ok(file) => {
+            job.journal.open(Box::new(file));
+            // Who has made the record has noted it: maybe before there was a journal.
+            if let Some(path) = job.record.get().cloned() {
+                job.note(&Entry::Recorded { path });
+            }
+        }
         Err(error) => job.log.tell(JobEvent::NotNoted { error }),
     }
 }
@@ -100,7 +107,10 @@ pub(crate) fn resumption<D: CrashedDomain + 'static>(
             // A job begins once.
             let _ = job.count.set(count);
             let domain = domain.as_ref().map(|domain| domain as &dyn CrashedDomain);
-            resume::resume(domain, toolstack, &past, &target, job)
+            let (uuid, record) = (&past.begun.uuid, past.record.as_deref());
+            incident::kept(uuid, &target, record, job, || {
+                resume::resume(domain, toolstack, &past, &target, job)
+            })
         })?;
         Ok((started.shared.clone(), started))
     })
@@ -126,6 +136,7 @@ pub(crate) fn recovery<D: CrashedDomain + 'static>(
     panic_line: Option<String>,
     log: JobLog,
 ) -> Result<Job, Error> {
+    let uuid = guest.to_owned();
     let count = Count::of(&notes.directory, guest, Box::new(since_boot));
     let counted = count.crash(&target.options);
     let is_given_up = matches!(counted.treatment, Treatment::GiveUp { .. });
@@ -139,7 +150,7 @@ pub(crate) fn recovery<D: CrashedDomain + 'static>(
             None if !is_given_up => Ok(open()?),
             earlier => Err((earlier, open)),
         };
-        let started = Job::start(log, move |job| {
+        let handle = move |target: &Target, job: &JobState| {
             if let Some(line) = panic_line {
                 job.log.tell(GuestEvent::Panicked { line });
             }
@@ -157,8 +168,11 @@ pub(crate) fn recovery<D: CrashedDomain + 'static>(
                     open()?
                 }
             };
-            write_down(&domain, &mut *toolstack, &target, &notes, job);
-            recover::recover(&domain, toolstack, keeper.as_deref(), &target, job)
+            write_down(&domain, &mut *toolstack, target, &notes, job);
+            recover::recover(&domain, toolstack, keeper.as_deref(), target, job)
+        };
+        let started = Job::start(log, move |job| {
+            incident::kept(&uuid, &target, None, job, || handle(&target, job))
         })?;
         Ok((started.shared.clone(), started))
     })

@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::event::Event;
 use super::record::Told;
 use super::socket::EventSocket;
-use crate::os::sync::Mutex;
+use crate::os::sync::{Mutex, MutexGuard};
 
 /// Takes one event.
 pub type Listener = Box<dyn FnMut(&Told<'_>) + Send>;
@@ -27,6 +27,7 @@ struct Inner {
 struct Outlets {
     listener: Option<Listener>,
     socket: Option<EventSocket>,
+    recorder: Option<Listener>,
 }
 
 impl JobLog {
@@ -46,7 +47,11 @@ impl JobLog {
         Self(Arc::new(Inner {
             name: name.to_owned(),
             since: Instant::now(),
-            outlets: Mutex::new(Outlets { listener, socket }),
+            outlets: Mutex::new(Outlets {
+                listener,
+                socket,
+                recorder: None,
+            }),
         }))
     }
 
@@ -55,14 +60,22 @@ impl JobLog {
         &self.0.name
     }
 
+    /// Has every event go to `recorder`, too, from now on: in place of the one before, if
+    /// there is one. It must not tell anything itself.
+    pub(crate) fn record_with(&self, recorder: Option<Listener>) {
+        let mut outlets = self.lock();
+        outlets.recorder = recorder;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Outlets> {
+        let outlets = self.0.outlets.lock();
+        outlets.unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Tells an event. A listener that panicked before is used again: losing the log
     /// of a crash would be worse.
     pub fn tell(&self, event: impl Into<Event>) {
-        let mut outlets = self
-            .0
-            .outlets
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut outlets = self.lock();
         let told = Told {
             guest: &self.0.name,
             at: self.0.since.elapsed(),
@@ -82,6 +95,9 @@ impl JobLog {
 
 impl Outlets {
     fn hear(&mut self, told: &Told<'_>) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder(told);
+        }
         match &mut self.listener {
             Some(listener) => listener(told),
             None => {

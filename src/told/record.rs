@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::event::Event;
+use crate::units::Span;
 
 /// The version of the record: it changes when a member changes its meaning or goes
 /// away, not when one is added.
@@ -33,17 +34,20 @@ struct Record<'a> {
     line: String,
 }
 
+/// A level as records have it.
+pub fn level_name(level: log::Level) -> &'static str {
+    match level {
+        log::Level::Error => "error",
+        log::Level::Warn => "warn",
+        log::Level::Info => "info",
+        log::Level::Debug | log::Level::Trace => "debug",
+    }
+}
+
 impl Told<'_> {
     /// Whole milliseconds since the job was started.
     pub fn at_ms(&self) -> u64 {
-        u64::try_from(self.at.as_millis()).unwrap_or(u64::MAX)
-    }
-
-    /// The two names of what happened, as `about` and `event` of its record.
-    pub fn names(&self) -> (String, String) {
-        let event = serde_json::to_value(self.event).unwrap_or_default();
-        let name = |member: &str| event[member].as_str().unwrap_or_default().to_owned();
-        (name("about"), name("event"))
+        Span(self.at).millis()
     }
 
     /// The event as one JSON object in a line: `version`, `guest`, `at_ms`, `level`
@@ -54,12 +58,7 @@ impl Told<'_> {
             version: RECORD_VERSION,
             guest: self.guest,
             at_ms: self.at_ms(),
-            level: match self.event.level() {
-                log::Level::Error => "error",
-                log::Level::Warn => "warn",
-                log::Level::Info => "info",
-                log::Level::Debug | log::Level::Trace => "debug",
-            },
+            level: level_name(self.event.level()),
             event: self.event,
             line: self.event.to_string(),
         };
@@ -75,7 +74,7 @@ mod tests {
     use crate::guest::verdict::Verdict;
     use crate::host::HostError;
     use crate::told::event::{DumpEvent, GuestEvent, RecoveryEvent, Step};
-    use crate::units::{Size, Span};
+    use crate::units::Size;
 
     fn record_of(event: impl Into<Event>) -> String {
         let told = Told {

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //! What a dump says beside memory: registers, the kernel's name and description.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use crate::addr::GuestVirt;
 use crate::dump::{Changes, Facts, Utsname, VcpuRegisters};
 use crate::guest::arch::x86_64::Processor;
@@ -11,6 +9,7 @@ use crate::guest::kernel::Kernel;
 use crate::guest::plan::Plan;
 use crate::guest::vmcoreinfo::VmcoreInfo;
 use crate::host::VcpuState;
+use crate::units::Utc;
 
 pub(super) fn facts(
     kernel: Option<&Kernel>,
@@ -18,9 +17,6 @@ pub(super) fn facts(
     plan: &Plan,
     changes: Changes,
 ) -> Facts {
-    let timestamp_s = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
     let unconfirmed = plan.doubts().iter().find_map(|doubt| match doubt {
         Doubt::NoKernel(error) => error.unconfirmed(),
         _ => None,
@@ -36,7 +32,7 @@ pub(super) fn facts(
         utsname,
         phys_base: kernel.map_or(0, |kernel| kernel.phys_base),
         vcpus: vcpus.iter().map(VcpuRegisters::from).collect(),
-        timestamp_s,
+        timestamp_s: Utc::now().0,
         dump_level: u32::from(plan.level().get()),
         changes,
     }

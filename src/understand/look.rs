@@ -18,7 +18,8 @@ use crate::guest::doubt::Doubt;
 use crate::guest::kernel::Kernel;
 use crate::guest::limits::Limits;
 use crate::guest::locate::{locate, Located, Way};
-use crate::guest::oops::Oops;
+use crate::guest::log::{self, Log};
+use crate::guest::oops::{self, Oops};
 use crate::guest::paravirtual;
 use crate::guest::plan::{self, Plan};
 use crate::guest::verdict::{DumpLevel, Verdict};
@@ -269,13 +270,25 @@ fn tell_kernel(located: &Located, job: &JobState) {
     });
 }
 
-/// Says what the guest died of, before anything else is found out about it.
+/// Bytes of the guest's log that are kept, at most: Linux has 128 KiB to 1 MiB, unless it
+/// is started with another `log_buf_len`.
+const MOST_LOG_BYTES: usize = 1 << 20;
+
+/// Says what the guest died of, before anything else is found out about it, and then all
+/// that its log has.
 fn tell_death(memory: &MappedMemory<'_>, kernel: &Kernel, job: &JobState) {
-    let Ok(Some(oops)) = Oops::find(memory, kernel) else {
+    let Ok(log) = Log::find(memory, kernel) else {
         return;
     };
-    let (signature, oops) = (oops.signature(), Box::new(oops));
-    job.log.tell(GuestEvent::Died { oops, signature });
+    if let Some(oops) = Oops::in_log(&log.tail(memory, oops::LOG_BYTES)) {
+        let (signature, oops) = (oops.signature(), Box::new(oops));
+        job.log.tell(GuestEvent::Died { oops, signature });
+    }
+    let text = log::as_dmesg(&log.tail(memory, MOST_LOG_BYTES));
+    job.log.tell(GuestEvent::LogRead {
+        lines: text.lines().count(),
+        text: text.into(),
+    });
 }
 
 fn tell_plan(plan: &Plan, bitmaps: &Bitmaps, job: &JobState) {

@@ -20,7 +20,7 @@ const FUNCTION_LINES: usize = 60;
 const FILE_LINES: usize = 500;
 
 /// What may lie in src beside the folders.
-const LOOSE: &[&str] = &["addr.rs", "error.rs", "lib.rs", "units.rs"];
+const LOOSE: &[&str] = &["addr.rs", "error.rs", "lib.rs"];
 
 /// Where `unsafe` may be.
 const UNSAFE: &[&str] = &["src/capi/", "src/host/xen/", "src/os/"];

@@ -10,7 +10,7 @@ const MAX_NAME: usize = 128;
 const MAX_MODULES: usize = 512;
 
 /// A place in a function, as the kernel writes it: `vfs_write+0xdb/0x3b0 [module]`.
-#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Place {
     /// The function.
     pub function: String,
@@ -28,7 +28,7 @@ pub struct Place {
 }
 
 /// Who ran when a report was made.
-#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Task {
     /// The task's name (`comm`).
     pub name: String,

@@ -2,6 +2,7 @@
 //! What was found out about the guest.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use log::Level;
@@ -44,6 +45,15 @@ pub enum GuestEvent {
         oops: Box<Oops>,
         /// The same for the same fault, 16 hexadecimal digits.
         signature: String,
+    },
+    /// The kernel's log has been read, from its end: all of it, unless it is longer than
+    /// is kept.
+    LogRead {
+        /// The log, as dmesg(1) prints it.
+        #[serde(skip)]
+        text: Arc<str>,
+        /// Its lines.
+        lines: usize,
     },
     /// Where the kernel describes itself.
     Vmcoreinfo {
@@ -100,7 +110,7 @@ impl GuestEvent {
         match self {
             Self::Doubted { .. } | Self::Unconfirmed { .. } => Level::Warn,
             Self::TablesTranslated { not_for_crash } if not_for_crash.is_some() => Level::Warn,
-            Self::Vmcoreinfo { .. } | Self::Verdicts { .. } => Level::Debug,
+            Self::LogRead { .. } | Self::Vmcoreinfo { .. } | Self::Verdicts { .. } => Level::Debug,
             _ => Level::Info,
         }
     }
@@ -116,6 +126,13 @@ impl fmt::Display for GuestEvent {
             }
             Self::Kernel { release } => write!(f, "guest runs Linux {release}"),
             Self::Died { oops, signature } => died(f, oops, signature),
+            Self::LogRead { text, lines } => {
+                write!(
+                    f,
+                    "the guest's log: {lines} lines, {}",
+                    Size(text.len() as u64)
+                )
+            }
             Self::Vmcoreinfo {
                 gfns,
                 by_search,
@@ -137,13 +154,7 @@ impl fmt::Display for GuestEvent {
             Self::Unconfirmed { release, is_32_bit } => {
                 unconfirmed(f, release.as_deref(), *is_32_bit)
             }
-            Self::TablesTranslated { not_for_crash } => {
-                f.write_str("the dump's page tables name the guest's pages, not the machine's; ")?;
-                match not_for_crash {
-                    None => f.write_str("xen_start_info is 0 there, as crash needs it"),
-                    Some(why) => write!(f, "crash will not find its way through them: {why}"),
-                }
-            }
+            Self::TablesTranslated { not_for_crash } => translated(f, not_for_crash.as_deref()),
             Self::Planned {
                 pages,
                 wanted_pages,
@@ -198,6 +209,15 @@ fn called(f: &mut fmt::Formatter<'_>, place: &Place, with_offset: bool) -> fmt::
     match &place.module {
         Some(module) => write!(f, " [{module}]"),
         None => Ok(()),
+    }
+}
+
+/// In what page tables in the dump are not as the guest had them.
+fn translated(f: &mut fmt::Formatter<'_>, not_for_crash: Option<&str>) -> fmt::Result {
+    f.write_str("the dump's page tables name the guest's pages, not the machine's; ")?;
+    match not_for_crash {
+        None => f.write_str("xen_start_info is 0 there, as crash needs it"),
+        Some(why) => write!(f, "crash will not find its way through them: {why}"),
     }
 }
 

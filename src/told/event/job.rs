@@ -79,6 +79,20 @@ pub enum JobEvent {
         /// Why.
         error: String,
     },
+    /// What is known of the crash so far is in its record.
+    Recorded {
+        /// The record.
+        #[serde(serialize_with = "as_path")]
+        path: PathBuf,
+    },
+    /// The record of the crash is not what it should be, or not there.
+    NotRecorded {
+        /// The file, or the directory.
+        #[serde(serialize_with = "as_path")]
+        path: PathBuf,
+        /// Why.
+        error: String,
+    },
     /// Nobody takes events where the option `events` says, or not fast enough.
     EventsNotTaken {
         /// The socket.
@@ -94,14 +108,17 @@ impl JobEvent {
         match self {
             Self::Cancelled
             | Self::EventsNotTaken { .. }
+            | Self::NotRecorded { .. }
             | Self::NotNoted { .. }
             | Self::CrashedAgain { .. }
             | Self::HistoryLost { .. }
             | Self::NotCounted { .. } => Level::Warn,
             Self::StaysPaused { .. } | Self::Failed { .. } | Self::GivenUp { .. } => Level::Error,
-            Self::Queued | Self::Paused | Self::RunsAgain { .. } | Self::Resumed { .. } => {
-                Level::Info
-            }
+            Self::Queued
+            | Self::Paused
+            | Self::RunsAgain { .. }
+            | Self::Resumed { .. }
+            | Self::Recorded { .. } => Level::Info,
         }
     }
 }
@@ -148,6 +165,12 @@ impl fmt::Display for JobEvent {
                 f,
                 "the next crash of the guest is handled as if this one had not been: {error}"
             ),
+            Self::Recorded { path } => {
+                write!(f, "what is known of the crash is in {}", path.display())
+            }
+            Self::NotRecorded { path, error } => {
+                write!(f, "no record of the crash in {}: {error}", path.display())
+            }
             Self::EventsNotTaken { path, error } => {
                 write!(f, "events are not sent to {}: {error}", path.display())
             }

@@ -72,6 +72,30 @@ fn what_a_guest_died_of_is_told() {
 }
 
 #[test]
+fn what_is_kept_of_a_crash_is_told() {
+    let text = "[    0.000000] Linux\n[    0.000001] x\n".into();
+    let path = PathBuf::from("/d/web1.json");
+    let error = "No space left on device".to_owned();
+    lines_are(vec![
+        (
+            Event::from(GuestEvent::LogRead { text, lines: 2 }),
+            Debug,
+            "the guest's log: 2 lines, 38 bytes",
+        ),
+        (
+            JobEvent::Recorded { path: path.clone() }.into(),
+            Info,
+            "what is known of the crash is in /d/web1.json",
+        ),
+        (
+            JobEvent::NotRecorded { path, error }.into(),
+            Warn,
+            "no record of the crash in /d/web1.json: No space left on device",
+        ),
+    ]);
+}
+
+#[test]
 fn a_guest_is_described() {
     let doubt = crate::guest::doubt::Doubt::NoKernel(LocateError::Nothing {
         pages_probed: 12,

@@ -50,6 +50,13 @@ pub enum Event {
 }
 
 impl Event {
+    /// The two names of what happened, as `about` and `event` of its record.
+    pub fn names(&self) -> (String, String) {
+        let event = serde_json::to_value(self).unwrap_or_default();
+        let name = |member: &str| event[member].as_str().unwrap_or_default().to_owned();
+        (name("about"), name("event"))
+    }
+
     /// How much an operator has to care.
     pub fn level(&self) -> Level {
         match self {

@@ -135,6 +135,8 @@ step_fail_writes() {
 # keep_dumps NAME: what is on the disk of dumps by now, and not only in memory, goes to
 # a directory of this name; the disk is sound and empty again.
 step_keep_dumps() {
+    # What is beside a dump is written until its crash is handled.
+    step_no_journal 60 &&
     umount "$dumps" &&
     become dumps "$(table_of "$(below dumps)" linear)" || return
     # 1: what was wrong is mended.

@@ -295,9 +295,21 @@ is_living() {
     return 1
 }
 
+# The dumps are without what is beside them.
 step_list() {
     event domains "{\"list\":$(xl list -v 2>&1 | json_lines),\"dumps\":$(
-        { [ ! -d "$dumps" ] || find "$dumps" -type f -printf '%f %s\n'; } | json_lines)}"
+        { [ ! -d "$dumps" ] || find "$dumps" -type f ! -name '*.json' ! -name '*.txt' \
+            ! -name '*.dmesg' ! -name '*.svg' -printf '%f %s\n'; } | json_lines)}"
+}
+
+# The records of crashes that are handled to their end.
+step_records() {
+    step_no_journal 60 || return
+    list=
+    for record in "$dumps"/*.json; do
+        list=${list:+$list,}$(tr -d '\n' < "$record")
+    done
+    event records "{\"list\":[$list]}"
 }
 
 # For xl's own dumps, and for files that an operator names: neither makes it.

@@ -63,9 +63,10 @@ def keep_dumps(host, name: str, after) -> list:
 
 
 def kinds_of(dumps: list) -> list:
-    """Whether each dump says that it is complete; checksums are no dump."""
-    return sorted("incomplete" if name.endswith(".incomplete") else "complete"
-                  for name in dumps if not name.endswith(".sums"))
+    """Whether each dump says that it is complete; what is beside one is no dump."""
+    kinds = {"incomplete": "incomplete", "kdump": "complete", "elf": "complete"}
+    ends = (name.rpartition(".")[2] for name in dumps)
+    return sorted(kinds[end] for end in ends if end in kinds)
 
 
 def row_of(host, run, name: str, crashed, ended) -> dict:

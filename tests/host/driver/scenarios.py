@@ -71,6 +71,26 @@ def cause_told(host, crashed) -> None:
         raise HostError(f"the guest is said to have died of something else: {died}")
 
 
+def recorded(host, run) -> None:
+    """The crash has one record, which says what was told of it, and is over."""
+    last = host.events[-1]
+    host.step("records", 90)
+    records = host.wait("records", 1, "no records of crashes", after=last).data["list"]
+    if len(records) != 1:
+        raise HostError(f"{len(records)} records of one crash")
+    record = run.result["record"] = records[0]
+    found = {name: record[name] for name in ("is_over", "outcome", "failure")}
+    found |= {"recovery": record["recovery"]["state"], "dump": record["dump"]["state"],
+              "domid": record["recovery"]["domid"]}
+    expected = {"is_over": True, "outcome": "adopted", "failure": None, "recovery": "settled",
+                "dump": "complete", "domid": run.result["recovery_domid"]}
+    if found != expected:
+        raise HostError(f"the crash's record says {found}, and it was {expected}")
+    died = next(event.data for event in host.events if is_told(event, "guest died"))
+    if record["died"]["signature"] != died["signature"] or not record["log"]:
+        raise HostError(f"the record has another death than was told: {record['died']}")
+
+
 def keep_told(host, run, crashed) -> None:
     """What libvicover told goes into the result, with its time since the crash."""
     run.result["told"] = [
@@ -258,6 +278,7 @@ def vicover(host, run):
         told(host, what, 900, crashed)
     settled(host, run, crashed, 10)
     cause_told(host, crashed)
+    recorded(host, run)
     keep_told(host, run, crashed)
     if not run.result["dumps"]:
         raise HostError("there is no dump")

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //! Figures as people write them.
 
+mod calendar;
+
 use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::addr::PAGE_SIZE;
+
+pub use calendar::Utc;
 
 /// An amount of bytes: "512 bytes", "1.5 KiB", "64 MiB".
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
@@ -46,10 +50,17 @@ impl fmt::Display for Size {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Span(pub Duration);
 
+impl Span {
+    /// Whole milliseconds.
+    pub fn millis(self) -> u64 {
+        u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
 /// Whole milliseconds.
 impl Serialize for Span {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_u64(u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX))
+        to.serialize_u64(self.millis())
     }
 }
 

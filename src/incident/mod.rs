@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//! What is kept of a crash for people and programs, beside its dump, or without one.
+//!
+//! A crash's files begin with one name, `GUEST-TIME`: `.json` is the record, an
+//! [`Incident`], for programs; `.txt` the same on one screen; `.dmesg` the guest's log;
+//! `.svg` a picture of what happened when. The dump, if there is one, is `.kdump` or
+//! `.elf`.
+//!
+//! An [`Incident`] is what the events of a job come to (`fold`), so it says nothing that
+//! the log does not. `keep` has a thread write it, early and again whenever there is more
+//! to say: nobody waits for that until the job is over. `earlier` looks for crashes that
+//! were of the same; `screen` and `picture` are for people; `files` names and writes.
+#![forbid(unsafe_code)]
+
+mod earlier;
+mod files;
+mod fold;
+mod keep;
+mod open_with;
+mod picture;
+mod screen;
+mod value;
+
+pub use keep::kept;
+pub use value::{
+    Died, DumpPart, DumpState, Earlier, EarlierCrash, Incident, Pauses, PlanPart, ProgressMark,
+    RecoveryPart, RecoveryState, StepMark, Trouble,
+};
