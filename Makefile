@@ -26,6 +26,7 @@
 # All install the Debian packages they need, and say so first.
 
 prefix ?= /usr
+bindir ?= $(prefix)/bin
 libdir ?= $(prefix)/lib/$(shell $(CC) -print-multiarch)
 includedir ?= $(prefix)/include
 INSTALL ?= install
@@ -143,6 +144,7 @@ install: all
 	$(INSTALL) -D -m 755 $(built)/libvicover.so $(DESTDIR)$(libdir)/libvicover.so.0
 	ln -sf libvicover.so.0 $(DESTDIR)$(libdir)/libvicover.so
 	$(INSTALL) -D -m 644 $(built)/libvicover.a $(DESTDIR)$(libdir)/libvicover.a
+	$(INSTALL) -D -m 755 $(built)/vicover $(DESTDIR)$(bindir)/vicover
 	$(INSTALL) -D -m 644 include/vicover.h $(DESTDIR)$(includedir)/vicover.h
 	$(INSTALL) -d $(DESTDIR)$(libdir)/pkgconfig
 	printf '%s\n' $(pc_lines) > $(DESTDIR)$(libdir)/pkgconfig/vicover.pc

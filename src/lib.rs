@@ -26,5 +26,6 @@ mod os;
 pub mod pacing;
 pub mod story;
 pub mod told;
+pub mod tool;
 mod understand;
 pub mod units;

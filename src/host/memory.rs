@@ -439,7 +439,8 @@ impl RecoveryDomain for MemoryHost {
         if world.faults.growth && !world.events.contains(&HostEvent::Destroyed) {
             return Err(HostError::new("grow", "refused as asked for"));
         }
-        let wanted = pages.min(self.pages - world.backing.total);
+        // A guest of a few pages may have got more than it had, to be built at all.
+        let wanted = pages.min(self.pages.saturating_sub(world.backing.total));
         // Who settles asks for all there is. Where a neighbour takes what is not claimed,
         // less may be there than was given back.
         let is_exempt = pages == u64::MAX || world.faults.greedy_neighbour;

@@ -3,55 +3,23 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
-
-use super::files::{Files, RECORD};
+use super::head::list;
 use super::value::{Earlier, EarlierCrash};
-use crate::os::fd::entries;
-use crate::units::Utc;
 
-/// Records that are looked at: more than this and the oldest crash that is told of may not
-/// be the oldest.
-const MOST_RECORDS: usize = 20_000;
-
-/// What is read of a record here; the rest is skipped.
-#[derive(Deserialize)]
-struct Head {
-    id: String,
-    guest: String,
-    crashed_s: Utc,
-    died: Option<Signed>,
-}
-
-#[derive(Deserialize)]
-struct Signed {
-    signature: String,
-}
-
-/// Crashes with this signature beside that of the record `own`; none when there was none.
-/// Records that cannot be read do not count: the crash is being handled.
+/// Crashes with this signature beside that of the record `own`; none when there was none,
+/// or none can be seen: the crash is being handled.
 pub(super) fn earlier(directory: &Path, signature: &str, own: &str) -> Option<Earlier> {
-    let paths = entries(directory).ok()?;
-    let is_record = |path: &&std::path::PathBuf| path.extension().is_some_and(|end| end == RECORD);
-    let crashes = paths
-        .iter()
-        .filter(is_record)
-        .take(MOST_RECORDS)
-        .filter_map(|path| head(path))
-        .filter(|head| head.id != own)
-        .filter(|head| {
-            head.died
-                .as_ref()
-                .is_some_and(|died| died.signature == signature)
-        });
-    let mut crashes: Vec<EarlierCrash> = crashes
+    let is_same = |died: &(String, String)| died.0 == signature;
+    let crashes = list(directory).ok()?;
+    let crashes: Vec<EarlierCrash> = crashes
+        .into_iter()
+        .filter(|head| head.id != own && head.died.as_ref().is_some_and(is_same))
         .map(|head| EarlierCrash {
             crashed_s: head.crashed_s,
             id: head.id,
             guest: head.guest,
         })
         .collect();
-    crashes.sort();
     Some(Earlier {
         count: crashes.len(),
         first: crashes.first()?.clone(),
@@ -59,15 +27,12 @@ pub(super) fn earlier(directory: &Path, signature: &str, own: &str) -> Option<Ea
     })
 }
 
-fn head(path: &Path) -> Option<Head> {
-    let text = Files::of_record(path)?.record_text().ok()?;
-    serde_json::from_str(&text).ok()
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::files::{Files, RECORD};
     use super::*;
     use crate::incident::{Died, Incident};
+    use crate::units::Utc;
 
     fn crashed(directory: &Path, guest: &str, at: u64, signature: Option<&str>) {
         let id = format!("{guest}-{at}");

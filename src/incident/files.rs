@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use super::value::Incident;
 use crate::os::fd::{open, read_text};
 
 /// What the name of a record ends in.
@@ -112,13 +113,33 @@ impl Files {
         let _ = std::fs::remove_file(self.path(RECORD));
     }
 
-    /// The record's text.
+    /// What is in the record.
     ///
     /// # Errors
-    /// When it is not there, cannot be read, or is longer than a record can be.
-    pub(super) fn record_text(&self) -> io::Result<String> {
-        read_text(&self.path(RECORD), MOST_RECORD_BYTES)
+    /// When it is not there, cannot be read, or is no record of this version.
+    pub(super) fn read(&self) -> io::Result<Incident> {
+        let text = read_text(&self.path(RECORD), MOST_RECORD_BYTES)?;
+        let incident: Incident = serde_json::from_str(&text)?;
+        match incident.version {
+            Incident::VERSION => Ok(incident),
+            version => Err(io::Error::new(
+                ErrorKind::InvalidData,
+                format!(
+                    "a record of version {version}; known is {}",
+                    Incident::VERSION
+                ),
+            )),
+        }
     }
+}
+
+/// The record of the crash `id` in `directory`.
+///
+/// # Errors
+/// When it is not there, cannot be read, or is no record of this version.
+pub fn read(directory: &Path, id: &str) -> io::Result<Incident> {
+    let (directory, id) = (directory.into(), id.into());
+    Files { directory, id }.read()
 }
 
 /// Files that only their owner reads: there may be secrets in a guest's log.
@@ -152,9 +173,18 @@ mod tests {
     fn a_file_has_one_text_or_the_other() {
         let directory = tempfile::tempdir().unwrap();
         let files = Files::claim(directory.path(), "web1-T").unwrap();
-        files.replace(RECORD, "first", true).unwrap();
-        files.replace(RECORD, "2nd", false).unwrap();
-        assert_eq!(files.record_text().unwrap(), "2nd");
+        let mut incident = Incident::new(files.id(), "web1", "uuid", crate::units::Utc(0));
+        for guest in ["a longer name", "web2"] {
+            incident.guest = guest.into();
+            let text = serde_json::to_string(&incident).unwrap();
+            files.replace(RECORD, &text, guest == "web2").unwrap();
+        }
+        assert_eq!(read(directory.path(), files.id()).unwrap(), incident);
+        incident.version = 2;
+        let text = serde_json::to_string(&incident).unwrap();
+        files.replace(RECORD, &text, false).unwrap();
+        let error = files.read().unwrap_err().to_string();
+        assert_eq!(error, "a record of version 2; known is 1");
         std::fs::create_dir(files.path("txt")).unwrap();
         files.replace("txt", "text", true).unwrap_err();
         let names = directory.path().read_dir().unwrap();

@@ -189,7 +189,8 @@ impl Incident {
                 self.dump.why = Some(why.text.clone());
             }
             DumpEvent::NotMade { why } => {
-                self.dump.state = DumpState::NotMade;
+                // A file in which no dump was begun has not stayed.
+                self.dump_is(DumpState::NotMade, None);
                 self.dump.why = Some(why.text.clone());
             }
             DumpEvent::NotWanted { .. } => {

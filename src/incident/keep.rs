@@ -6,29 +6,32 @@
 //! that thread at the very end only, and no longer once the job is cancelled.
 
 use std::io;
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::earlier::earlier;
 use super::files::{Files, RECORD};
 use super::picture::picture;
 use super::screen::screen;
-use super::value::{Earlier, Incident};
+use super::value::{DumpState, Earlier, Incident, ProgressMark};
 use crate::drain::Target;
 use crate::dump::{make_directory, stem};
-use crate::error::Error;
-use crate::job::{JobState, Outcome};
+use crate::error::{panic_text, Error};
+use crate::job::{Counters, JobState, Outcome};
 use crate::journal::{Entry, Journal};
 use crate::limits::cancel::Cancel;
 use crate::limits::monitor::Monitor;
-use crate::os::sync::OnceLock;
+use crate::os::sync::{Instant, MutexGuard};
 use crate::os::thread::{start, Signals};
 use crate::told::event::{DumpEvent, Event, GuestEvent, JobEvent, RecoveryEvent};
 use crate::told::log::JobLog;
-use crate::units::Span;
-use crate::units::Utc;
+use crate::units::{Size, Span, Utc};
 
+/// How often it is looked how far a dump is that is being written: as often as people look.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long the last writing may still take once the caller has cancelled.
 const GRACE: Duration = Duration::from_millis(250);
 
@@ -86,12 +89,14 @@ pub fn kept(
             return handle();
         }
     };
-    let result = handle();
+    // What a panic says is why the job failed, for the record as for the caller.
+    let result = catch_unwind(AssertUnwindSafe(handle))
+        .unwrap_or_else(|panic| Err(Error::Internal(panic_text(&*panic))));
     ending.failure = result.as_ref().err().map(Error::chain);
     result
 }
 
-/// Ends the record when it is dropped, also by a panic.
+/// Ends the record when it is dropped.
 struct Ending<'a> {
     shared: Shared,
     job: &'a JobState,
@@ -102,8 +107,7 @@ struct Ending<'a> {
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
         self.job.log.record_with(None);
-        self.job
-            .decide_at_end(self.failure.is_some() || std::thread::panicking());
+        self.job.decide_at_end(self.failure.is_some());
         let outcome = self.job.snapshot().outcome;
         let failure = self.failure.take();
         self.shared
@@ -165,6 +169,17 @@ impl Draft {
         }
     }
 
+    /// Whether a dump is being written.
+    fn is_dumping(&self) -> bool {
+        let incident = self.incident.as_ref();
+        incident.is_some_and(|incident| incident.dump.state == DumpState::Written)
+    }
+
+    /// Whether there is nothing new to be written.
+    fn is_idle(&self) -> bool {
+        !self.is_due && self.end.is_none()
+    }
+
     /// What is to be written now, and the guest's log if it is not.
     fn take(&mut self) -> Option<(Incident, Option<Arc<str>>)> {
         self.is_due = false;
@@ -207,7 +222,9 @@ struct Keeping {
     directory: PathBuf,
     /// The record that another process has begun.
     begun: Option<PathBuf>,
-    now: Utc,
+    crashed: Utc,
+    since: Instant,
+    counters: Arc<Counters>,
     log: JobLog,
     journal: Arc<Journal>,
     /// Where the job learns the record's path.
@@ -229,7 +246,9 @@ impl Keeping {
             uuid: uuid.into(),
             directory: target.dump_dir.clone(),
             begun: begun.map(Into::into),
-            now: Utc::now(),
+            crashed: Utc::now(),
+            since: Instant::now(),
+            counters: job.counters.clone(),
             log: job.log.clone(),
             journal: job.journal.clone(),
             record: job.record.clone(),
@@ -252,7 +271,7 @@ impl Keeping {
 
     /// Writes the record whenever there is more to say, and at the end.
     fn write(&self) {
-        let (files, mut incident) = match self.begin() {
+        let (files, incident) = match self.begin() {
             Ok(begun) => begun,
             Err((path, error)) => return self.tell_not_recorded(path, &error),
         };
@@ -260,17 +279,15 @@ impl Keeping {
         // A job is recorded once.
         let _ = self.record.set(path.clone());
         let mut has_looked = incident.earlier.is_some();
-        self.shared.update(|draft| draft.begin(incident, self.now));
+        self.shared
+            .update(|draft| draft.begin(incident, self.crashed));
         if let Err(error) = self.journal.note(&Entry::Recorded { path }) {
             let error = error.to_string();
             self.log.tell(JobEvent::NotNoted { error });
         }
         let (mut is_there, mut is_told) = (false, false);
-        loop {
-            let is_idle = |draft: &mut Draft| !draft.is_due && draft.end.is_none();
-            let taken = self.shared.wait_while(is_idle).take();
-            let Some((now, dmesg)) = taken else { return };
-            incident = now;
+        let mut shown = None;
+        while let Some((mut incident, dmesg)) = self.next(&mut shown) {
             match write_all(&files, &mut incident, dmesg.as_deref()) {
                 Ok(()) => {
                     if !std::mem::replace(&mut is_there, true) {
@@ -299,13 +316,52 @@ impl Keeping {
         }
     }
 
+    /// The record when there is something to be written, and the guest's log if it is not;
+    /// `shown` is how far the dump was in the record before. None where there is no record.
+    fn next(&self, shown: &mut Option<[u64; 4]>) -> Option<(Incident, Option<Arc<str>>)> {
+        loop {
+            let mut draft = self.wait();
+            let (is_idle, before_ms, taken) = (draft.is_idle(), draft.before_ms, draft.take());
+            drop(draft);
+            let (mut incident, dmesg) = taken?;
+            incident.now = self.now(&incident, before_ms);
+            let before = std::mem::replace(shown, incident.now.map(ProgressMark::pages));
+            if !is_idle || before != *shown {
+                return Some((incident, dmesg));
+            }
+        }
+    }
+
+    /// Waits until there is something to be written; while a dump is, also for how far it
+    /// is.
+    fn wait(&self) -> MutexGuard<'_, Draft> {
+        let is_dumping = self.shared.lock().is_dumping();
+        let is_idle = |draft: &mut Draft| draft.is_idle();
+        match is_dumping {
+            true => self.shared.wait_at_most(LOOK_EVERY, is_idle),
+            false => self.shared.wait_while(is_idle),
+        }
+    }
+
+    /// How far the dump is, while it is written.
+    fn now(&self, incident: &Incident, before_ms: u64) -> Option<ProgressMark> {
+        let is_written = incident.dump.state == DumpState::Written && !incident.is_over;
+        let counters = &self.counters;
+        is_written.then(|| ProgressMark {
+            at_ms: before_ms.saturating_add(Span(self.since.elapsed()).millis()),
+            dumped_pages: counters.dumped.load(Relaxed),
+            planned_pages: counters.planned.load(Relaxed),
+            written_bytes: counters.dump_bytes.load(Relaxed),
+            released_bytes: Size::of_pages(counters.released.load(Relaxed)).0,
+        })
+    }
+
     /// The files and what is in the record: those that another process has begun, or new
     /// ones.
     fn begin(&self) -> Result<(Files, Incident), (PathBuf, io::Error)> {
         let begun = self.begun.as_deref().and_then(Files::of_record);
         if let Some(files) = begun {
-            let text = files.record_text();
-            if let Some(incident) = text.ok().and_then(|text| read(&text)) {
+            if let Ok(incident) = files.read() {
                 return Ok((files, incident));
             }
         }
@@ -315,9 +371,9 @@ impl Keeping {
             let path = self.directory.clone();
             self.log.tell(DumpEvent::DirectoryMade { path });
         }
-        let stem = stem(&self.guest, self.now);
+        let stem = stem(&self.guest, self.crashed);
         let files = Files::claim(&self.directory, &stem).map_err(in_directory)?;
-        let incident = Incident::new(files.id(), &self.guest, &self.uuid, self.now);
+        let incident = Incident::new(files.id(), &self.guest, &self.uuid, self.crashed);
         Ok((files, incident))
     }
 
@@ -343,12 +399,6 @@ fn wake_when_cancelled(cancel: &Cancel, shared: &Shared) {
             shared.wake();
         }
     });
-}
-
-/// A record of this version.
-fn read(text: &str) -> Option<Incident> {
-    let incident: Incident = serde_json::from_str(text).ok()?;
-    (incident.version == Incident::VERSION).then_some(incident)
 }
 
 fn write_all(

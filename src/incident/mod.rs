@@ -8,20 +8,25 @@
 //!
 //! An [`Incident`] is what the events of a job come to (`fold`), so it says nothing that
 //! the log does not. `keep` has a thread write it, early and again whenever there is more
-//! to say: nobody waits for that until the job is over. `earlier` looks for crashes that
+//! to say: nobody waits for that until the job is over. `head` lists records by
+//! their beginnings, `earlier` looks among them for crashes that
 //! were of the same; `screen` and `picture` are for people; `files` names and writes.
 #![forbid(unsafe_code)]
 
 mod earlier;
 mod files;
 mod fold;
+mod head;
 mod keep;
 mod open_with;
 mod picture;
 mod screen;
 mod value;
 
+pub use files::read;
+pub use head::{list, Head};
 pub use keep::kept;
+pub use screen::screen;
 pub use value::{
     Died, DumpPart, DumpState, Earlier, EarlierCrash, Incident, Pauses, PlanPart, ProgressMark,
     RecoveryPart, RecoveryState, StepMark, Trouble,

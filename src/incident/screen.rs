@@ -19,7 +19,7 @@ const CALLERS: usize = 12;
 const TROUBLES: usize = 6;
 
 /// The record of a crash as a text of lines, most of them no longer than a terminal's.
-pub(super) fn screen(incident: &Incident) -> String {
+pub fn screen(incident: &Incident) -> String {
     let mut text = format!("{}\n\n", incident.id);
     let mut row = |label: &str, value: &str| add_row(&mut text, label, value);
     row("Guest", &guest(incident));

@@ -11,6 +11,9 @@ use crate::job::Outcome;
 use crate::units::Utc;
 
 /// All that is known of a crash. Times are whole milliseconds since its handling began.
+///
+/// What a list of crashes shows comes first, down to the title of `died`: of each of ten
+/// thousand records no more is read for one (`head.rs`).
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Incident {
     /// [`Incident::VERSION`].
@@ -32,24 +35,26 @@ pub struct Incident {
     pub outcome: Outcome,
     /// Why the job failed, if it did; that is the dump's failure where a recovery runs.
     pub failure: Option<String>,
-    /// What the guest died of; none when its kernel does not say.
-    pub died: Option<Died>,
-    /// Earlier crashes of the same, on this host.
-    pub earlier: Option<Earlier>,
     /// The kernel's release.
     pub kernel: Option<String>,
     /// Virtual processors.
     pub vcpus: Option<usize>,
     /// The guest's memory.
     pub memory_bytes: Option<u64>,
-    /// What was chosen to be dumped.
-    pub plan: Option<PlanPart>,
-    /// Why less was left out of the dump than was asked for.
-    pub doubts: Vec<String>,
     /// The recovery domain.
     pub recovery: RecoveryPart,
     /// The dump.
     pub dump: DumpPart,
+    /// How far the dump is now, while it is written.
+    pub now: Option<ProgressMark>,
+    /// What the guest died of; none when its kernel does not say.
+    pub died: Option<Died>,
+    /// Earlier crashes of the same, on this host.
+    pub earlier: Option<Earlier>,
+    /// What was chosen to be dumped.
+    pub plan: Option<PlanPart>,
+    /// Why less was left out of the dump than was asked for.
+    pub doubts: Vec<String>,
     /// Warnings and errors, the first ones.
     pub troubles: Vec<Trouble>,
     /// What happened when, without what is told again and again.
@@ -244,15 +249,16 @@ impl Incident {
             is_over: false,
             outcome: Outcome::Undecided,
             failure: None,
-            died: None,
-            earlier: None,
             kernel: None,
             vcpus: None,
             memory_bytes: None,
-            plan: None,
-            doubts: Vec::new(),
             recovery: RecoveryPart::default(),
             dump: DumpPart::default(),
+            now: None,
+            died: None,
+            earlier: None,
+            plan: None,
+            doubts: Vec::new(),
             troubles: Vec::new(),
             steps: Vec::new(),
             progress: Vec::new(),
@@ -267,5 +273,17 @@ impl DumpPart {
         let sums = self.path.as_ref().map(|path| format!("{path}.sums"));
         let is_complete = self.state == DumpState::Complete;
         self.sums = sums.filter(|sums| is_complete && Path::new(sums).exists());
+    }
+}
+
+impl ProgressMark {
+    /// How far it is, whenever that was.
+    pub(super) fn pages(self) -> [u64; 4] {
+        [
+            self.dumped_pages,
+            self.planned_pages,
+            self.written_bytes,
+            self.released_bytes,
+        ]
     }
 }

@@ -133,7 +133,7 @@ pub struct JobState {
     pub(crate) cancel: Cancel,
     started: Instant,
     /// Progress in pages and bytes.
-    pub counters: Counters,
+    pub counters: Arc<Counters>,
     /// When things happened.
     pub milestones: Milestones,
     /// The job's log.
@@ -183,7 +183,7 @@ impl JobState {
             }),
             cancel: Cancel::default(),
             started: Instant::now(),
-            counters: Counters::default(),
+            counters: Arc::default(),
             milestones: Milestones::default(),
             log,
             journal: Arc::default(),

@@ -31,3 +31,14 @@ pub use past::{Past, PastDump, PastRecovery};
 
 /// Where journals are unless somebody says otherwise.
 pub const DIRECTORY: &str = "/run/vicover";
+
+/// Whether a crash of the guest `uuid` is being written down here: whoever handles it, or
+/// goes on with it, has not ended.
+pub fn is_written(uuid: &str) -> bool {
+    let journals = crate::os::fd::entries(std::path::Path::new(DIRECTORY));
+    let is_it = |path: &std::path::PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| name.starts_with(uuid) && name.ends_with(".journal"))
+    };
+    journals.is_ok_and(|paths| paths.iter().any(is_it))
+}

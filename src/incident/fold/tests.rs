@@ -189,12 +189,12 @@ fn a_dump_is_what_became_of_it() {
         why: why.clone(),
         is_told: false,
     };
-    let incomplete = incident(vec![begun.into(), incomplete.into()]).dump;
+    let incomplete = incident(vec![begun.clone().into(), incomplete.into()]).dump;
     assert_eq!(incomplete.state, DumpState::Incomplete);
     assert_eq!(incomplete.why, Some(why.text.clone()));
     assert!(incomplete.path.is_some(), "what was written is there");
-    let not_made = incident(vec![DumpEvent::NotMade { why }.into()]).dump;
-    assert_eq!(not_made.state, DumpState::NotMade);
+    let not_made = incident(vec![begun.into(), DumpEvent::NotMade { why }.into()]).dump;
+    assert_eq!((not_made.state, not_made.path), (DumpState::NotMade, None));
     let stream = incident(vec![complete(None).into()]).dump;
     assert_eq!((stream.path, stream.open_with.len()), (None, 0));
 }

@@ -28,7 +28,11 @@ pub(super) fn check_dump(ended: &Ended, directory: &tempfile::TempDir) {
     let names = files(directory);
     let dumps: Vec<&String> = names
         .iter()
-        .filter(|name| !name.ends_with(".sums"))
+        .filter(|name| {
+            [".kdump", ".elf", ".incomplete"]
+                .iter()
+                .any(|end| name.ends_with(end))
+        })
         .collect();
     ended.check(dumps.len() < 2, &format!("{dumps:?}"));
     let told = |event: &Event| matches!(event, Event::Dump(DumpEvent::Complete { .. }));

@@ -14,16 +14,18 @@ use super::broken::{Broken, Fault, Wrong};
 use super::calls::{check_dump, check_host};
 use super::chance::{number, Chance};
 use super::{
-    ended, files, for_each_below, guest, guest_of, keeper, scratch, Kept, DEADLINE, FRAMES,
+    ended, files, for_each_below, guest, guest_of, keeper, scratch, Ended, Kept, DEADLINE, FRAMES,
 };
 use crate::drain::Target;
 use crate::error::Error;
 use crate::host::memory::{Faults, HostEvent};
 use crate::host::Access;
+use crate::incident::{self, DumpState};
 use crate::job::{Job, JobState, Outcome, Phase, Snapshot};
 use crate::journal::Notes;
 use crate::options::{Options, Recrash};
 use crate::story::begin;
+use crate::told::event::{DumpEvent, Event};
 
 /// Worlds where nobody says how many: some seconds of them.
 const WORLDS: u64 = 60;
@@ -189,6 +191,7 @@ impl World {
         let hit = broken.hit().unwrap_or("none");
         check_host(&ended, &host, hit, self.may_keep_pages());
         check_dump(&ended, &dumps);
+        check_record(&ended, &dumps);
         let is_open = files(&journals)
             .iter()
             .any(|name| name.ends_with(".journal"));
@@ -198,6 +201,29 @@ impl World {
         let alone = ended.outcome != Outcome::Adopted && settled;
         ended.check(!alone, "a recovery that is none has settled");
     }
+}
+
+/// The crash has one record, and that says what was told.
+fn check_record(ended: &Ended, directory: &TempDir) {
+    let heads = incident::list(directory.path()).unwrap();
+    ended.check(heads.len() == 1, &format!("{heads:?}"));
+    let read = || incident::read(directory.path(), &heads[0].id).unwrap();
+    let since = Instant::now();
+    // A job that was cancelled does not wait for it on a slow machine.
+    while !read().is_over && since.elapsed() < DEADLINE {
+        std::thread::yield_now();
+    }
+    let record = read();
+    let what = format!("{record:?}");
+    ended.check(record.is_over, &what);
+    ended.check(record.outcome == ended.outcome, &what);
+    ended.check(record.failure == ended.error, &what);
+    let told = |event: &Event| matches!(event, Event::Dump(DumpEvent::Complete { .. }));
+    let is_complete = record.dump.state == DumpState::Complete;
+    ended.check(is_complete == ended.log.has(told), &what);
+    let path = record.dump.path.as_ref();
+    let is_there = path.is_none_or(|path| std::path::Path::new(path).exists());
+    ended.check(is_there, &what);
 }
 
 /// How a call goes wrong in a world.

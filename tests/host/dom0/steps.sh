@@ -302,6 +302,14 @@ step_list() {
             ! -name '*.dmesg' ! -name '*.svg' -printf '%f %s\n'; } | json_lines)}"
 }
 
+# tool WORD...: what the program vicover prints.
+step_tool() {
+    vicover "$@" > /tmp/tool 2>&1 3>&-
+    status=$?
+    event tool "{\"status\":$status,\"lines\":$(json_lines < /tmp/tool)}"
+    return $status
+}
+
 # The records of crashes that are handled to their end.
 step_records() {
     step_no_journal 60 || return

@@ -89,6 +89,24 @@ def recorded(host, run) -> None:
     died = next(event.data for event in host.events if is_told(event, "guest died"))
     if record["died"]["signature"] != died["signature"] or not record["log"]:
         raise HostError(f"the record has another death than was told: {record['died']}")
+    listed = tool(host, "list")
+    if len(listed) != 2 or "recovered" not in listed[1] or "complete" not in listed[1]:
+        raise HostError("vicover list says:\n" + "\n".join(listed))
+
+
+def tool(host, words: str) -> list:
+    """What the program vicover prints."""
+    last = host.events[-1]
+    host.step(f"tool {words}")
+    return host.wait("tool", 1, f"vicover {words} prints nothing", after=last).data["lines"]
+
+
+def looked_at(host) -> None:
+    """A crash that is being handled is seen so, by whoever asks."""
+    lines = tool(host, "status")
+    words = ("ago", "died of", "recovery", "dump", "memory")
+    if len(lines) != len(words) or not all(map(str.__contains__, lines, words)):
+        raise HostError("vicover status says:\n" + "\n".join(lines))
 
 
 def keep_told(host, run, crashed) -> None:
@@ -273,6 +291,8 @@ def vicover(host, run):
     """The dump and the recovery at once, on the dead guest's memory."""
     start(host, run)
     crashed = crash(host, run)
+    told(host, "dump started", 300, crashed)
+    looked_at(host)
     recovered(host, run, crashed, 300)
     for what in ("recovery settled", "dump complete"):
         told(host, what, 900, crashed)
