@@ -14,7 +14,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Vis
 use super::files::{Files, RECORD};
 use super::value::{DumpPart, Incident, RecoveryPart};
 use crate::job::Outcome;
-use crate::os::fd::{entries, open};
+use crate::os::fd::{entries, open, Making};
 use crate::units::Utc;
 
 /// Bytes that are read of a record: what comes first in it hardly ever has a quarter.
@@ -49,6 +49,8 @@ pub struct Head {
 /// # Errors
 /// When the directory cannot be read.
 pub fn list(directory: &Path) -> std::io::Result<Vec<Head>> {
+    // Looked at once for all files, not for each.
+    let _making = Making::begin()?;
     let paths = entries(directory)?;
     let is_record = |path: &&PathBuf| path.extension().is_some_and(|end| end == RECORD);
     let records = paths.iter().filter(is_record);

@@ -26,6 +26,7 @@ mod value;
 pub use files::read;
 pub use head::{list, Head};
 pub use keep::kept;
+pub(crate) use screen::printable;
 pub use screen::screen;
 pub use value::{
     Died, DumpPart, DumpState, Earlier, EarlierCrash, Incident, Pauses, PlanPart, ProgressMark,

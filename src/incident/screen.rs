@@ -59,8 +59,8 @@ pub fn screen(incident: &Incident) -> String {
     text
 }
 
-/// What somebody else has chosen must not move the cursor.
-fn printable(text: &str) -> String {
+/// A text that a guest or a file may have had its words in: nothing in it moves a cursor.
+pub(crate) fn printable(text: &str) -> String {
     let or_dot = |c: char| if c.is_control() { '.' } else { c };
     text.chars().map(or_dot).collect()
 }
@@ -114,12 +114,9 @@ fn say_death(died: &Died, row: &mut impl FnMut(&str, &str)) {
     }
     let mut places = signature::told(oops);
     if let Some(at) = places.next() {
-        row("At", &called(at, true));
+        row("At", &format!("{at:#}"));
     }
-    let callers: Vec<String> = places
-        .take(CALLERS)
-        .map(|place| called(place, false))
-        .collect();
+    let callers: Vec<String> = places.take(CALLERS).map(Place::to_string).collect();
     if !callers.is_empty() {
         row("Called by", &callers.join(" < "));
     }
@@ -135,18 +132,6 @@ fn say_death(died: &Died, row: &mut impl FnMut(&str, &str)) {
         let taint = taint.unwrap_or_default();
         row("Task", &format!("{name}, PID {pid}{cpu}{taint}"));
     }
-}
-
-fn called(place: &Place, with_offset: bool) -> String {
-    let module = place.module.as_ref();
-    let module = module.map(|module| format!(" [{module}]"));
-    let offset = with_offset.then(|| format!("+{:#x}", place.offset_bytes));
-    format!(
-        "{}{}{}",
-        place.function,
-        offset.unwrap_or_default(),
-        module.unwrap_or_default()
-    )
 }
 
 /// What is known of other crashes of the same.

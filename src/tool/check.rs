@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::failure::Failure;
-use super::table::printable;
 use crate::dump::{mend, verify, Finding};
+use crate::incident::printable;
 use crate::units::Size;
 
 /// Says of each dump what it is worth; status 1 when one is not sound.

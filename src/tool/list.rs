@@ -6,8 +6,8 @@ use std::path::Path;
 
 use super::arguments::List;
 use super::failure::Failure;
-use super::table::{columns, fitted, printable, Terminal};
-use crate::incident::{list, DumpState, Head, RecoveryState};
+use super::table::{columns, fitted, Terminal};
+use crate::incident::{list, printable, DumpState, Head, RecoveryState};
 use crate::job::Outcome;
 use crate::options::OnCrashLoop;
 use crate::units::Size;

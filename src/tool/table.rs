@@ -8,12 +8,6 @@ pub struct Terminal {
     pub columns: usize,
 }
 
-/// A row that a guest or a file may have had its words in: nothing in it moves a cursor.
-pub(super) fn printable(text: &str) -> String {
-    let or_dot = |c: char| if c.is_control() { '.' } else { c };
-    text.chars().map(or_dot).collect()
-}
-
 /// The line cut to the terminal's width, if there is one; what is cut off is marked.
 pub(super) fn fitted(line: &str, terminal: Option<Terminal>) -> String {
     let line = line.trim_end();

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //! Lines of a kernel's report, one at a time.
 
+use std::fmt;
+
 /// How a panic's line begins (`vpanic`).
 pub(super) const PANIC: &str = "Kernel panic - not syncing: ";
 
@@ -25,6 +27,20 @@ pub struct Place {
     /// Whether it ran in an interrupt or exception: what comes after such places was
     /// interrupted by them, whatever it was.
     pub is_interrupt: bool,
+}
+
+/// As people are told it: the function and its module; `{:#}` has the offset, too.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.function)?;
+        if f.alternate() {
+            write!(f, "+{:#x}", self.offset_bytes)?;
+        }
+        match &self.module {
+            Some(module) => write!(f, " [{module}]"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Who ran when a report was made.

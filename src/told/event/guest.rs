@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::as_text;
 use crate::guest::doubt::Doubt;
-use crate::guest::oops::{signature, Oops, Place, Task};
+use crate::guest::oops::{signature, Oops, Task};
 use crate::guest::plan::Noticed;
 use crate::guest::verdict::Verdict;
 use crate::units::{Size, Span};
@@ -181,8 +181,10 @@ const CALLERS: usize = 6;
 fn died(f: &mut fmt::Formatter<'_>, oops: &Oops, signature: &str) -> fmt::Result {
     write!(f, "the guest died of \"{}\"", oops.title)?;
     for (number, place) in signature::told(oops).take(CALLERS).enumerate() {
-        f.write_str(if number == 0 { " at " } else { " < " })?;
-        called(f, place, number == 0)?;
+        match number {
+            0 => write!(f, " at {place:#}")?,
+            _ => write!(f, " < {place}")?,
+        }
     }
     if let Some(Task {
         name,
@@ -199,17 +201,6 @@ fn died(f: &mut fmt::Formatter<'_>, oops: &Oops, signature: &str) -> fmt::Result
     }
     let up = Span(Duration::from_nanos(oops.up_ns));
     write!(f, ", up {up}; signature {signature}")
-}
-
-fn called(f: &mut fmt::Formatter<'_>, place: &Place, with_offset: bool) -> fmt::Result {
-    f.write_str(&place.function)?;
-    if with_offset {
-        write!(f, "+{:#x}", place.offset_bytes)?;
-    }
-    match &place.module {
-        Some(module) => write!(f, " [{module}]"),
-        None => Ok(()),
-    }
 }
 
 /// In what page tables in the dump are not as the guest had them.
