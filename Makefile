@@ -12,6 +12,7 @@
 # make test-emulator   whether the emulated host can be believed (BOOTS=200 guests)
 # make bench-dump   the speed of dumping (RUNS=5 rounds), against makedumpfile
 # make bench-dump-host   the same on the emulated host, against xl dump-core (RUNS=3)
+# make bench-verdict   how soon a crash's record says what the guest died of (RUNS=3)
 # make bench-plan   the speed of looking at page descriptors, against memory's, and
 #                   how long it takes to find the kernel of real guests
 # make bench-budget   dumps with every limit, of made-up and real guests (STEPS=200)
@@ -39,7 +40,7 @@ PIP = $(shell python3 -m pip --version > /dev/null 2>&1 || echo python3-pip)
 GUESTS ?= linux-6.1 linux-6.12
 version = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 
-.PHONY: all test-faults test-faults-host test-worlds demo test-emulator bench-dump bench-dump-host bench-plan bench-budget \
+.PHONY: all test-faults test-faults-host test-worlds demo test-emulator bench-dump bench-dump-host bench-verdict bench-plan bench-budget \
     bench-downtime bench-pacing bench-pacing-host compare-makedumpfile compare-levels compare-drgn \
     test test-matrix check fuzz deny mutants coverage install clean
 
@@ -57,6 +58,10 @@ test-emulator:
 bench-dump:
 	@tests/install-deps busybox-static xz-utils
 	@tests/bench/dump
+
+bench-verdict:
+	@tests/install-deps busybox-static xz-utils
+	@tests/bench/verdict
 
 bench-dump-host:
 	@tests/install-deps

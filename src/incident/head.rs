@@ -13,12 +13,18 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Vis
 
 use super::files::{Files, RECORD};
 use super::value::{DumpPart, Incident, RecoveryPart};
+use crate::error::joined;
 use crate::job::Outcome;
 use crate::os::fd::{entries, open, Making};
+use crate::os::sync::thread;
+use crate::os::thread::{start_in, Signals};
 use crate::units::Utc;
 
 /// Bytes that are read of a record: what comes first in it hardly ever has a quarter.
 const HEAD_BYTES: u64 = 8 << 10;
+
+/// So many records are read by two threads.
+const ENOUGH_FOR_TWO: usize = 500;
 
 /// What a list of crashes shows of one.
 #[derive(Clone, PartialEq, Debug)]
@@ -52,11 +58,36 @@ pub fn list(directory: &Path) -> std::io::Result<Vec<Head>> {
     // Looked at once for all files, not for each.
     let _making = Making::begin()?;
     let paths = entries(directory)?;
-    let is_record = |path: &&PathBuf| path.extension().is_some_and(|end| end == RECORD);
-    let records = paths.iter().filter(is_record);
-    let mut heads: Vec<Head> = records.filter_map(|path| head(path)).collect();
+    let is_record = |path: &PathBuf| path.extension().is_some_and(|end| end == RECORD);
+    let records: Vec<PathBuf> = paths.into_iter().filter(is_record).collect();
+    let mut heads = heads(&records);
     heads.sort_by(|one, other| (one.crashed_s, &one.id).cmp(&(other.crashed_s, &other.id)));
     Ok(heads)
+}
+
+/// Reads many at a time: most of the time goes to opening files.
+fn heads(records: &[PathBuf]) -> Vec<Head> {
+    let some = |records: &[PathBuf]| -> Vec<Head> {
+        let heads = records.iter().filter_map(|path| head(path));
+        heads.collect()
+    };
+    let half = match records.len() {
+        0..ENOUGH_FOR_TWO => 0,
+        count => count / 2,
+    };
+    let (first, second) = records.split_at(half);
+    thread::scope(|scope| {
+        let beside = match first.is_empty() {
+            true => None,
+            false => start_in(scope, "vicover-list", Signals::ToOthers, || some(first)).ok(),
+        };
+        let mut heads = some(second);
+        heads.extend(match beside {
+            Some(beside) => joined(beside).unwrap_or_else(|_| some(first)),
+            None => some(first),
+        });
+        heads
+    })
 }
 
 fn head(path: &Path) -> Option<Head> {
@@ -225,6 +256,22 @@ mod tests {
         assert_eq!(list(directory.path()).unwrap(), expected);
         assert!(expected[1].died.is_some() && expected[0].died.is_none());
         list(&directory.path().join("missing")).unwrap_err();
+    }
+
+    #[test]
+    fn many_crashes_are_all_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let many = ENOUGH_FOR_TWO as u64 + 3;
+        for number in 0..many {
+            let id = format!("web1-{number}");
+            written(
+                directory.path(),
+                &Incident::new(&id, "web1", "uuid", Utc(number)),
+            );
+        }
+        let listed = list(directory.path()).unwrap();
+        let seconds: Vec<u64> = listed.iter().map(|head| head.crashed_s.0).collect();
+        assert_eq!(seconds, Vec::from_iter(0..many));
     }
 
     #[test]

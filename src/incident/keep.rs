@@ -20,7 +20,7 @@ use super::value::{DumpState, Earlier, Incident, ProgressMark};
 use crate::drain::Target;
 use crate::dump::{make_directory, stem};
 use crate::error::{panic_text, Error};
-use crate::job::{Counters, JobState, Outcome};
+use crate::job::{Counters, JobState, Outcome, Snapshot};
 use crate::journal::{Entry, Journal};
 use crate::limits::cancel::Cancel;
 use crate::limits::monitor::Monitor;
@@ -58,6 +58,9 @@ struct Draft {
 struct End {
     outcome: Outcome,
     failure: Option<String>,
+    /// The recovery domain, if there is one: of one that another process has let run
+    /// nothing else may tell.
+    recovery: Option<u32>,
 }
 
 /// Events that wait for the record to be begun. Its directory does not answer when there
@@ -108,10 +111,17 @@ impl Drop for Ending<'_> {
     fn drop(&mut self) {
         self.job.log.record_with(None);
         self.job.decide_at_end(self.failure.is_some());
-        let outcome = self.job.snapshot().outcome;
-        let failure = self.failure.take();
-        self.shared
-            .update(|draft| draft.end = Some(End { outcome, failure }));
+        let Snapshot {
+            outcome,
+            recovery_domid,
+            ..
+        } = self.job.snapshot();
+        let end = End {
+            outcome,
+            failure: self.failure.take(),
+            recovery: (recovery_domid != 0).then_some(recovery_domid),
+        };
+        self.shared.update(|draft| draft.end = Some(end));
         let cancelled = &self.job.cancel;
         let is_busy = |draft: &mut Draft| !draft.is_written;
         drop(
@@ -136,9 +146,12 @@ impl Draft {
     }
 
     /// Begins with what another process has written, or nothing.
-    fn begin(&mut self, incident: Incident, now: Utc) {
+    fn begin(&mut self, mut incident: Incident, now: Utc) {
         let since_s = now.0.saturating_sub(incident.crashed_s.0);
         self.before_ms = since_s.saturating_mul(1000);
+        // Its process may have been killed between its last word and its end.
+        incident.is_over = false;
+        incident.failure = None;
         self.incident = Some(incident);
         for (at, event) in std::mem::take(&mut self.waiting) {
             self.add(at, &event);
@@ -184,9 +197,15 @@ impl Draft {
     fn take(&mut self) -> Option<(Incident, Option<Arc<str>>)> {
         self.is_due = false;
         let mut incident = self.incident.clone()?;
-        if let Some(End { outcome, failure }) = self.end.clone() {
+        if let Some(End {
+            outcome,
+            failure,
+            recovery,
+        }) = self.end.clone()
+        {
             incident.outcome = outcome;
             incident.failure = failure;
+            incident.recovery.domid = incident.recovery.domid.or(recovery);
             incident.is_over = true;
         }
         Some((incident, self.dmesg.take()))

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-//! One run of what tests/bench/dump measures, in a process of its own.
+//! One run of what tests/bench/dump and tests/bench/verdict measure, in a process of its
+//! own.
 //!
 //! ```text
 //! dump-run dump IMAGE DIRECTORY OPTIONS     a dump in a file
@@ -7,10 +8,12 @@
 //! dump-run synthetic BYTES OPTIONS          the same of a synthetic guest
 //! dump-run write FILE BYTES                 sequential direct writes, and a sync
 //! dump-run copy BYTES                       memory to memory
+//! dump-run record IMAGE DIRECTORY           the record of a crash
 //! ```
 //!
 //! Prints, in one line of JSON, `output_bytes` and, where the process does more
-//! than what is measured, `seconds`.
+//! than what is measured, `seconds`. Of a record: `recorded_s`, the time until it is
+//! there, and `has_death`, whether it says then what the guest died of.
 
 use std::fs::OpenOptions;
 use std::hint::black_box;
@@ -27,10 +30,13 @@ use vicover::drain::Target;
 use vicover::dump::Sink;
 use vicover::host::images::{FileImage, Image, SyntheticImage};
 use vicover::host::memory::{Faults, MemoryHost};
+use vicover::incident;
 use vicover::job::JobState;
 use vicover::options::Options;
 use vicover::story::recover::dump_only;
+use vicover::told::event::{Event, JobEvent};
 use vicover::told::log::JobLog;
+use vicover::told::record::Told;
 
 const MIB: usize = 1 << 20;
 
@@ -50,7 +56,8 @@ fn main() -> io::Result<()> {
         }
         ["write", path, bytes] => write(Path::new(path), number(bytes))?,
         ["copy", bytes] => copy(number(bytes)),
-        _ => panic!("usage: dump-run dump|discard|synthetic|write|copy ..."),
+        ["record", image, dir] => record(file(image)?, dir.as_ref()),
+        _ => panic!("usage: dump-run dump|discard|synthetic|write|copy|record ..."),
     };
     println!("{result}");
     Ok(())
@@ -82,6 +89,37 @@ fn dump(
     let shared = JobState::new(log);
     dump_only(&host, &target, &|| (), &shared).unwrap_or_else(|error| panic!("{}", error.chain()));
     json!({ "output_bytes": shared.counters.dump_bytes.load(Relaxed) })
+}
+
+/// A crash until its record is there, and what the record says then.
+fn record(image: Arc<dyn Image>, dir: &Path) -> serde_json::Value {
+    let since = Instant::now();
+    let found = Arc::new(Mutex::new(json!(null)));
+    let noted = found.clone();
+    let listener = move |told: &Told<'_>| {
+        let Event::Job(JobEvent::Recorded { path }) = told.event else {
+            return;
+        };
+        let recorded_s = since.elapsed().as_secs_f64();
+        let id = path.file_stem().and_then(|stem| stem.to_str());
+        let record = incident::read(path.parent().expect("a directory"), id.expect("a name"));
+        let has_death = record.expect("a record").died.is_some();
+        *noted.lock().expect("one thread at a time") =
+            json!({ "recorded_s": recorded_s, "has_death": has_death });
+    };
+    let host = MemoryHost::new(image, 1, Faults::default());
+    let target = Target {
+        options: Options::parse("compress=none,threads=1").expect("options"),
+        name: "bench".into(),
+        dump_dir: dir.into(),
+        sink: Mutex::new(Some(Box::new(Discard))),
+    };
+    let job = JobState::new(JobLog::new("bench", Some(Box::new(listener))));
+    let dump = || dump_only(&host, &target, &|| (), &job);
+    incident::kept("bench", &target, None, &job, dump)
+        .unwrap_or_else(|error| panic!("{}", error.chain()));
+    let found = found.lock().expect("one thread at a time");
+    found.clone()
 }
 
 /// Takes everything and keeps nothing, as fast as can be.

@@ -135,6 +135,9 @@ fn a_record_that_another_process_has_begun_is_gone_on_with() {
     let claimed = Files::claim(directory.path(), &stem("web1", before)).unwrap();
     let mut incident = Incident::new(claimed.id(), "web1", "uuid", before);
     incident.kernel = Some("6.1.0".into());
+    // Killed after its last word.
+    incident.is_over = true;
+    incident.failure = Some("of another".into());
     let text = serde_json::to_string(&incident).unwrap();
     claimed.replace(RECORD, &text, true).unwrap();
     let path = claimed.path(RECORD);
@@ -143,6 +146,8 @@ fn a_record_that_another_process_has_begun_is_gone_on_with() {
     assert_eq!(ends, [".json", ".kdump", ".kdump.sums", ".svg", ".txt"]);
     assert_eq!(gone_on.id, incident.id);
     assert_eq!(gone_on.kernel.as_deref(), Some("6.1.0"));
+    assert_eq!((gone_on.is_over, &gone_on.failure), (true, &None));
+    assert_eq!(gone_on.dump.state, DumpState::Complete);
     assert!(
         gone_on.steps[0].at_ms >= 3_600_000,
         "{:?}",

@@ -3,8 +3,8 @@
 a crash of its own, and the ordinary life of a guest afterwards."""
 
 from .pieces import HostError
-from .scenarios import (crash, full_memory, is_told, keep_told, may_lack, of_calls, recovered,
-                        scenario, settled, start, told)
+from .scenarios import (crash, full_memory, is_told, keep_told, may_lack, of_calls, recorded,
+                        recovered, scenario, settled, start, told)
 
 # Everything is dumped, and slowly once recovery runs: memory stays short.
 SLOW = 'vicover="dump_level=0,io=fixed:256K"'
@@ -305,6 +305,7 @@ def bookkeeping(host, run):
     if has_xl:
         host.wait("handler_killed", 1, "xl was not killed", after=crashed)
         told(host, "job resumed", 1, crashed)
+    recorded(host, run)
     memory, domid = run.options.memory, run.result["recovery_domid"]
     host.step("list")
     listed = host.wait("domains", 1, "no list of domains", after=crashed).data["list"]
