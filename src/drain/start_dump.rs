@@ -3,6 +3,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use super::budget;
 use super::run::Dump;
@@ -17,6 +18,10 @@ use crate::journal::Entry;
 use crate::options::Options;
 use crate::told::event::DumpEvent;
 use crate::understand::Understanding;
+
+/// How long a dump waits for the name of the crash's record, to have the same: both are
+/// in one directory, which does not answer when it takes longer.
+const NAME_DEADLINE: Duration = Duration::from_millis(500);
 
 /// Opens where the guest's dump goes and starts the engine. Where there is not
 /// room enough, `understanding` afterwards wants fewer pages.
@@ -113,8 +118,8 @@ fn open_sink(
                 let path = dir.clone();
                 job.log.tell(DumpEvent::DirectoryMade { path });
             }
-            let created = match job.files_stem() {
-                Some(stem) => FileSink::create_beside(dir, stem, format),
+            let created = match job.record.stem(NAME_DEADLINE) {
+                Some(stem) => FileSink::create_beside(dir, &stem, format),
                 None => FileSink::create(dir, &target.name, timestamp_s, format),
             };
             created.map(|sink| Box::new(sink) as Box<dyn Sink>)

@@ -9,7 +9,7 @@ use std::io;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::earlier::earlier;
@@ -20,7 +20,7 @@ use super::value::{DumpState, Earlier, Incident, ProgressMark};
 use crate::drain::Target;
 use crate::dump::{make_directory, stem};
 use crate::error::{panic_text, Error};
-use crate::job::{Counters, JobState, Outcome, Snapshot};
+use crate::job::{Counters, JobState, Outcome, RecordPlace, Snapshot};
 use crate::journal::{Entry, Journal};
 use crate::limits::cancel::Cancel;
 use crate::limits::monitor::Monitor;
@@ -247,7 +247,7 @@ struct Keeping {
     log: JobLog,
     journal: Arc<Journal>,
     /// Where the job learns the record's path.
-    record: Arc<OnceLock<PathBuf>>,
+    record: Arc<RecordPlace>,
 }
 
 impl Keeping {
@@ -272,8 +272,13 @@ impl Keeping {
             journal: job.journal.clone(),
             record: job.record.clone(),
         };
+        match begun {
+            Some(path) => job.record.set(path.into()),
+            None => job.record.expect(),
+        }
+        let written = Written(shared.clone(), job.record.clone());
         start("vicover-record", Signals::ToOthers, move || {
-            let _written = Written(keeping.shared.clone());
+            let _written = written;
             keeping.write();
         })?;
         wake_when_cancelled(&job.cancel, &shared);
@@ -295,8 +300,7 @@ impl Keeping {
             Err((path, error)) => return self.tell_not_recorded(path, &error),
         };
         let path = files.path(RECORD);
-        // A job is recorded once.
-        let _ = self.record.set(path.clone());
+        self.record.set(path.clone());
         let mut has_looked = incident.earlier.is_some();
         self.shared
             .update(|draft| draft.begin(incident, self.crashed));
@@ -403,10 +407,11 @@ impl Keeping {
 }
 
 /// Nothing more is written once this is dropped, also by a panic.
-struct Written(Shared);
+struct Written(Shared, Arc<RecordPlace>);
 
 impl Drop for Written {
     fn drop(&mut self) {
+        self.1.give_up();
         self.0.update(|draft| draft.is_written = true);
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::count::Count;
+use super::record_place::RecordPlace;
 use super::standby_slot::Slot;
 use crate::control::io_control::IoControl;
 use crate::control::write_pace::WritePace;
@@ -142,8 +143,8 @@ pub struct JobState {
     pub(crate) journal: Arc<Journal>,
     /// Where the guest's crashes are counted, if they are.
     pub(crate) count: OnceLock<Count>,
-    /// The file of the crash's record, once there is one.
-    pub(crate) record: Arc<OnceLock<PathBuf>>,
+    /// The file of the crash's record.
+    pub(crate) record: Arc<RecordPlace>,
     /// Whether there is to be no dump.
     is_without_dump: AtomicBool,
     /// The dump's pace.
@@ -280,11 +281,6 @@ impl JobState {
             state.phase = Phase::Done;
             state.took = Some(self.started.elapsed());
         });
-    }
-
-    /// What the names of all files about the crash begin with, once that is known.
-    pub(crate) fn files_stem(&self) -> Option<&str> {
-        self.record.get()?.file_stem()?.to_str()
     }
 
     /// Asks the dump to stop.

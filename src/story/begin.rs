@@ -76,7 +76,7 @@ fn write_down(
         Ok(file) => {
             job.journal.open(Box::new(file));
             // Who has made the record has noted it: maybe before there was a journal.
-            if let Some(path) = job.record.get().cloned() {
+            if let Some(path) = job.record.path() {
                 job.note(&Entry::Recorded { path });
             }
         }
