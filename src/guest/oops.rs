@@ -54,7 +54,7 @@ const INIT: u64 = 1;
 
 /// Bytes of the log that are looked at from its end: a report, and what a panic prints
 /// after its line, stacks of other processors included.
-pub const LOG_BYTES: usize = 64 << 10;
+const LOG_BYTES: usize = 64 << 10;
 /// Lines between the first that says what is wrong and the last, `Oops: ` with its number.
 const BEGINNING: usize = 8;
 /// Lines of a report that are looked at, after its title.
@@ -121,6 +121,17 @@ impl Oops {
     pub fn panic_line(&self) -> &str {
         self.panic.as_deref().unwrap_or(&self.title)
     }
+}
+
+/// Of records, the last ones, whose texts take no more together than is looked at.
+pub fn at_end(records: &[Record]) -> &[Record] {
+    let mut bytes = 0;
+    let fits = |record: &&Record| {
+        bytes += record.text.len();
+        bytes <= LOG_BYTES
+    };
+    let count = records.iter().rev().take_while(fits).count();
+    &records[records.len() - count..]
 }
 
 fn lines_of(record: &Record) -> impl Iterator<Item = Line<'_>> {

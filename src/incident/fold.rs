@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::open_with::open_with;
 use super::value::{
-    Died, DumpState, Incident, Pauses, PlanPart, ProgressMark, RecoveryState, StepMark, Trouble,
+    Died, DumpState, Incident, Pauses, ProgressMark, RecoveryState, StepMark, Trouble,
 };
 use crate::told::event::{
     ControlEvent, DumpEvent, Event, GuestEvent, JobEvent, RecoveryEvent, StandbyEvent,
@@ -95,7 +95,7 @@ impl Incident {
                     let name = verdict.name().to_owned();
                     (name, *count)
                 });
-                self.plan.get_or_insert_with(PlanPart::default).verdicts = named.collect();
+                self.plan.get_or_insert_default().verdicts = named.collect();
             }
             GuestEvent::Panicked { .. }
             | GuestEvent::Vmcoreinfo { .. }

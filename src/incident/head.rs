@@ -207,16 +207,15 @@ impl<'de> Visitor<'de> for DiedSeed<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let (mut signature, mut title) = (None, None);
+        let (mut signature, mut title) = (None::<String>, None::<String>);
         while let Some(member) = map.next_key::<String>()? {
             match member.as_str() {
                 "signature" => signature = Some(map.next_value()?),
                 "title" => title = Some(map.next_value()?),
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
-            if let (Some(signature), Some(title)) = (&signature, &title) {
-                let died: (&String, &String) = (signature, title);
-                *self.0 = Some(Some((died.0.clone(), died.1.clone())));
+            if signature.is_some() && title.is_some() {
+                *self.0 = Some(signature.zip(title));
                 return Err(A::Error::custom("enough is known"));
             }
         }

@@ -8,9 +8,9 @@
 //!
 //! An [`Incident`] is what the events of a job come to (`fold`), so it says nothing that
 //! the log does not. `keep` has a thread write it, early and again whenever there is more
-//! to say: nobody waits for that until the job is over. `head` lists records by
-//! their beginnings, `earlier` looks among them for crashes that
-//! were of the same; `screen` and `picture` are for people; `files` names and writes.
+//! to say: nobody waits for that until the job is over. `head` lists records by their beginnings,
+//! `earlier` looks among them for crashes that were of the same; `screen` and `picture`
+//! are for people; `files` names and writes.
 #![forbid(unsafe_code)]
 
 mod earlier;

@@ -4,6 +4,7 @@
 
 use std::fmt::Write;
 
+use super::screen::printable;
 use super::value::Incident;
 
 /// The picture, in pixels.
@@ -72,19 +73,16 @@ fn line(svg: &mut String, from: (f64, f64), to: (f64, f64), colour: &str) {
     );
 }
 
+/// When a step was taken first, if it was.
+fn when(incident: &Incident, what: &str) -> Option<u64> {
+    let found = incident.steps.iter().find(|step| step.what == what);
+    found.map(|step| step.at_ms)
+}
+
 /// As the text of an element: the guest chose some of it.
 fn escaped(text: &str) -> String {
-    let mut escaped = String::new();
-    for c in text.chars() {
-        match c {
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '&' => escaped.push_str("&amp;"),
-            c if c.is_control() => escaped.push('.'),
-            c => escaped.push(c),
-        }
-    }
-    escaped
+    let text = printable(text).replace('&', "&amp;");
+    text.replace('<', "&lt;").replace('>', "&gt;")
 }
 
 /// A round distance between ticks, of which there are ten at most.
@@ -164,11 +162,7 @@ impl Drawing {
             0 => 0.0,
             _ => 100.0 * (part as f64 / whole as f64).min(1.0),
         };
-        let when = |what: &str| {
-            let mut steps = incident.steps.iter();
-            let found = steps.find(|step| step.what == what);
-            found.map(|step| step.at_ms)
-        };
+        let when = |what| when(incident, what);
         let mut dumped: Vec<(u64, f64)> = Vec::new();
         let mut released: Vec<(u64, f64)> = Vec::new();
         dumped.extend(when("dump started").map(|at| (at, 0.0)));
@@ -199,9 +193,8 @@ impl Drawing {
         let mut from = 0;
         let mut number = 0;
         for (name, end) in ENDS {
-            let step = incident.steps.iter().find(|step| step.what == end);
             // Phases overlap: the plan is made while devices go.
-            let Some(to) = step.map(|step| step.at_ms).filter(|&to| to > from) else {
+            let Some(to) = when(incident, end).filter(|&to| to > from) else {
                 continue;
             };
             self.bar(svg, (from, to), PHASES, FILLS[number % 2]);

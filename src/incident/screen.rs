@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::value::{Died, DumpState, Incident, RecoveryState};
-use crate::guest::oops::{signature, Place, Task};
+use crate::guest::oops::{signature, Place};
 use crate::job::Outcome;
 use crate::units::{Size, Span};
 
@@ -120,17 +120,8 @@ fn say_death(died: &Died, row: &mut impl FnMut(&str, &str)) {
     if !callers.is_empty() {
         row("Called by", &callers.join(" < "));
     }
-    if let Some(Task {
-        name,
-        pid,
-        cpu,
-        taint,
-    }) = &oops.task
-    {
-        let cpu = cpu.map(|cpu| format!(", CPU {cpu}")).unwrap_or_default();
-        let taint = taint.as_ref().map(|taint| format!(", tainted {taint}"));
-        let taint = taint.unwrap_or_default();
-        row("Task", &format!("{name}, PID {pid}{cpu}{taint}"));
+    if let Some(task) = &oops.task {
+        row("Task", &format!("{}, {task}", task.name));
     }
 }
 

@@ -176,6 +176,14 @@ fn rate(incident: &Incident, now: ProgressMark) -> Option<Rate> {
     })
 }
 
+impl Rate {
+    /// How long the rest takes at this rate; none while hardly anything goes on.
+    fn left(self, now: ProgressMark) -> Option<Duration> {
+        let pages = now.planned_pages.saturating_sub(now.dumped_pages);
+        (self.pages >= 1.0).then(|| Duration::from_secs_f64(pages as f64 / self.pages))
+    }
+}
+
 fn progress(now: ProgressMark, rate: Option<Rate>) -> String {
     let planned = now.planned_pages.max(1);
     let dumped = now.dumped_pages.min(planned);
@@ -188,10 +196,9 @@ fn progress(now: ProgressMark, rate: Option<Rate>) -> String {
         100 * dumped / planned,
         Size(now.written_bytes)
     );
-    if let Some(Rate { pages, bytes }) = rate {
-        text.push_str(&format!(", {}/s", Size(bytes as u64)));
-        if pages >= 1.0 {
-            let left = Duration::from_secs_f64((planned - dumped) as f64 / pages);
+    if let Some(rate) = rate {
+        text.push_str(&format!(", {}/s", Size(rate.bytes as u64)));
+        if let Some(left) = rate.left(now) {
             text.push_str(&format!(", {} left", Span(left)));
         }
     }
@@ -202,11 +209,10 @@ fn progress(now: ProgressMark, rate: Option<Rate>) -> String {
 fn json(incident: &Incident) -> String {
     let now = latest(incident);
     let rate = incident.now.and_then(|now| rate(incident, now));
-    let left = incident.now.zip(rate).filter(|(_, rate)| rate.pages >= 1.0);
-    let left_s = left.map(|(now, rate)| {
-        let pages = now.planned_pages.saturating_sub(now.dumped_pages);
-        (pages as f64 / rate.pages) as u64
-    });
+    let left = incident
+        .now
+        .zip(rate)
+        .and_then(|(now, rate)| rate.left(now));
     serde_json::json!({
         "id": incident.id,
         "guest": incident.guest,
@@ -216,7 +222,7 @@ fn json(incident: &Incident) -> String {
         "dump": incident.dump,
         "now": now,
         "bytes_per_s": rate.map(|rate| rate.bytes as u64),
-        "left_s": left_s,
+        "left_s": left.map(|left| left.as_secs()),
     })
     .to_string()
 }

@@ -280,11 +280,12 @@ fn tell_death(memory: &MappedMemory<'_>, kernel: &Kernel, job: &JobState) {
     let Ok(log) = Log::find(memory, kernel) else {
         return;
     };
-    if let Some(oops) = Oops::in_log(&log.tail(memory, oops::LOG_BYTES)) {
+    let records = log.tail(memory, MOST_LOG_BYTES);
+    if let Some(oops) = Oops::in_log(oops::at_end(&records)) {
         let (signature, oops) = (oops.signature(), Box::new(oops));
         job.log.tell(GuestEvent::Died { oops, signature });
     }
-    let text = log::as_dmesg(&log.tail(memory, MOST_LOG_BYTES));
+    let text = log::as_dmesg(&records);
     job.log.tell(GuestEvent::LogRead {
         lines: text.lines().count(),
         text: text.into(),

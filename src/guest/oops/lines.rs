@@ -29,6 +29,16 @@ pub struct Place {
     pub is_interrupt: bool,
 }
 
+/// As people are told of it beside its name: its number, its processor and the taints.
+impl fmt::Display for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PID {}", self.pid)?;
+        self.cpu.map_or(Ok(()), |cpu| write!(f, ", CPU {cpu}"))?;
+        let taint = self.taint.as_ref();
+        taint.map_or(Ok(()), |taint| write!(f, ", tainted {taint}"))
+    }
+}
+
 /// As people are told it: the function and its module; `{:#}` has the offset, too.
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

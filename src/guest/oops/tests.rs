@@ -386,3 +386,17 @@ fn a_lying_guest_costs_no_more_than_its_log() {
         );
     }
 }
+
+#[test]
+fn only_the_end_of_a_log_is_looked_at() {
+    let record = |text: String| Record { time_ns: 0, text };
+    let after = |bytes: usize| {
+        let panic = record(format!("{PANIC}x"));
+        let rest = record("y".repeat(bytes));
+        Oops::in_log(at_end(&[panic, rest]))
+    };
+    let room = LOG_BYTES - PANIC.len() - 1;
+    assert!(after(room).is_some());
+    assert_eq!(after(room + 1), None);
+    assert_eq!(after(2 * LOG_BYTES), None);
+}

@@ -2,7 +2,7 @@
 //! The screen, as a person sees it.
 
 use super::*;
-use crate::guest::oops::Oops;
+use crate::guest::oops::{Oops, Task};
 use crate::incident::{Earlier, EarlierCrash, PlanPart, RecoveryPart, Trouble};
 use crate::units::Utc;
 

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::as_text;
 use crate::guest::doubt::Doubt;
-use crate::guest::oops::{signature, Oops, Task};
+use crate::guest::oops::{signature, Oops};
 use crate::guest::plan::Noticed;
 use crate::guest::verdict::Verdict;
 use crate::units::{Size, Span};
@@ -186,18 +186,8 @@ fn died(f: &mut fmt::Formatter<'_>, oops: &Oops, signature: &str) -> fmt::Result
             _ => write!(f, " < {place}")?,
         }
     }
-    if let Some(Task {
-        name,
-        pid,
-        cpu,
-        taint,
-    }) = &oops.task
-    {
-        write!(f, ", in {name} (PID {pid}")?;
-        cpu.map_or(Ok(()), |cpu| write!(f, ", CPU {cpu}"))?;
-        let taint = taint.as_ref();
-        taint.map_or(Ok(()), |taint| write!(f, ", tainted {taint}"))?;
-        f.write_str(")")?;
+    if let Some(task) = &oops.task {
+        write!(f, ", in {} ({task})", task.name)?;
     }
     let up = Span(Duration::from_nanos(oops.up_ns));
     write!(f, ", up {up}; signature {signature}")
