@@ -108,7 +108,8 @@ struct vicover_event {
     const char   *record;      /* all of it as one JSON object in a line: version
                                 * (1), guest, at_ms, level, about, event, the
                                 * event's own members, whose names end in their
-                                * units, and line. Members may be added */
+                                * units, and line. Members may be added. 128 KiB
+                                * at most */
 };
 
 /* Receives events; called as a vicover_log_fn is, before it. Since 7. */

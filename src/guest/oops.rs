@@ -14,7 +14,7 @@ use super::memory::GuestMemory;
 mod lines;
 pub mod signature;
 
-use lines::{frame_in, is_end_of_context, modules_in, task_in, PANIC};
+use lines::{frame_in, is_end_of_context, modules_in, shortened, task_in, PANIC};
 pub use lines::{Place, Task};
 
 /// How the lines begin that a report of an exception begins with.
@@ -61,6 +61,9 @@ const BEGINNING: usize = 8;
 const LINES: usize = 200;
 /// Functions of a call trace that are kept.
 const FRAMES: usize = 64;
+/// Characters of the title and of the panic's line that are kept: the kernel's own lines
+/// are shorter (`vpanic`).
+const MAX_TEXT: usize = 1024;
 
 /// What a kernel says it died of.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
@@ -107,8 +110,8 @@ impl Oops {
         let (at, trace) = called(&report[1..]);
         let modules = report.iter().find_map(|line| modules_in(line.text));
         Some(Self {
-            title: lines[title].text.to_owned(),
-            panic: (title != panic).then(|| lines[panic].text.to_owned()),
+            title: shortened(lines[title].text, MAX_TEXT),
+            panic: (title != panic).then(|| shortened(lines[panic].text, MAX_TEXT)),
             up_ns: lines[title].time_ns,
             task: report.iter().find_map(|line| task_in(line.text)),
             at,

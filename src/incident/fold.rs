@@ -20,6 +20,9 @@ const MOST_STEPS: usize = 256;
 const MOST_MARKS: usize = 64;
 /// Lines of the guest's log that are kept: the last ones.
 const MOST_LINES: usize = 100;
+/// Characters that are kept of one of them: Linux writes no longer ones
+/// (`PRINTKRB_RECORD_MAX`), a guest that lies does.
+const MOST_LINE_CHARACTERS: usize = 1100;
 /// Reasons for doubt that are kept.
 const MOST_DOUBTS: usize = 100;
 
@@ -75,7 +78,10 @@ impl Incident {
             }
             GuestEvent::LogRead { text, lines } => {
                 let skipped = lines.saturating_sub(MOST_LINES);
-                self.log = text.lines().skip(skipped).map(Into::into).collect();
+                let last = text.lines().skip(skipped);
+                self.log = last
+                    .map(|line| line.chars().take(MOST_LINE_CHARACTERS).collect())
+                    .collect();
             }
             GuestEvent::Doubted { doubt } => {
                 push(&mut self.doubts, MOST_DOUBTS, doubt.to_string());

@@ -53,6 +53,7 @@ impl Told<'_> {
     /// The event as one JSON object in a line: `version`, `guest`, `at_ms`, `level`
     /// ("error", "warn", "info", "debug"), `about` and `event` (what happened),
     /// the event's own members, whose names end in their units, and `line`, its text.
+    /// It has 128 KiB at most: what a guest or a file system gives to an event is bounded.
     pub fn record(&self) -> String {
         let record = Record {
             version: RECORD_VERSION,
@@ -104,6 +105,42 @@ mod tests {
             over: Span(Duration::from_secs(3)),
         })
         .contains("\"first_release_ms\":null,\"unpaused_ms\":2500,\"over_ms\":3000"));
+    }
+
+    /// README and `vicover.h` promise it to those who take a record with one call.
+    #[test]
+    fn no_guest_makes_a_record_longer_than_128_kib() {
+        let name = "\\\"".repeat(5000);
+        let lines = [
+            format!("Kernel panic - not syncing: Fatal exception: {name}"),
+            format!("BUG: {name}"),
+            format!("CPU: 0 PID: 1 Comm: {name} Tainted: {}", "G".repeat(5000)),
+            format!(
+                "Modules linked in: {}",
+                format!("{} ", &name[..200]).repeat(5000)
+            ),
+            format!("RIP: 0010:{name}+0x1/0x2 [{name}]"),
+            "Call Trace:".into(),
+        ];
+        let trace = vec![format!("? {name}+0xfffffffffffffff0/0x2 [{name}]"); 100];
+        let text = |lines: &[String]| lines.join("\n");
+        let log = [text(&lines[1..]), text(&trace), lines[0].clone()];
+        let records = log.map(|text| crate::guest::log::Record {
+            time_ns: u64::MAX,
+            text,
+        });
+        let oops = crate::guest::oops::Oops::in_log(&records).expect("a panic");
+        assert_eq!((oops.trace.len(), oops.modules.len()), (64, 512));
+        assert!(oops.panic.is_some() && oops.task.is_some() && oops.at.is_some());
+        let record = record_of(GuestEvent::Died {
+            signature: oops.signature(),
+            oops: Box::new(oops),
+        });
+        assert!(
+            (64 << 10..=128 << 10).contains(&record.len()),
+            "{}",
+            record.len()
+        );
     }
 
     #[test]

@@ -8,8 +8,12 @@ pub(super) const PANIC: &str = "Kernel panic - not syncing: ";
 
 /// Characters that are kept of a name that the guest tells.
 const MAX_NAME: usize = 128;
+/// Of a module's, with its taints: the kernel's have 55 at most (`MODULE_NAME_LEN`).
+const MAX_MODULE_NAME: usize = 64;
 /// Modules that are kept.
 const MAX_MODULES: usize = 512;
+/// Letters that are kept of the kernel's taints; it has 20 (`TAINT_FLAGS_COUNT`).
+const MAX_TAINTS: usize = 64;
 
 /// A place in a function, as the kernel writes it: `vfs_write+0xdb/0x3b0 [module]`.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
@@ -76,7 +80,7 @@ pub(super) fn task_in(line: &str) -> Option<Task> {
             .rsplit_once(" blocked for ")
             .map(|(who, _)| who.rsplit_once(':'))??;
         return Some(Task {
-            name: shortened(name),
+            name: shortened(name, MAX_NAME),
             pid: rest.parse().ok()?,
             cpu: None,
             taint: None,
@@ -91,7 +95,7 @@ pub(super) fn task_in(line: &str) -> Option<Task> {
         .split_once(" Tainted: ")
         .map(|(_, after)| taint_of(after));
     Some(Task {
-        name: shortened(&rest[..end.unwrap_or(rest.len())]),
+        name: shortened(&rest[..end.unwrap_or(rest.len())], MAX_NAME),
         pid,
         cpu: Some(cpu),
         taint,
@@ -102,7 +106,8 @@ pub(super) fn task_in(line: &str) -> Option<Task> {
 fn taint_of(text: &str) -> String {
     let letters = text.split_whitespace();
     let is_letters = |word: &&str| word.chars().all(|c| c.is_ascii_uppercase());
-    letters.take_while(is_letters).collect()
+    let taints = letters.take_while(is_letters).flat_map(str::chars);
+    taints.take(MAX_TAINTS).collect()
 }
 
 fn number_after(line: &str, before: &str) -> Option<u64> {
@@ -130,9 +135,9 @@ pub(super) fn frame_in(text: &str) -> Option<Place> {
     // With CONFIG_STACKTRACE_BUILD_ID the module's build follows its name.
     let module = in_brackets.and_then(|module| module.split(' ').next());
     Some(Place {
-        function: shortened(function),
+        function: shortened(function, MAX_NAME),
         offset_bytes: hexadecimal(offset)?,
-        module: module.map(shortened),
+        module: module.map(module_name),
         is_sure,
         is_interrupt: false,
     })
@@ -153,11 +158,16 @@ pub(super) fn modules_in(line: &str) -> Option<Vec<String>> {
         names
             .split_whitespace()
             .take(MAX_MODULES)
-            .map(shortened)
+            .map(module_name)
             .collect(),
     )
 }
 
-fn shortened(text: &str) -> String {
-    text.chars().take(MAX_NAME).collect()
+fn module_name(text: &str) -> String {
+    shortened(text, MAX_MODULE_NAME)
+}
+
+/// What is kept of a text that the guest tells.
+pub(super) fn shortened(text: &str, most_characters: usize) -> String {
+    text.chars().take(most_characters).collect()
 }

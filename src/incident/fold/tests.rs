@@ -94,6 +94,24 @@ fn a_guest_and_its_plan_are_kept() {
 }
 
 #[test]
+fn whatever_a_guest_writes_its_record_can_be_read() {
+    let long = "\\\"".repeat(1 << 15);
+    let seen = incident(vec![GuestEvent::LogRead {
+        text: format!("{long}\n").repeat(200).into(),
+        lines: 200,
+    }
+    .into()]);
+    assert_eq!(seen.log.len(), 100);
+    assert!(seen
+        .log
+        .iter()
+        .all(|line| line.len() == MOST_LINE_CHARACTERS));
+    // A list of crashes, and whatever shows one, reads no more than 1 MiB (`files.rs`).
+    let record = serde_json::to_string_pretty(&seen).unwrap();
+    assert!(record.len() < 1 << 19, "{}", record.len());
+}
+
+#[test]
 fn recovery_is_where_the_last_event_says() {
     let built = incident(vec![RecoveryEvent::Created { domid: 7 }.into()]);
     assert_eq!(built.recovery.state, RecoveryState::Created);

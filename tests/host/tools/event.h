@@ -13,6 +13,9 @@
 #include <time.h>
 #include <unistd.h>
 
+/* A line's: the driver of the port writes no more at once (port_fops_write()). */
+#define MAX_EVENT (32 << 10)
+
 static double monotonic_s(void)
 {
     struct timespec ts;
@@ -25,7 +28,7 @@ static double monotonic_s(void)
 __attribute__((format(printf, 2, 3)))
 static void event(const char *name, const char *json_format, ...)
 {
-    char line[5000];
+    static char line[MAX_EVENT];
     va_list ap;
     int n = snprintf(line, sizeof line, "EVT %.3f %s ", monotonic_s(), name);
 
