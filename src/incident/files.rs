@@ -62,11 +62,17 @@ impl Files {
         Err(ErrorKind::AlreadyExists.into())
     }
 
+    /// The files of the crash `id`, whose record is in `directory`.
+    pub(super) fn of(directory: &Path, id: &str) -> Self {
+        let (directory, id) = (directory.into(), id.into());
+        Self { directory, id }
+    }
+
     /// The files whose record is at `path`.
     pub(super) fn of_record(path: &Path) -> Option<Self> {
         let id = path.file_stem()?.to_str()?.to_owned();
-        let directory = path.parent()?.to_owned();
-        (path.extension()? == RECORD).then_some(Self { directory, id })
+        let directory = path.parent()?;
+        (path.extension()? == RECORD).then(|| Self::of(directory, &id))
     }
 
     /// What their names begin with.
@@ -138,8 +144,7 @@ impl Files {
 /// # Errors
 /// When it is not there, cannot be read, or is no record of this version.
 pub fn read(directory: &Path, id: &str) -> io::Result<Incident> {
-    let (directory, id) = (directory.into(), id.into());
-    Files { directory, id }.read()
+    Files::of(directory, id).read()
 }
 
 /// Files that only their owner reads: there may be secrets in a guest's log.

@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use super::earlier::earlier;
 use super::files::{Files, RECORD};
-use super::picture::picture;
-use super::screen::screen;
+use super::retention::tidy;
 use super::value::{DumpState, Earlier, Incident, ProgressMark};
+use super::write::write_all;
 use crate::drain::Target;
 use crate::dump::{make_directory, stem};
 use crate::error::{panic_text, Error};
@@ -24,6 +24,7 @@ use crate::job::{Counters, JobState, Outcome, RecordPlace, Snapshot};
 use crate::journal::{Entry, Journal};
 use crate::limits::cancel::Cancel;
 use crate::limits::monitor::Monitor;
+use crate::options::Options;
 use crate::os::sync::{Instant, MutexGuard};
 use crate::os::thread::{start, Signals};
 use crate::told::event::{DumpEvent, Event, GuestEvent, JobEvent, RecoveryEvent};
@@ -70,7 +71,8 @@ const MOST_WAITING: usize = 1000;
 type Shared = Arc<Monitor<Draft>>;
 
 /// Handles a crash of the guest `uuid` with `handle`, whose result it returns, and keeps
-/// the record of it in the target's directory. With `begun`, the path of a record that
+/// the record of it in the target's directory; dumps that the options do not let stay
+/// there are removed afterwards. With `begun`, the path of a record that
 /// another process has begun, that one is gone on with.
 pub fn kept(
     uuid: &str,
@@ -244,7 +246,9 @@ struct Keeping {
     crashed: Utc,
     since: Instant,
     counters: Arc<Counters>,
+    options: Options,
     log: JobLog,
+    cancel: Cancel,
     journal: Arc<Journal>,
     /// Where the job learns the record's path.
     record: Arc<RecordPlace>,
@@ -268,7 +272,9 @@ impl Keeping {
             crashed: Utc::now(),
             since: Instant::now(),
             counters: job.counters.clone(),
+            options: target.options.clone(),
             log: job.log.clone(),
+            cancel: job.cancel.clone(),
             journal: job.journal.clone(),
             record: job.record.clone(),
         };
@@ -328,7 +334,7 @@ impl Keeping {
                 if !is_there {
                     files.give_up();
                 }
-                return;
+                return tidy(&files, &self.uuid, &self.options, &self.log, &self.cancel);
             }
             // What is known already is not kept waiting for this.
             if let (Some(died), false) = (&incident.died, has_looked) {
@@ -423,29 +429,6 @@ fn wake_when_cancelled(cancel: &Cancel, shared: &Shared) {
             shared.wake();
         }
     });
-}
-
-fn write_all(
-    files: &Files,
-    incident: &mut Incident,
-    dmesg: Option<&str>,
-) -> Result<(), (PathBuf, io::Error)> {
-    incident.dump.look_for_sums();
-    let put = |end: &str, text: &str| {
-        let put = files.replace(end, text, incident.is_over || dmesg.is_some());
-        put.map_err(|error| (files.path(end), error))
-    };
-    let record = serde_json::to_string_pretty(incident).map_err(io::Error::other);
-    let record = record.map_err(|error| (files.path(RECORD), error))?;
-    put(RECORD, &(record + "\n"))?;
-    put("txt", &screen(incident))?;
-    if let Some(dmesg) = dmesg {
-        put("dmesg", dmesg)?;
-    }
-    match incident.is_over {
-        true => put("svg", &picture(incident)),
-        false => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -8,9 +8,10 @@
 //!
 //! An [`Incident`] is what the events of a job come to (`fold`), so it says nothing that
 //! the log does not. `keep` has a thread write it, early and again whenever there is more
-//! to say: nobody waits for that until the job is over. `head` lists records by their beginnings,
-//! `earlier` looks among them for crashes that were of the same; `screen` and `picture`
-//! are for people; `files` names and writes.
+//! to say: nobody waits for that until the job is over. `head` lists records by their
+//! beginnings, `earlier` looks among them for crashes that were of the same; `screen` and
+//! `picture` are for people; `files` names the files, `write` writes them all; `retention`
+//! removes dumps when there are more than are to be kept.
 #![forbid(unsafe_code)]
 
 mod earlier;
@@ -20,8 +21,10 @@ mod head;
 mod keep;
 mod open_with;
 mod picture;
+mod retention;
 mod screen;
 mod value;
+mod write;
 
 pub use files::read;
 pub use head::{list, Head};

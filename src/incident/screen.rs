@@ -182,6 +182,7 @@ fn dump(incident: &Incident) -> String {
         DumpState::Incomplete => "incomplete",
         DumpState::NotMade => "none",
         DumpState::NotWanted => "none",
+        DumpState::Removed => "removed",
     };
     let mut parts = vec![state.to_owned()];
     parts.extend(dump.length_bytes.map(|bytes| Size(bytes).to_string()));

@@ -195,6 +195,8 @@ pub enum DumpState {
     NotMade,
     /// There is none, since enough were made of late.
     NotWanted,
+    /// It was there, and is removed: others were to be kept, or room was needed.
+    Removed,
 }
 
 /// A warning or an error.

@@ -87,6 +87,19 @@ impl Options {
 impl Said {
     /// All that was said, together: values may be allowed, but not with each other.
     fn together(self) -> Result<Options, OptionError> {
+        let options = &self.options;
+        let keeps = [
+            ("keep", options.keep.is_some()),
+            ("keep_free", options.keep_free_bytes > 0),
+        ];
+        if let Some((key, _)) = keeps.iter().find(|(_, is_on)| *is_on && !options.record) {
+            // Which crash a dump is of is in its record.
+            return Err(OptionError::BadValue {
+                key: "record",
+                value: "0".into(),
+                allowed: format!("1 with {key}").into(),
+            });
+        }
         let format = match self.elf {
             true => self.elf_format()?,
             false => self.kdump_format()?,
@@ -152,9 +165,9 @@ mod tests {
     fn values_arrive() {
         let options = Options::parse(
             "compress=zstd, compress_level=3,threads=4,buffer=128M,dump_level=17,\
-                            max_dump_size=3G,reserve=0,sink=/dev/vg/dump,io=fixed:80M,\
+                            max_dump_size=3G,reserve=0,keep=7,keep_free=5G,sink=/dev/vg/dump,io=fixed:80M,\
              on_recrash=queue,events=/run/events,standby=booted,max_dumps=1/30s,max_crashes=0,\
-             on_crash_loop=destroy,record=0",
+             on_crash_loop=destroy",
         )
         .unwrap();
         assert_eq!(
@@ -166,6 +179,8 @@ mod tests {
                 format: Format::Kdump(ZSTD.at(3).unwrap()),
                 max_dump_bytes: Some(3 << 30),
                 reserve_bytes: 0,
+                keep: Some(7),
+                keep_free_bytes: 5 << 30,
                 sink: Some("/dev/vg/dump".into()),
                 io: Policy::Fixed {
                     bytes_per_s: 80 << 20,
@@ -178,7 +193,7 @@ mod tests {
                 max_crashes: None,
                 on_crash_loop: OnCrashLoop::Destroy,
                 events: Some("/run/events".into()),
-                record: false,
+                record: true,
                 standby: Standby::Booted,
             }
         );
@@ -190,7 +205,7 @@ mod tests {
         assert_eq!(
             text("compres=zlib"),
             "unknown option 'compres'; allowed: dump_level, format, compress, compress_level, \
-             threads, buffer, max_dump_size, reserve, sink, io, on_recrash, \
+             threads, buffer, max_dump_size, reserve, keep, keep_free, sink, io, on_recrash, \
              max_dumps, max_crashes, on_crash_loop, events, record, standby"
         );
         assert_eq!(
@@ -228,6 +243,14 @@ mod tests {
             text("compress_level=12"),
             "option 'compress_level': bad value '12'; allowed: 1 to 9 with compress=zlib"
         );
+        assert_eq!(
+            text("keep=3,record=0"),
+            "option 'record': bad value '0'; allowed: 1 with keep"
+        );
+        assert_eq!(
+            text("record=0,keep_free=1G"),
+            "option 'record': bad value '0'; allowed: 1 with keep_free"
+        );
     }
 
     #[test]
@@ -246,6 +269,9 @@ mod tests {
             "dump_level=32",
             "reserve=-1",
             "max_dump_size=",
+            "keep=-1",
+            "keep=10000",
+            "keep_free=",
             "io=",
             "io=80M",
             "io=share:0",

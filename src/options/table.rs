@@ -119,6 +119,27 @@ pub const TABLE: &[OptionSpec] = &[
         },
     },
     OptionSpec {
+        key: "keep",
+        allowed: "1 to 9999; 0: all",
+        default: "0",
+        help: "Dumps of the guest that are kept after a crash; the least useful others are removed.",
+        set: |said, value| {
+            let dumps = number(value, 0, 9999)? as u16;
+            said.options.keep = Some(dumps).filter(|&dumps| dumps > 0);
+            Some(())
+        },
+    },
+    OptionSpec {
+        key: "keep_free",
+        allowed: "a size",
+        default: "0",
+        help: "Space that is to be free on the dumps' file system after a crash; the least useful dumps of any guest are removed for it.",
+        set: |said, value| {
+            said.options.keep_free_bytes = size(value)?;
+            Some(())
+        },
+    },
+    OptionSpec {
         key: "sink",
         allowed: "the absolute path of a block device or FIFO",
         default: "a new file",

@@ -108,6 +108,10 @@ pub struct Options {
     pub max_dump_bytes: Option<u64>,
     /// Bytes to leave free on the dump's file system.
     pub reserve_bytes: u64,
+    /// Dumps of the guest that are kept; `None`: all.
+    pub keep: Option<u16>,
+    /// Bytes that are to be free on the dumps' file system after a crash.
+    pub keep_free_bytes: u64,
     /// A block device or FIFO to write to, instead of a file of its own.
     pub sink: Option<PathBuf>,
     /// Disk I/O policy of the dump.
@@ -137,6 +141,8 @@ impl Default for Options {
             dump_level: 31,
             max_dump_bytes: None,
             reserve_bytes: 64 << 20,
+            keep: None,
+            keep_free_bytes: 0,
             sink: None,
             io: Policy::Adaptive,
             on_recrash: Recrash::Restart,

@@ -2,7 +2,6 @@
 //! Calls of the operating system that the standard library does not offer,
 //! each as one safe function.
 
-#[cfg(feature = "xen")]
 pub(crate) mod clock;
 pub(crate) mod fd;
 pub(crate) mod file;

@@ -111,6 +111,7 @@ fn dump(head: &Head) -> &'static str {
         DumpState::Incomplete => "incomplete",
         DumpState::NotMade => "none",
         DumpState::NotWanted => "not wanted",
+        DumpState::Removed => "removed",
     }
 }
 

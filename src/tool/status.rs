@@ -149,6 +149,7 @@ fn dump(incident: &Incident) -> String {
         DumpState::Incomplete => "incomplete".to_owned(),
         DumpState::NotMade => "none".to_owned(),
         DumpState::NotWanted => "not wanted".to_owned(),
+        DumpState::Removed => "removed".to_owned(),
     }
 }
 

@@ -86,6 +86,32 @@ fn a_crash_has_its_record_beside_its_dump() {
 }
 
 #[test]
+fn dumps_of_earlier_crashes_go_when_fewer_are_to_be_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = target(directory.path(), "keep=1");
+    let dumps = || {
+        let files = fs::read_dir(directory.path()).unwrap();
+        let paths = files.map(|entry| entry.unwrap().path());
+        let dumps = paths.filter(|path| path.extension().unwrap() == "kdump");
+        dumps.collect::<Vec<_>>()
+    };
+    crash(&target, None).1.unwrap();
+    let first = dumps();
+    assert_eq!(first.len(), 1);
+    // Of a time before dom0 was started: nobody can be at work on it.
+    let record = Files::of_record(&first[0].with_extension(RECORD)).unwrap();
+    let mut incident = record.read().unwrap();
+    incident.crashed_s = Utc(1);
+    write_all(&record, &mut incident, None).unwrap();
+    let (log, result) = crash(&target, None);
+    result.unwrap();
+    assert_eq!(dumps().len(), 1);
+    assert_ne!(dumps(), first);
+    let is_told = |event: &Event| matches!(event, Event::Dump(DumpEvent::Removed { path, .. }) if *path == first[0]);
+    assert!(log.has(is_told), "{log}");
+}
+
+#[test]
 fn whoever_wants_no_record_gets_none() {
     let directory = tempfile::tempdir().unwrap();
     crash(&target(directory.path(), "record=0"), None)

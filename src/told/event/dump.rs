@@ -24,6 +24,24 @@ pub enum Step {
     Release,
 }
 
+/// The option for which a dump is removed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RemovedFor {
+    /// `keep`: so many of the guest's are kept.
+    Keep(u16),
+    /// `keep_free`: so much is to be free.
+    KeepFree(Size),
+}
+
+impl fmt::Display for RemovedFor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Keep(dumps) => write!(f, "keep={dumps}"),
+            Self::KeepFree(size) => write!(f, "keep_free ({size})"),
+        }
+    }
+}
+
 /// The dump, from its first byte to its last.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -178,6 +196,26 @@ pub enum DumpEvent {
         #[serde(serialize_with = "as_maybe_path")]
         last: Option<PathBuf>,
     },
+    /// A dump of an earlier crash is removed.
+    Removed {
+        /// Where it was.
+        #[serde(serialize_with = "as_path")]
+        path: PathBuf,
+        /// What it took on the disk.
+        #[serde(rename = "length_bytes")]
+        length: Size,
+        /// For which option.
+        #[serde(rename = "for", serialize_with = "as_text")]
+        why: RemovedFor,
+    },
+    /// No dump, or not all that were to go, could be removed.
+    NotRemoved {
+        /// What could not be removed, changed or looked at.
+        #[serde(serialize_with = "as_path")]
+        path: PathBuf,
+        /// Why.
+        error: String,
+    },
 }
 
 impl DumpEvent {
@@ -192,6 +230,7 @@ impl DumpEvent {
             Self::LeftOut { .. }
             | Self::NotGoneOn { .. }
             | Self::NotWanted { .. }
+            | Self::NotRemoved { .. }
             | Self::NotSynced { .. }
             | Self::NotLasting { .. }
             | Self::Missed { .. }
@@ -253,6 +292,9 @@ impl DumpEvent {
                     place.as_deref().unwrap_or("a stream")
                 )
             }
+            Self::NotRemoved { path, error } => {
+                write!(f, "dumps were not removed: {}: {error}", path.display())
+            }
             _ => Ok(()),
         }
     }
@@ -304,6 +346,9 @@ impl fmt::Display for DumpEvent {
                      unreadable), {length}, {}",
                     place.as_deref().unwrap_or("a stream")
                 )
+            }
+            Self::Removed { path, length, why } => {
+                write!(f, "removed {} ({length}) for {why}", path.display())
             }
             _ => self.trouble(f),
         }

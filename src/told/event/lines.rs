@@ -418,3 +418,27 @@ fn what_an_operator_has_to_do_is_in_the_line() {
         ),
     ]);
 }
+
+#[test]
+fn dumps_that_go_are_told() {
+    lines_are(vec![
+        (
+            Event::from(DumpEvent::Removed {
+                path: "/d/web1.kdump".into(),
+                length: Size(3 << 20),
+                why: RemovedFor::KeepFree(Size(1 << 30)),
+            }),
+            Info,
+            "removed /d/web1.kdump (3 MiB) for keep_free (1 GiB)",
+        ),
+        (
+            DumpEvent::NotRemoved {
+                path: "/d/web1.kdump".into(),
+                error: "no".into(),
+            }
+            .into(),
+            Warn,
+            "dumps were not removed: /d/web1.kdump: no",
+        ),
+    ]);
+}

@@ -25,7 +25,7 @@ use serde::Serialize;
 use crate::error::{Error, ErrorKind};
 
 pub use control::{ControlEvent, Instead};
-pub use dump::{DumpEvent, Step};
+pub use dump::{DumpEvent, RemovedFor, Step};
 pub use guest::GuestEvent;
 pub use job::JobEvent;
 pub use recovery::RecoveryEvent;

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//! Which dumps stay when there are more of them: the options `keep` and `keep_free`.
+//!
+//! A dump is told by the record beside it; a file without one is never removed. Records
+//! stay: they say that there was a dump, and how often a fault was seen.
+
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::files::{Files, RECORD};
+use super::head::{list, Head};
+use super::value::DumpState;
+use super::write::write_all;
+use crate::limits::cancel::Cancel;
+use crate::options::Options;
+use crate::os::clock::since_boot;
+use crate::os::fd::open_to_read;
+use crate::os::file::free_space;
+use crate::told::event::{DumpEvent, RemovedFor};
+use crate::told::log::JobLog;
+use crate::units::{Size, Utc};
+
+/// What the names of complete dumps end in. One that is not has another end after it.
+const DUMPS: [&str; 2] = ["kdump", "elf"];
+const INCOMPLETE: &str = ".incomplete";
+const SUMS: &str = ".sums";
+/// What a block of a file's length on its disk is (`stat(2)`).
+const BLOCK_BYTES: u64 = 512;
+
+/// A dump that is there.
+struct Dump {
+    head: Head,
+    path: PathBuf,
+    /// What its file takes on the disk.
+    bytes: u64,
+    is_complete: bool,
+    /// It is this crash's, or may be written to.
+    stays: bool,
+}
+
+/// Removes dumps as the options say, after the crash whose files are `own`, of the guest
+/// `uuid`: never this crash's, and the only one of a signature when no other can go. Of those
+/// that can, incomplete ones go first, then the oldest.
+pub(super) fn tidy(own: &Files, uuid: &str, options: &Options, log: &JobLog, cancel: &Cancel) {
+    if options.keep.is_none() && options.keep_free_bytes == 0 {
+        return;
+    }
+    let directory = own.directory();
+    let dumps = match dumps_in(own) {
+        Ok(dumps) => dumps,
+        Err(error) => return tell_not(directory, &error, log),
+    };
+    let mut room = Room { dumps, log, cancel };
+    if let Some(keep) = options.keep {
+        let is_one = |dump: &Dump| dump.head.uuid == uuid;
+        // A dump that failed takes the place of none.
+        let counts = |dump: &&Dump| is_one(dump) && (dump.is_complete || !dump.stays);
+        while room.dumps.iter().filter(counts).count() > usize::from(keep) {
+            if room.remove_one(is_one, RemovedFor::Keep(keep)).is_none() {
+                break;
+            }
+        }
+    }
+    let free = open_to_read(directory).and_then(|directory| free_space(&directory));
+    match free {
+        Ok(free) => room.make_free(options.keep_free_bytes, free.unwrap_or(u64::MAX)),
+        Err(error) => tell_not(directory, &error, log),
+    }
+}
+
+fn tell_not(path: &Path, error: &io::Error, log: &JobLog) {
+    let (path, error) = (path.to_owned(), error.to_string());
+    log.tell(DumpEvent::NotRemoved { path, error });
+}
+
+/// The dumps that are there and have a record, by their age.
+fn dumps_in(own: &Files) -> io::Result<Vec<Dump>> {
+    let booted_s = Utc::now().0.saturating_sub(since_boot().as_secs());
+    let heads = list(own.directory())?.into_iter();
+    let dumps = heads.flat_map(|head| {
+        let may_be_there = matches!(
+            head.dump.state,
+            DumpState::Written | DumpState::Complete | DumpState::Incomplete
+        );
+        // Another process may be writing it, or be about to go on with it, unless dom0
+        // was started since.
+        let is_handled = !head.is_over && head.crashed_s.0 >= booted_s;
+        let stays = is_handled || head.id == own.id();
+        let files = may_be_there.then(|| files_of(own.directory(), &head));
+        files.into_iter().flatten().map(move |file| Dump {
+            head: head.clone(),
+            stays,
+            ..file
+        })
+    });
+    Ok(dumps.collect())
+}
+
+/// The files of one crash's dumps; there is more than one where a dump could not be gone
+/// on with.
+fn files_of(directory: &Path, head: &Head) -> Vec<Dump> {
+    let ends = DUMPS.iter().flat_map(|end| {
+        [
+            ((*end).to_owned(), true),
+            (format!("{end}{INCOMPLETE}"), false),
+        ]
+    });
+    let there = ends.filter_map(|(end, is_complete)| {
+        let path = directory.join(format!("{}.{end}", head.id));
+        let file = path.symlink_metadata().ok().filter(|file| file.is_file())?;
+        Some(Dump {
+            head: head.clone(),
+            path,
+            bytes: file.blocks().saturating_mul(BLOCK_BYTES),
+            is_complete,
+            stays: true,
+        })
+    });
+    there.collect()
+}
+
+/// The dumps there are, while some are removed.
+struct Room<'a> {
+    dumps: Vec<Dump>,
+    log: &'a JobLog,
+    cancel: &'a Cancel,
+}
+
+impl Room<'_> {
+    /// Removes dumps of any guest until `wanted` bytes are free where `free` are now.
+    fn make_free(&mut self, wanted: u64, free: u64) {
+        let mut free = free;
+        while free < wanted {
+            let why = RemovedFor::KeepFree(Size(wanted));
+            let Some(bytes) = self.remove_one(|_| true, why) else {
+                return;
+            };
+            free = free.saturating_add(bytes);
+        }
+    }
+
+    /// Removes the one of the dumps that `may_go` whose loss is the smallest; the bytes
+    /// that its file had. None when none can go or the job is cancelled.
+    fn remove_one(&mut self, may_go: impl Fn(&Dump) -> bool, why: RemovedFor) -> Option<u64> {
+        if self.cancel.is_asked() {
+            return None;
+        }
+        let candidates = self.dumps.iter().enumerate();
+        let (place, _) = candidates
+            .filter(|(_, dump)| !dump.stays && may_go(dump))
+            .min_by_key(|(_, dump)| {
+                let is_only = self.is_only(dump);
+                (
+                    is_only,
+                    dump.is_complete,
+                    dump.head.crashed_s,
+                    &dump.head.id,
+                )
+            })?;
+        let dump = self.dumps.remove(place);
+        match remove(&dump, why) {
+            Ok(()) => {
+                self.log.tell(DumpEvent::Removed {
+                    path: dump.path,
+                    length: Size(dump.bytes),
+                    why,
+                });
+                Some(dump.bytes)
+            }
+            Err((path, error)) => {
+                tell_not(&path, &error, self.log);
+                Some(0)
+            }
+        }
+    }
+
+    /// Whether there is no other dump of what the guest died of, as far as that is known.
+    fn is_only(&self, dump: &Dump) -> bool {
+        let signature = |dump: &Dump| dump.head.died.as_ref().map(|died| died.0.clone());
+        let own = signature(dump);
+        let same = |other: &&Dump| other.path != dump.path && signature(other) == own;
+        own.is_none() || !self.dumps.iter().any(|other| same(&other))
+    }
+}
+
+/// Removes a dump's file and that of its checksums, and has its record say so. The file
+/// goes first: a record must not say that there is none while it takes room.
+fn remove(dump: &Dump, why: RemovedFor) -> Result<(), (PathBuf, io::Error)> {
+    let mut sums = dump.path.clone().into_os_string();
+    sums.push(SUMS);
+    for path in [&dump.path, Path::new(&sums)] {
+        match std::fs::remove_file(path) {
+            // Another process keeps order, too.
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err((path.to_owned(), error))
+            }
+            _ => {}
+        }
+    }
+    let directory = dump.path.parent().unwrap_or(Path::new("."));
+    let files = Files::of(directory, &dump.head.id);
+    let mut incident = files.read().map_err(|error| (files.path(RECORD), error))?;
+    let part = &mut incident.dump;
+    part.state = DumpState::Removed;
+    part.why = Some(format!("removed for {why}"));
+    (part.path, part.open_with) = (None, Vec::new());
+    write_all(&files, &mut incident, None)
+}
+
+#[cfg(test)]
+mod tests;
