@@ -19,7 +19,9 @@ AT(vicover_options, sink_fd, 52);
 AT(vicover_options, dump_file, 56);
 AT(vicover_options, event, 64);
 AT(vicover_options, event_user, 72);
-_Static_assert(sizeof(struct vicover_options) >= 80, "vicover_options shrank");
+AT(vicover_options, journal_dir, 80);
+AT(vicover_options, conf_file, 88);
+_Static_assert(sizeof(struct vicover_options) >= 96, "vicover_options shrank");
 
 AT(vicover_event, struct_size, 0);
 AT(vicover_event, level, 8);

@@ -52,7 +52,7 @@ extern "C" {
 /* The ABI this header describes. The low 16 bits grow with every addition; a
  * library is usable when its high 16 bits are equal and its low ones are not
  * smaller. */
-#define VICOVER_ABI_VERSION 0x0000000au
+#define VICOVER_ABI_VERSION 0x0000000bu
 
 /* Status codes: never reused, never renumbered. */
 typedef int32_t vicover_status;
@@ -118,11 +118,12 @@ typedef void (*vicover_event_fn)(void *user, const struct vicover_event *event);
 /* What every job needs to know. */
 struct vicover_options {
     size_t         struct_size; /* sizeof(struct vicover_options) */
-    const char    *spec;        /* "key=value,..." as in xl.cfg; NULL: defaults */
+    const char    *spec;        /* "key=value,..." as in xl.cfg; NULL: none */
     const char    *name;        /* the guest's name, for file names and logs;
                                  * NULL: "guest" */
     const char    *dump_dir;    /* where dumps go, and records of crashes wherever
-                                 * their dump goes; NULL: /var/lib/xen/dump. Made
+                                 * their dump goes; NULL: as conf_file says, else
+                                 * /var/lib/xen/dump. Made
                                  * (mode 0700) when it is missing and the directory
                                  * that it is in is there */
     vicover_log_fn log;         /* NULL: the log crate's logger, if any is set */
@@ -142,6 +143,14 @@ struct vicover_options {
                                    * A journal is gone when its job is over. Since 8.
                                    * The guest's crashes are counted there, too: in
                                    * UUID.crashes, which stays. Since 9 */
+    const char      *conf_file; /* options of the host, a key=value in each line,
+                                 * for what spec does not say, and "directory", for
+                                 * dump_dir when that is NULL; NULL:
+                                 * /etc/xen/vicover.conf. One that is not there says
+                                 * nothing; a fault in it is refused by
+                                 * vicover_check_domain(), and elsewhere told and
+                                 * none of it taken. vicover_resume() does not read
+                                 * it. Since 11 */
 };
 
 /* The dump goes to sink_fd and not to a file of its own. A regular file or a

@@ -35,6 +35,11 @@ fn there_is_a_dump_whenever_more_than_its_tables_fits() {
 }
 
 #[test]
+fn options_of_the_host_count_where_a_caller_says_nothing_else() {
+    run("host_options", tempfile::tempdir().unwrap().path());
+}
+
+#[test]
 fn the_pace_of_a_running_job_changes() {
     run("pace", tempfile::tempdir().unwrap().path());
 }

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use super::abi;
-use super::input::Start;
+use super::settings::Start;
 use super::status::Failure;
 use crate::job::Job;
 

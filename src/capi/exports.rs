@@ -9,9 +9,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 
 use super::domains::{self, Given};
-use super::input::{Start, Versioned};
+use super::input::Versioned;
 pub use super::interrupted::{vicover_find_interrupted, vicover_resume};
 pub use super::preflight::vicover_check_domain;
+use super::settings::{read_start, Start};
 use super::status::{answer, last_error, status_of, Failure};
 use super::{abi, handles, input};
 use crate::addr::PAGE_SIZE;
@@ -92,7 +93,7 @@ unsafe fn starting<T: Versioned>(
 ) -> abi::vicover_status {
     answer(|| {
         // SAFETY: passed on.
-        let (begin, given) = unsafe { (input::read_start(options)?, input::read_struct(given)?) };
+        let (begin, given) = unsafe { (read_start(options)?, input::read_struct(given)?) };
         // SAFETY: passed on; zero marks "no job" until there is one.
         unsafe { input::write_out(job, "job", 0)? };
         match start(begin, given)? {

@@ -7,7 +7,8 @@ use std::os::raw::c_char;
 use std::path::Path;
 
 use super::domains::{self, Given};
-use super::input::{self, read_settings};
+use super::input;
+use super::settings::read_settings;
 use super::status::{answer, Failure};
 use super::{abi, handles};
 use crate::error::Error;

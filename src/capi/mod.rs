@@ -8,6 +8,7 @@ mod handles;
 mod input;
 mod interrupted;
 mod preflight;
+mod settings;
 mod status;
 
 /// Types and constants, generated from `include/vicover.h`.

@@ -5,7 +5,8 @@
 
 use super::abi;
 use super::domains::{self, Given};
-use super::input::{self, read_settings};
+use super::input;
+use super::settings::read_settings;
 use super::status::answer;
 use crate::drain::preflight;
 
@@ -23,6 +24,7 @@ pub unsafe extern "C" fn vicover_check_domain(
         // SAFETY: the caller passes structs as the header says.
         let (settings, domain) = unsafe { (read_settings(options)?, input::read_struct(domain)?) };
         settings.refuse_other_places()?;
+        settings.refuse_host_options()?;
         // SAFETY: both pointers are to libxl objects, as the header demands.
         let declined = unsafe { domains::refusal(Given::domain(&domain))? };
         let place = preflight::look(&settings.options, &settings.dump_dir);

@@ -43,6 +43,17 @@ pub enum OptionError {
     },
 }
 
+impl OptionError {
+    /// The option that is refused, or what stands in its place.
+    pub(super) fn key(&self) -> &str {
+        match self {
+            Self::Unknown { key, .. } => key,
+            Self::BadValue { key, .. } | Self::Twice { key } => key,
+            Self::NoValue { item } => item,
+        }
+    }
+}
+
 impl Options {
     /// Reads `key=value,key=value`. White space around items is ignored; an
     /// empty text gives the defaults.

@@ -2,15 +2,13 @@
 //! What the program's arguments ask for.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lexopt::Arg::{Long, Short, Value};
 use lexopt::{Parser, ValueExt};
 
 use super::failure::Failure;
-
-/// Where crashes are recorded unless somebody says otherwise.
-const DIRECTORY: &str = "/var/lib/xen/dump";
+use crate::options::{HostOptions, DUMP_DIRECTORY, FILE};
 
 pub(super) const HELP: &str = "\
 vicover: crashes of Xen guests, their records and dumps
@@ -22,7 +20,8 @@ vicover: crashes of Xen guests, their records and dumps
   vicover mend DUMP...               make dumps that were cut off safe to open
   vicover help, vicover version
 
-  -D, --directory DIR   where the records are: /var/lib/xen/dump
+  -D, --directory DIR   where the records are, unless /etc/xen/vicover.conf
+                        says it: /var/lib/xen/dump
   -n, --lines N         of the list, the last N crashes
   -r, --reverse         of the list, the last crash first
   -w, --watch           go on until no crash is being handled
@@ -93,6 +92,13 @@ fn usage(error: impl ToString) -> Failure {
     Failure::Usage(error.to_string())
 }
 
+/// Where this host's dumps go.
+fn host_directory() -> Result<PathBuf, Failure> {
+    let host = HostOptions::read(Path::new(FILE));
+    let host = host.map_err(|error| Failure::Refused(error.to_string()))?;
+    Ok(host.directory().unwrap_or(Path::new(DUMP_DIRECTORY)).into())
+}
+
 impl Arguments {
     pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, Failure> {
         let mut given = Given::parse(arguments)?;
@@ -132,7 +138,7 @@ impl Given {
 
     fn command(mut self, name: &str) -> Result<Command, Failure> {
         let directory = self.directory.take();
-        let of = directory.clone().unwrap_or_else(|| DIRECTORY.into());
+        let of = || directory.clone().map_or_else(host_directory, Ok);
         // In the order of OPTIONS.
         let has = [
             directory.is_some(),
@@ -147,7 +153,7 @@ impl Given {
             "list" => (
                 [true, true, true, false, true],
                 Command::List(List {
-                    directory: of,
+                    directory: of()?,
                     guest: self.one_value("one guest")?,
                     most: self.most,
                     is_reverse: self.is_reverse,
@@ -157,7 +163,7 @@ impl Given {
             "info" => (
                 [true, false, false, false, true],
                 Command::Info(Info {
-                    directory: of,
+                    directory: of()?,
                     crash: self.one_value("one crash or guest")?,
                     is_json: self.is_json,
                 }),
@@ -165,7 +171,7 @@ impl Given {
             "status" => (
                 [true, false, false, true, true],
                 Command::Status(Status {
-                    directory: of,
+                    directory: of()?,
                     guest: self.one_value("one guest")?,
                     is_watch: self.is_watch,
                     is_json: self.is_json,

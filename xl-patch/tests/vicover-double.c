@@ -90,7 +90,8 @@ vicover_status vicover_check_domain(const struct vicover_options *options,
     if (getenv("DOUBLE_DECLINED") || getenv("DOUBLE_NO_DUMP")) {
         printf("library: look at %s with %d disk(s), options %s, to %s\n",
                domain->config->c_info.name, domain->config->num_disks,
-               options->spec ? options->spec : "(none)", options->dump_dir);
+               options->spec ? options->spec : "(none)",
+               options->dump_dir ? options->dump_dir : "where the host's go");
         fflush(stdout);
     }
     say_found(found->declined, sizeof(found->declined), "DOUBLE_DECLINED");
@@ -158,7 +159,8 @@ vicover_status vicover_recover(const struct vicover_options *options,
 
     printf("library: recover %s, domain %u with %d disk(s), options %s, to %s\n",
            options->name, crash->domid, crash->config->num_disks,
-           options->spec ? options->spec : "(none)", options->dump_dir);
+           options->spec ? options->spec : "(none)",
+           options->dump_dir ? options->dump_dir : "where the host's go");
     fflush(stdout);
     if (crash->standby) {
         printf("library: with the standby of job %u\n",

@@ -51,6 +51,11 @@ pub enum JobEvent {
         /// Why.
         error: String,
     },
+    /// The host's options are not taken: nothing but the guest's own counts.
+    HostOptionsRefused {
+        /// Why.
+        error: String,
+    },
     /// The guest has crashed before, of late.
     CrashedAgain {
         /// How often, this crash among them.
@@ -110,6 +115,7 @@ impl JobEvent {
             | Self::EventsNotTaken { .. }
             | Self::NotRecorded { .. }
             | Self::NotNoted { .. }
+            | Self::HostOptionsRefused { .. }
             | Self::CrashedAgain { .. }
             | Self::HistoryLost { .. }
             | Self::NotCounted { .. } => Level::Warn,
@@ -145,6 +151,9 @@ impl fmt::Display for JobEvent {
                 f,
                 "no journal, so nobody can go on should this process be killed: {error}"
             ),
+            Self::HostOptionsRefused { error } => {
+                write!(f, "the host's options are not taken: {error}")
+            }
             Self::CrashedAgain { crashes, limit } => write!(
                 f,
                 "crash {crashes} of the guest of late (max_crashes={limit})"

@@ -295,6 +295,14 @@ fn going_on_with_what_another_process_has_begun_is_told() {
              Permission denied",
         ),
         (
+            JobEvent::HostOptionsRefused {
+                error: "/etc/xen/vicover.conf: line 3: no".into(),
+            }
+            .into(),
+            Warn,
+            "the host's options are not taken: /etc/xen/vicover.conf: line 3: no",
+        ),
+        (
             DumpEvent::GoneOn {
                 path: path.clone(),
                 stored_pages: 10,

@@ -2,6 +2,7 @@
 # What the driver can ask dom0 to do. step_NAME's exit status goes back to it.
 
 guest_config=/etc/xen/guest.cfg
+host_options=/etc/xen/vicover.conf
 dumps=/var/lib/xen/dump
 
 # Every line of xl's log for the guest becomes an event the moment it is written, and
@@ -43,7 +44,7 @@ step_end_story() {
     done
     script=/etc/xen/scripts/vif-bridge
     [ ! -e $script.good ] || mv $script.good $script
-    rm -rf /run/vicover /run/vicover.events /run/held /run/interface /tmp/dump /out/disks
+    rm -rf "$host_options" /run/vicover /run/vicover.events /run/held /run/interface /tmp/dump /out/disks
     story=/out/stories/$1
     mkdir -p "$story" &&
     find /out -maxdepth 1 -type f -exec mv {} "$story" \; &&
@@ -62,6 +63,11 @@ step_create_with() {
     sed '/^vicover/d' "$guest_config" > /tmp/other.cfg
     echo "vicover = \"$1\"" >> /tmp/other.cfg
     create /tmp/other.cfg
+}
+
+# The options of all guests that say nothing else.
+step_host_options() {
+    printf '%s\n' "$@" > "$host_options"
 }
 
 # The library's lines for debugging are in its log, too.

@@ -237,7 +237,9 @@ def standby_takes_over(host, run, crashed):
 
 
 def standby_story(host, run, crashes: int):
-    """Standbys take over, one from the other; the last one goes with its guest."""
+    """Standbys take over, one from the other; the last one goes with its guest. Of
+    several dumps the host's options let the last one stay."""
+    host.step("host_options keep=1")
     start(host, run)
     told(host, "standby ready", 300)
     first = crashed = crash(host, run)
@@ -245,8 +247,9 @@ def standby_story(host, run, crashes: int):
     for _ in range(crashes - 1):
         crashed = crash_again(host, run)
         last_one = standby_takes_over(host, run, crashed)
+        told(host, "dump removed", 60, crashed)
     run.result["host_free_pages_before"] = first.data["free_pages_before"]
-    ends_well(host, run, first, crashed, 10, dumps=crashes)
+    ends_well(host, run, first, crashed, 10)
     full_memory(run)
     last = host.events[-1]
     host.step("destroy", 60)
