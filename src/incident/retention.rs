@@ -203,7 +203,7 @@ fn remove(dump: &Dump, why: RemovedFor) -> Result<(), (PathBuf, io::Error)> {
     let mut incident = files.read().map_err(|error| (files.path(RECORD), error))?;
     let part = &mut incident.dump;
     part.state = DumpState::Removed;
-    part.why = Some(format!("removed for {why}"));
+    part.why = Some(why.to_string());
     (part.path, part.open_with) = (None, Vec::new());
     write_all(&files, &mut incident, None)
 }

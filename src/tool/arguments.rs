@@ -16,6 +16,7 @@ vicover: crashes of Xen guests, their records and dumps
   vicover list [-n N] [-r] [GUEST]   crashes, the last one at the end
   vicover info [ID|GUEST]            one crash, on one screen: the last one
   vicover status [-w] [GUEST]        crashes that are being handled; -w follows
+  vicover metrics                    all crashes in figures, for Prometheus
   vicover verify DUMP...             whether dumps are what was written
   vicover mend DUMP...               make dumps that were cut off safe to open
   vicover help, vicover version
@@ -45,8 +46,14 @@ pub(super) enum Command {
     List(List),
     Info(Info),
     Status(Status),
+    Metrics(Metrics),
     Verify(Vec<PathBuf>),
     Mend(Vec<PathBuf>),
+}
+
+#[derive(Debug)]
+pub(super) struct Metrics {
+    pub(super) directory: PathBuf,
 }
 
 #[derive(Debug)]
@@ -177,6 +184,11 @@ impl Given {
                     is_json: self.is_json,
                 }),
             ),
+            "metrics" => {
+                self.no_value()?;
+                let takes = [true, false, false, false, false];
+                (takes, Command::Metrics(Metrics { directory: of()? }))
+            }
             "verify" => ([false; 5], Command::Verify(self.paths()?)),
             "mend" => ([false; 5], Command::Mend(self.paths()?)),
             _ => return Err(usage(format!("unknown command '{name}'"))),
@@ -196,6 +208,13 @@ impl Given {
         }
         let value = self.values.pop();
         value.map(|value| value.string().map_err(usage)).transpose()
+    }
+
+    fn no_value(&self) -> Result<(), Failure> {
+        match self.values.len() {
+            0 => Ok(()),
+            values => Err(usage(format!("{values} names; allowed: none"))),
+        }
     }
 
     fn paths(&mut self) -> Result<Vec<PathBuf>, Failure> {

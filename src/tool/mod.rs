@@ -8,6 +8,7 @@ mod check;
 mod failure;
 mod info;
 mod list;
+mod metrics;
 mod status;
 mod table;
 
@@ -58,6 +59,7 @@ fn work(
         Command::List(list) => list::print(list, terminal, to)?,
         Command::Info(info) => info::print(info, to)?,
         Command::Status(status) => status::print(status, terminal, to)?,
+        Command::Metrics(metrics) => metrics::print(metrics, to)?,
         Command::Verify(dumps) => return check::verify_all(dumps, to),
         Command::Mend(dumps) => check::mend_all(dumps, to)?,
     }

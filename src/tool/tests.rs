@@ -119,6 +119,10 @@ fn what_is_not_understood_is_named() {
         wrong(&["list", "--colour"]),
         "vicover: invalid option '--colour'"
     );
+    assert_eq!(
+        wrong(&["metrics", "web1"]),
+        "vicover: 1 names; allowed: none"
+    );
     assert_eq!(wrong(&["info", "-w"]), "vicover: 'info' takes no --watch");
     assert_eq!(
         wrong(&["verify", "-n", "1", "x"]),
@@ -142,8 +146,55 @@ fn help_fits_a_terminal_and_names_every_command() {
         let (text, about, code) = said(asked, None);
         assert_eq!((about.as_str(), code), ("", ExitCode::SUCCESS));
         assert!(text.lines().all(|line| line.len() <= 79), "{text}");
-        for command in ["list", "info", "status", "verify", "mend", "version"] {
+        for command in ["list", "info", "status", "metrics", "verify", "mend", "version"] {
             assert!(text.contains(&format!("vicover {command}")), "{command}");
         }
     }
+}
+
+#[test]
+fn figures_are_as_prometheus_reads_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let figures = || said(&["metrics", "-D", path.to_str().unwrap()], None).0;
+    assert_eq!(figures().lines().count(), 12, "what there could be");
+    let write = |incident: &Incident| {
+        let text = serde_json::to_string_pretty(incident).unwrap();
+        std::fs::write(path.join(format!("{}.json", incident.id)), text).unwrap();
+    };
+    for (at, ms) in [(10, 1234), (20, 2000)] {
+        let mut recovered = crash(path, "web1", at);
+        recovered.recovery.unpaused_ms = Some(ms);
+        write(&recovered);
+    }
+    let mut gone = crash(path, "web1", 5);
+    (gone.outcome, gone.dump.state) = (Outcome::Dirty, DumpState::Removed);
+    write(&gone);
+    let mut now = Incident::new("odd-7", "o\"d\\d", "uuid", Utc(7));
+    now.dump.state = DumpState::Written;
+    write(&now);
+    let figures = figures();
+    let said: Vec<&str> = figures
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .collect();
+    assert_eq!(
+        said,
+        [
+            "vicover_crashes{guest=\"o\\\"d\\\\d\",outcome=\"down\"} 1",
+            "vicover_crashes{guest=\"web1\",outcome=\"recovered\"} 2",
+            "vicover_crashes{guest=\"web1\",outcome=\"restarted\"} 1",
+            "vicover_dumps{guest=\"o\\\"d\\\\d\",state=\"being_written\"} 1",
+            "vicover_dumps{guest=\"web1\",state=\"complete\"} 2",
+            "vicover_dumps{guest=\"web1\",state=\"removed\"} 1",
+            "vicover_dump_bytes{guest=\"o\\\"d\\\\d\"} 0",
+            "vicover_dump_bytes{guest=\"web1\"} 39845888",
+            "vicover_recoveries{guest=\"o\\\"d\\\\d\"} 0",
+            "vicover_recoveries{guest=\"web1\"} 2",
+            "vicover_recovery_seconds{guest=\"o\\\"d\\\\d\"} 0.000",
+            "vicover_recovery_seconds{guest=\"web1\"} 3.234",
+            "vicover_last_crash_timestamp_seconds{guest=\"o\\\"d\\\\d\"} 7",
+            "vicover_last_crash_timestamp_seconds{guest=\"web1\"} 20",
+        ]
+    );
 }

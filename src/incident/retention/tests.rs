@@ -115,10 +115,10 @@ fn the_last_dumps_of_a_guest_are_kept_and_those_of_others_left_alone() {
     let dump = incident.dump;
     assert_eq!(dump.state, DumpState::Removed);
     assert_eq!((dump.path, dump.sums, dump.open_with), (None, None, vec![]));
-    assert_eq!(dump.why.as_deref(), Some("removed for keep=2"));
+    assert_eq!(dump.why.as_deref(), Some("keep=2"));
     assert!(incident.died.is_some());
     let screen = fs::read_to_string(host.path("web1-100.txt")).unwrap();
-    assert!(screen.contains("removed for keep=2"), "{screen}");
+    assert!(screen.contains(": keep=2"), "{screen}");
     assert_eq!(host.tidy(&own, "keep=2"), left, "it was done");
 }
 

@@ -239,8 +239,9 @@ def standby_takes_over(host, run, crashed):
 def standby_story(host, run, crashes: int):
     """Standbys take over, one from the other; the last one goes with its guest. Of
     several dumps the host's options let the last one stay."""
-    host.step("host_options keep=1")
     start(host, run)
+    # They are read at each crash.
+    host.step("host_options keep=1")
     told(host, "standby ready", 300)
     first = crashed = crash(host, run)
     last_one = standby_takes_over(host, run, crashed)
