@@ -44,6 +44,9 @@ impl Start {
     }
 }
 
+/// Where the journal of systemd listens.
+const JOURNALD: &str = "/run/systemd/journal/socket";
+
 /// What the options of a call say, before anything is done about it.
 pub(super) struct Settings {
     pub(super) options: Options,
@@ -86,7 +89,12 @@ impl Settings {
 
     fn start(self, sink: Option<Box<dyn Sink>>) -> Start {
         let socket = self.options.events.as_deref().map(EventSocket::to);
-        let log = JobLog::with_socket(&self.name, listener(&self.raw), socket);
+        let log = JobLog::with_sockets(
+            &self.name,
+            listener(&self.raw),
+            socket,
+            Some(JOURNALD.into()),
+        );
         // The guest's own are enough to bring it back.
         if let Some(error) = self.host_refused {
             let error = error.to_string();

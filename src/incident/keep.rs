@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use super::earlier::earlier;
 use super::files::{Files, RECORD};
+use super::journald::{self, Moment};
 use super::retention::tidy;
 use super::value::{DumpState, Earlier, Incident, ProgressMark};
 use super::write::write_all;
@@ -321,6 +322,10 @@ impl Keeping {
                 Ok(()) => {
                     if !std::mem::replace(&mut is_there, true) {
                         let path = files.path(RECORD);
+                        // Who has begun the record has told it.
+                        if self.begun.is_none() {
+                            self.tell_journald(Moment::Crashed, &incident, &path);
+                        }
                         self.log.tell(JobEvent::Recorded { path });
                     }
                 }
@@ -334,6 +339,8 @@ impl Keeping {
                 if !is_there {
                     files.give_up();
                 }
+                let path = files.path(RECORD);
+                self.tell_journald(Moment::Over, &incident, &path);
                 return tidy(&files, &self.uuid, &self.options, &self.log, &self.cancel);
             }
             // What is known already is not kept waiting for this.
@@ -404,6 +411,12 @@ impl Keeping {
         let files = Files::claim(&self.directory, &stem).map_err(in_directory)?;
         let incident = Incident::new(files.id(), &self.guest, &self.uuid, self.crashed);
         Ok((files, incident))
+    }
+
+    fn tell_journald(&self, moment: Moment, incident: &Incident, path: &Path) {
+        if let Some(socket) = self.log.journald() {
+            journald::tell(socket, moment, incident, path);
+        }
     }
 
     fn tell_not_recorded(&self, path: PathBuf, error: &io::Error) {

@@ -11,13 +11,15 @@
 //! to say: nobody waits for that until the job is over. `head` lists records by their
 //! beginnings, `earlier` looks among them for crashes that were of the same; `screen` and
 //! `picture` are for people; `files` names the files, `write` writes them all; `retention`
-//! removes dumps when there are more than are to be kept.
+//! removes dumps when there are more than are to be kept; `journald` tells the journal of
+//! systemd.
 #![forbid(unsafe_code)]
 
 mod earlier;
 mod files;
 mod fold;
 mod head;
+mod journald;
 mod keep;
 mod open_with;
 mod picture;

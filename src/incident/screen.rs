@@ -141,7 +141,8 @@ fn seen(incident: &Incident) -> String {
     )
 }
 
-fn recovery(incident: &Incident) -> String {
+/// What became of the recovery.
+pub(super) fn recovery(incident: &Incident) -> String {
     let recovery = &incident.recovery;
     let domain = recovery
         .domid
@@ -173,7 +174,8 @@ fn recovery(incident: &Incident) -> String {
     text
 }
 
-fn dump(incident: &Incident) -> String {
+/// What became of the dump.
+pub(super) fn dump(incident: &Incident) -> String {
     let dump = &incident.dump;
     let state = match dump.state {
         DumpState::None => "not begun",

@@ -2,6 +2,7 @@
 //! Where a job's events go: the caller's callback or the `log` crate, and the socket
 //! that the option `events` names.
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
@@ -21,6 +22,7 @@ pub struct JobLog(Arc<Inner>);
 struct Inner {
     name: String,
     since: Instant,
+    journald: Option<PathBuf>,
     outlets: Mutex<Outlets>,
 }
 
@@ -35,18 +37,21 @@ impl JobLog {
     /// lines go to the `log` crate's logger, which is nobody unless the program has
     /// set one.
     pub fn new(name: &str, listener: Option<Listener>) -> Self {
-        Self::with_socket(name, listener, None)
+        Self::with_sockets(name, listener, None, None)
     }
 
-    /// A log as [`JobLog::new`] makes, whose events are sent to `socket`, too.
-    pub(crate) fn with_socket(
+    /// A log as [`JobLog::new`] makes, whose events are sent to `socket`, too. What a crash
+    /// came to goes to the journal of systemd that listens at `journald`.
+    pub(crate) fn with_sockets(
         name: &str,
         listener: Option<Listener>,
         socket: Option<EventSocket>,
+        journald: Option<PathBuf>,
     ) -> Self {
         Self(Arc::new(Inner {
             name: name.to_owned(),
             since: Instant::now(),
+            journald,
             outlets: Mutex::new(Outlets {
                 listener,
                 socket,
@@ -58,6 +63,11 @@ impl JobLog {
     /// The guest's name.
     pub fn name(&self) -> &str {
         &self.0.name
+    }
+
+    /// Where the journal of systemd listens, if it is to be told of a crash.
+    pub(crate) fn journald(&self) -> Option<&Path> {
+        self.0.journald.as_deref()
     }
 
     /// Has every event go to `recorder`, too, from now on: in place of the one before, if

@@ -146,7 +146,9 @@ fn help_fits_a_terminal_and_names_every_command() {
         let (text, about, code) = said(asked, None);
         assert_eq!((about.as_str(), code), ("", ExitCode::SUCCESS));
         assert!(text.lines().all(|line| line.len() <= 79), "{text}");
-        for command in ["list", "info", "status", "metrics", "verify", "mend", "version"] {
+        for command in [
+            "list", "info", "status", "metrics", "verify", "mend", "version",
+        ] {
             assert!(text.contains(&format!("vicover {command}")), "{command}");
         }
     }

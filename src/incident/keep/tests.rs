@@ -2,6 +2,7 @@
 //! The record of crashes that are handled, fail, or are gone on with.
 
 use std::fs;
+use std::os::unix::net::UnixDatagram;
 use std::sync::Mutex;
 
 use super::*;
@@ -109,6 +110,36 @@ fn dumps_of_earlier_crashes_go_when_fewer_are_to_be_kept() {
     assert_ne!(dumps(), first);
     let is_told = |event: &Event| matches!(event, Event::Dump(DumpEvent::Removed { path, .. }) if *path == first[0]);
     assert!(log.has(is_told), "{log}");
+}
+
+#[test]
+fn the_journal_of_systemd_is_told_of_a_crash_and_of_its_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("journal.socket");
+    let journal = UnixDatagram::bind(&socket).unwrap();
+    journal.set_nonblocking(true).unwrap();
+    let target = target(directory.path(), "");
+    let job = JobState::new(JobLog::with_sockets("web1", None, None, Some(socket)));
+    let host = MemoryHost::new(Arc::new(SyntheticImage::new(FRAMES)), 1, Faults::default());
+    kept("uuid", &target, None, &job, || {
+        recover(&host, Box::new(host.clone()), None, &target, &job)
+    })
+    .unwrap();
+    let mut bytes = [0; 1 << 16];
+    let mut entry = || {
+        let length = journal.recv(&mut bytes).ok()?;
+        Some(String::from_utf8(bytes[..length].to_vec()).unwrap())
+    };
+    let first = entry().expect("the crash is told");
+    assert!(first.contains("MESSAGE=guest web1 crashed\n"), "{first}");
+    let last = entry().expect("its end is told");
+    assert!(last.contains("VICOVER_OUTCOME=adopted\n"), "{last}");
+    let record = job.record.path().unwrap();
+    assert!(
+        last.contains(&format!("VICOVER_RECORD={}\n", record.display())),
+        "{last}"
+    );
+    assert_eq!(entry(), None);
 }
 
 #[test]
