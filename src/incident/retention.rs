@@ -4,6 +4,7 @@
 //! A dump is told by the record beside it; a file without one is never removed. Records
 //! stay: they say that there was a dump, and how often a fault was seen.
 
+use std::fs::Metadata;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,8 @@ const INCOMPLETE: &str = ".incomplete";
 const SUMS: &str = ".sums";
 /// What a block of a file's length on its disk is (`stat(2)`).
 const BLOCK_BYTES: u64 = 512;
+/// A dump that was written to since then may still be.
+const OF_LATE_S: u64 = 3600;
 
 /// A dump that is there.
 struct Dump {
@@ -76,48 +79,42 @@ fn tell_not(path: &Path, error: &io::Error, log: &JobLog) {
 
 /// The dumps that are there and have a record, by their age.
 fn dumps_in(own: &Files) -> io::Result<Vec<Dump>> {
-    let booted_s = Utc::now().0.saturating_sub(since_boot().as_secs());
-    let heads = list(own.directory())?.into_iter();
-    let dumps = heads.flat_map(|head| {
-        let may_be_there = matches!(
-            head.dump.state,
-            DumpState::Written | DumpState::Complete | DumpState::Incomplete
-        );
-        // Another process may be writing it, or be about to go on with it, unless dom0
-        // was started since.
-        let is_handled = !head.is_over && head.crashed_s.0 >= booted_s;
-        let stays = is_handled || head.id == own.id();
-        let files = may_be_there.then(|| files_of(own.directory(), &head));
-        files.into_iter().flatten().map(move |file| Dump {
-            head: head.clone(),
-            stays,
-            ..file
-        })
-    });
-    Ok(dumps.collect())
+    let heads = list(own.directory())?;
+    Ok(heads.iter().flat_map(|head| dumps_of(own, head)).collect())
 }
 
-/// The files of one crash's dumps; there is more than one where a dump could not be gone
-/// on with.
-fn files_of(directory: &Path, head: &Head) -> Vec<Dump> {
-    let ends = DUMPS.iter().flat_map(|end| {
-        [
-            ((*end).to_owned(), true),
-            (format!("{end}{INCOMPLETE}"), false),
-        ]
-    });
-    let there = ends.filter_map(|(end, is_complete)| {
-        let path = directory.join(format!("{}.{end}", head.id));
-        let file = path.symlink_metadata().ok().filter(|file| file.is_file())?;
+/// The dumps of one crash: more than one where the first could not be gone on with.
+fn dumps_of(own: &Files, head: &Head) -> Vec<Dump> {
+    let may_be_there = matches!(
+        head.dump.state,
+        DumpState::Written | DumpState::Complete | DumpState::Incomplete
+    );
+    let whole = DUMPS.map(|end| (end.to_owned(), true));
+    let parts = DUMPS.map(|end| (format!("{end}{INCOMPLETE}"), false));
+    let ends = whole.into_iter().chain(parts).filter(|_| may_be_there);
+    let dumps = ends.filter_map(|(end, is_complete)| {
+        let path = Files::of(own.directory(), &head.id).path(&end);
+        let file = path.symlink_metadata().ok().filter(Metadata::is_file)?;
         Some(Dump {
             head: head.clone(),
             path,
             bytes: file.blocks().saturating_mul(BLOCK_BYTES),
             is_complete,
-            stays: true,
+            stays: head.id == own.id() || may_be_handled(head, &file),
         })
     });
-    there.collect()
+    dumps.collect()
+}
+
+/// Whether another process may be writing the dump, or be about to go on with it: not when
+/// dom0 was started since, and the dump was not written to of late. Either alone could come
+/// of a clock that was set.
+fn may_be_handled(head: &Head, dump: &Metadata) -> bool {
+    let now_s = Utc::now().0;
+    let booted_s = now_s.saturating_sub(since_boot().as_secs());
+    let written_s = u64::try_from(dump.mtime()).unwrap_or(0);
+    let is_of_late = written_s.saturating_add(OF_LATE_S) > now_s;
+    !head.is_over && (head.crashed_s.0 >= booted_s || is_of_late)
 }
 
 /// The dumps there are, while some are removed.

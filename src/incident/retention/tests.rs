@@ -160,15 +160,21 @@ fn a_dump_that_may_be_written_to_stays() {
     let host = Host::new();
     let own = host.crashed("web1", 400, Some("aa"), "kdump");
     let now = Utc::now().0;
-    for at in [100, now] {
+    for at in [100, 200, now] {
         let other = host.crashed("web1", at, Some("aa"), "kdump.incomplete");
         let mut incident = other.read().unwrap();
         (incident.is_over, incident.dump.state) = (false, DumpState::Written);
         write_all(&other, &mut incident, None).unwrap();
     }
-    // The power went in the first one's time.
+    // The power went in the first one's time; the clock was set in the second one's.
+    let first = fs::File::options()
+        .write(true)
+        .open(host.path("web1-100.kdump.incomplete"))
+        .unwrap();
+    first.set_modified(std::time::UNIX_EPOCH).unwrap();
     let left = [
         format!("web1-{now}.kdump.incomplete"),
+        "web1-200.kdump.incomplete".into(),
         "web1-400.kdump".into(),
     ];
     assert_eq!(host.tidy(&own, "keep=1"), left);
