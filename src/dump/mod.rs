@@ -82,6 +82,7 @@ pub use forecast::{DumpSize, Sizer};
 pub use format::Format;
 pub use manifest::Manifest;
 pub use mend::mend;
+pub(crate) use naming::manifest_path;
 pub use naming::stem;
 pub use notice::{Notice, Notices};
 pub use open_sink::OpenSink;

@@ -188,7 +188,7 @@ impl DumpName {
 }
 
 /// Where the manifest of a dump is.
-pub(super) fn manifest_path(dump: &Path) -> PathBuf {
+pub(crate) fn manifest_path(dump: &Path) -> PathBuf {
     let mut path = dump.as_os_str().to_owned();
     path.push(".sums");
     path.into()

@@ -4,6 +4,7 @@
 //! A dump is told by the record beside it; a file without one is never removed. Records
 //! stay: they say that there was a dump, and how often a fault was seen.
 
+use std::collections::BTreeMap;
 use std::fs::Metadata;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
@@ -13,6 +14,7 @@ use super::files::{Files, RECORD};
 use super::head::{list, Head};
 use super::value::DumpState;
 use super::write::write_all;
+use crate::dump::manifest_path;
 use crate::limits::cancel::Cancel;
 use crate::options::Options;
 use crate::os::clock::since_boot;
@@ -25,7 +27,6 @@ use crate::units::{Size, Utc};
 /// What the names of complete dumps end in. One that is not has another end after it.
 const DUMPS: [&str; 2] = ["kdump", "elf"];
 const INCOMPLETE: &str = ".incomplete";
-const SUMS: &str = ".sums";
 /// What a block of a file's length on its disk is (`stat(2)`).
 const BLOCK_BYTES: u64 = 512;
 /// A dump that was written to since then may still be.
@@ -40,6 +41,14 @@ struct Dump {
     is_complete: bool,
     /// It is this crash's, or may be written to.
     stays: bool,
+}
+
+impl Dump {
+    /// The signature of what the guest died of, as far as that is known.
+    fn signature(&self) -> Option<&str> {
+        let died = self.head.died.as_ref();
+        died.map(|(signature, _)| signature.as_str())
+    }
 }
 
 /// Removes dumps as the options say, after the crash whose files are `own`, of the guest
@@ -64,6 +73,9 @@ pub(super) fn tidy(own: &Files, uuid: &str, options: &Options, log: &JobLog, can
                 break;
             }
         }
+    }
+    if options.keep_free_bytes == 0 {
+        return;
     }
     let free = open_to_read(directory).and_then(|directory| free_space(&directory));
     match free {
@@ -143,17 +155,18 @@ impl Room<'_> {
         if self.cancel.is_asked() {
             return None;
         }
+        let mut dumps_of: BTreeMap<&str, usize> = BTreeMap::new();
+        for signature in self.dumps.iter().filter_map(Dump::signature) {
+            *dumps_of.entry(signature).or_default() += 1;
+        }
+        // Of what a guest died of that did not say it there may be no other.
+        let is_only = |dump: &Dump| dump.signature().is_none_or(|of| dumps_of[of] == 1);
         let candidates = self.dumps.iter().enumerate();
         let (place, _) = candidates
             .filter(|(_, dump)| !dump.stays && may_go(dump))
             .min_by_key(|(_, dump)| {
-                let is_only = self.is_only(dump);
-                (
-                    is_only,
-                    dump.is_complete,
-                    dump.head.crashed_s,
-                    &dump.head.id,
-                )
+                let Head { crashed_s, id, .. } = &dump.head;
+                (is_only(dump), dump.is_complete, *crashed_s, id)
             })?;
         let dump = self.dumps.remove(place);
         match remove(&dump, why) {
@@ -171,27 +184,15 @@ impl Room<'_> {
             }
         }
     }
-
-    /// Whether there is no other dump of what the guest died of, as far as that is known.
-    fn is_only(&self, dump: &Dump) -> bool {
-        let signature = |dump: &Dump| dump.head.died.as_ref().map(|died| died.0.clone());
-        let own = signature(dump);
-        let same = |other: &&Dump| other.path != dump.path && signature(other) == own;
-        own.is_none() || !self.dumps.iter().any(|other| same(&other))
-    }
 }
 
 /// Removes a dump's file and that of its checksums, and has its record say so. The file
 /// goes first: a record must not say that there is none while it takes room.
 fn remove(dump: &Dump, why: RemovedFor) -> Result<(), (PathBuf, io::Error)> {
-    let mut sums = dump.path.clone().into_os_string();
-    sums.push(SUMS);
-    for path in [&dump.path, Path::new(&sums)] {
-        match std::fs::remove_file(path) {
+    for path in [dump.path.clone(), manifest_path(&dump.path)] {
+        match std::fs::remove_file(&path) {
             // Another process keeps order, too.
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err((path.to_owned(), error))
-            }
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err((path, error)),
             _ => {}
         }
     }

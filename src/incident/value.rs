@@ -2,10 +2,10 @@
 //! The record of a crash. docs/incident.md describes it for those who read it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::dump::manifest_path;
 use crate::guest::oops::Oops;
 use crate::job::Outcome;
 use crate::units::Utc;
@@ -272,9 +272,10 @@ impl Incident {
 impl DumpPart {
     /// Sees whether checksums are beside the dump.
     pub(super) fn look_for_sums(&mut self) {
-        let sums = self.path.as_ref().map(|path| format!("{path}.sums"));
+        let sums = self.path.as_ref().map(|path| manifest_path(path.as_ref()));
         let is_complete = self.state == DumpState::Complete;
-        self.sums = sums.filter(|sums| is_complete && Path::new(sums).exists());
+        let sums = sums.filter(|sums| is_complete && sums.exists());
+        self.sums = sums.map(|sums| sums.display().to_string());
     }
 }
 
